@@ -1,0 +1,41 @@
+# Both commands set up everything they need in .venv; they need Python >= 3.11 and Rust (cargo) on the machine.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.PHONY: demo test lint bench docs clean
+
+demo: $(STAMP)
+	$(BIN)/memindex demo
+
+test: $(STAMP) lint
+	cargo test --quiet --manifest-path core/Cargo.toml
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)
+	cargo fmt --manifest-path core/Cargo.toml --check
+	cargo clippy --quiet --manifest-path core/Cargo.toml --all-targets -- -D warnings
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/build.py
+	$(BIN)/python benchmarks/lookups.py
+
+docs: $(STAMP)
+	$(BIN)/python -m memindex.tables.schema > docs/tables.md
+
+$(STAMP): pyproject.toml core/Cargo.toml core/Cargo.lock $(wildcard core/src/*.rs)
+	@command -v $(PYTHON) >/dev/null || { echo "memindex needs Python 3.11 or newer: https://www.python.org/downloads/"; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "memindex needs Python 3.11 or newer, $(PYTHON) is older: set PYTHON=python3.11 (https://www.python.org/downloads/)"; exit 2; }
+	@command -v cargo >/dev/null || { echo "memindex needs Rust (cargo): https://rustup.rs"; exit 2; }
+	@command -v cc >/dev/null || { echo "memindex needs a C compiler (cc): apt install gcc, or xcode-select --install"; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode -e '.[models,dev]'
+	touch $(STAMP)
+
+clean:
+	rm -rf $(VENV) target core/target demo

@@ -1,0 +1,26 @@
+"""The exceptions of memindex: each carries one clear line that says what to do.
+
+The command line prints that line and exits with code 2; a library user catches `MemindexError`.
+"""
+
+from __future__ import annotations
+
+
+class MemindexError(Exception):
+    """Something the user can mend: bad input, a missing file, a table not yet filled."""
+
+
+class QueryError(MemindexError, ValueError):
+    """A query that has no answer: empty, ids out of range, wrong shape or dtype."""
+
+
+class CorpusError(MemindexError):
+    """A corpus file that can't be read; the message names file and line."""
+
+
+class CorruptIndexError(MemindexError):
+    """An index file that is not what it should be; the message names file and offset."""
+
+
+class MissingExtraError(MemindexError, ImportError):
+    """An optional package is not installed; the message says how to get it."""

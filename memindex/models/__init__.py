@@ -1,0 +1,1 @@
+"""Model runs: building, training, loading and scoring causal language models (needs the extra `models`)."""

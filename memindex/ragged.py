@@ -1,0 +1,90 @@
+"""Ragged token arrays: the batch form that crosses every station (values + offsets).
+
+Row i of a ragged array is `values[offsets[i]:offsets[i + 1]]`; this is the layout of an Arrow list array, so
+both directions between the two are free of copies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from memindex.errors import QueryError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+IntArray = npt.NDArray[Any]
+
+
+class Ragged(NamedTuple):
+    """A batch of token sequences of any lengths.
+
+    Attributes:
+        values: All ids, one row after the other; 1-D, an integer dtype.
+        offsets: int64, rows + 1 entries, ascending from 0 to len(values).
+    """
+
+    values: IntArray
+    offsets: npt.NDArray[np.int64]
+
+    @property
+    def rows(self) -> int:
+        """Number of sequences."""
+        return len(self.offsets) - 1
+
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """Tokens per sequence, int64 of shape (rows,)."""
+        return np.diff(self.offsets)
+
+    def row(self, i: int) -> IntArray:
+        """The ids of sequence i (a view)."""
+        return self.values[self.offsets[i] : self.offsets[i + 1]]
+
+
+def from_lists(rows: Iterable[Sequence[int]]) -> Ragged:
+    """A ragged array from Python sequences of ids."""
+    listed = list(rows)
+    offsets = np.zeros(len(listed) + 1, dtype=np.int64)
+    np.cumsum([len(row) for row in listed], out=offsets[1:])
+    values = np.fromiter((token for row in listed for token in row), dtype=np.int64, count=int(offsets[-1]))
+    return Ragged(values, offsets)
+
+
+def from_matrix(matrix: IntArray) -> Ragged:
+    """A ragged array from ids of shape (rows, length); a view of `matrix` when that is contiguous."""
+    if matrix.ndim != 2:
+        raise QueryError(f"expected ids of shape (rows, length), got shape {matrix.shape}")
+    rows, length = matrix.shape
+    return Ragged(matrix.reshape(-1), np.arange(rows + 1, dtype=np.int64) * length)
+
+
+def from_arrow(array: pa.Array | pa.ChunkedArray) -> Ragged:
+    """A ragged array from an Arrow list, large-list or fixed-size-list array of integers without nulls."""
+    import pyarrow as pa
+
+    if isinstance(array, pa.ChunkedArray):
+        array = array.combine_chunks()
+    if array.null_count:
+        raise QueryError("a list of queries contains NULL; filter it out first")
+    if pa.types.is_fixed_size_list(array.type):
+        offsets = np.arange(len(array) + 1, dtype=np.int64) * array.type.list_size
+        values = array.flatten()
+    else:
+        offsets = array.offsets.to_numpy().astype(np.int64)
+        values = array.values.slice(int(offsets[0]), int(offsets[-1] - offsets[0]))
+        offsets = offsets - offsets[0]
+    if values.null_count:
+        raise QueryError("a query contains a NULL token id")
+    return Ragged(values.to_numpy(), offsets)
+
+
+def to_arrow(ragged: Ragged) -> pa.Array:
+    """The same batch as an Arrow list<int32> array (the type of every token column in the tables)."""
+    import pyarrow as pa
+
+    values = pa.array(ragged.values.astype(np.int32, copy=False))
+    return pa.ListArray.from_arrays(pa.array(ragged.offsets.astype(np.int32)), values)

@@ -1,0 +1,1 @@
+"""Studies: a directory with study.toml and its tables; sampling sequences, running what is missing."""

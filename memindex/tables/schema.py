@@ -1,0 +1,163 @@
+"""The one written truth about memindex's tables: every column with its meaning and unit.
+
+`python -m memindex.tables.schema` prints docs/tables.md. Token ids are int32 everywhere: DuckDB's integer literals
+are, and every vocabulary fits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: Raised by one when a column is added, removed or changes its meaning; stands in every file's Parquet metadata.
+SCHEMA_VERSION = 1
+
+TOKENS = pa.list_(pa.int32())
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: name, Arrow type, meaning (with its unit), and whether NULL may stand in it."""
+
+    name: str
+    type: pa.DataType
+    meaning: str
+    nullable: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table: its name, what one row is, its columns."""
+
+    name: str
+    row: str
+    columns: tuple[Column, ...]
+
+    def schema(self) -> pa.Schema:
+        """The Arrow schema; each field carries its meaning, the schema the version, as metadata."""
+        fields = [
+            pa.field(c.name, c.type, nullable=c.nullable, metadata={"meaning": c.meaning})
+            for c in self.columns
+        ]
+        return pa.schema(
+            fields, metadata={"memindex.table": self.name, "memindex.schema_version": str(SCHEMA_VERSION)}
+        )
+
+
+MODELS = Table(
+    "models",
+    "one model (a checkpoint) of the study",
+    (
+        Column("model_id", pa.string(), "name of the model, unique in the study"),
+        Column("architecture", pa.string(), "transformers model type: gpt_neox, llama, …"),
+        Column("parameters", pa.int64(), "all parameters; tied embeddings are counted once"),
+        Column(
+            "non_embedding_parameters", pa.int64(), "parameters outside the input and output embeddings"
+        ),
+        Column("layers", pa.int32(), "number of transformer blocks"),
+        Column("hidden_size", pa.int32(), "width of the residual stream"),
+        Column("heads", pa.int32(), "attention heads per layer"),
+        Column("vocabulary", pa.int32(), "rows of the output embedding"),
+        Column("context", pa.int32(), "longest input in tokens"),
+        Column("source", pa.string(), "folder or hub name the model was loaded from"),
+        Column("revision", pa.string(), "hub revision or checkpoint, when one was named", nullable=True),
+        Column("trained_tokens", pa.int64(), "tokens seen in training, when known", nullable=True),
+    ),
+)
+
+RUNS = Table(
+    "runs",
+    "one model scored on the study's sequences under one protocol",
+    (
+        Column("run_id", pa.string(), "name of the run, unique in the study"),
+        Column("model_id", pa.string(), "the model (table models)"),
+        Column("prefix_length", pa.int32(), "context tokens given to the model"),
+        Column("suffix_length", pa.int32(), "continuation tokens compared"),
+        Column("decoding", pa.string(), "greedy"),
+        Column("dtype", pa.string(), "floating-point type of the weights while scoring"),
+        Column("device", pa.string(), "where it ran: cpu, or the GPU's name"),
+        Column("attention", pa.string(), "attention implementation (sdpa, eager, …)"),
+        Column("batch_size", pa.int32(), "sequences per forward pass"),
+        Column("sequences", pa.int64(), "sequences scored"),
+        Column("seconds", pa.float64(), "wall time of scoring, loading excluded; seconds"),
+        Column("versions", pa.string(), "memindex, torch and transformers versions"),
+        Column("created", pa.timestamp("us", tz="UTC"), "when the run finished"),
+    ),
+)
+
+SEQUENCES = Table(
+    "sequences",
+    "one prefix + suffix sampled from an index",
+    (
+        Column("sequence_id", pa.int64(), "number of the sequence, unique in the study"),
+        Column("sample", pa.string(), "how it was drawn: uniform, bucket, or heldout"),
+        Column(
+            "bucket", pa.int32(), "floor(log2(count of the whole sequence)); bucket sample only", nullable=True
+        ),
+        Column("index", pa.string(), "index it was drawn from"),
+        Column("shard", pa.int32(), "shard of that index"),
+        Column("position", pa.int64(), "token position in the shard of the prefix's first token"),
+        Column("document", pa.int64(), "row of the shard's document table"),
+        Column("document_offset", pa.int64(), "tokens of the document before the prefix"),
+        Column("domain", pa.string(), "domain of the document"),
+        Column("prefix", TOKENS, "ids of the context given to the model"),
+        Column("suffix", TOKENS, "ids of the true continuation"),
+    ),
+)
+
+FREQUENCIES = Table(
+    "frequencies",
+    "one sequence's counts in the index the models were trained on",
+    (
+        Column("sequence_id", pa.int64(), "the sequence (table sequences)"),
+        Column("index", pa.string(), "index the counts are from"),
+        Column("sequence_count", pa.int64(), "occurrences of prefix + suffix"),
+        Column("prefix_count", pa.int64(), "occurrences of the prefix"),
+        Column("suffix_count", pa.int64(), "occurrences of the suffix"),
+    ),
+)
+
+CONTINUATIONS = Table(
+    "continuations",
+    "what one run generated after one prefix",
+    (
+        Column("run_id", pa.string(), "the run (table runs)"),
+        Column("sequence_id", pa.int64(), "the sequence (table sequences)"),
+        Column("score", pa.float32(), "share of suffix positions where continuation equals suffix; 0..1"),
+        Column("matched", pa.int32(), "continuation tokens equal to the suffix before the first mismatch"),
+        Column("memorized", pa.bool_(), "score = 1: the whole suffix was generated"),
+        Column(
+            "suffix_logprob", pa.float32(), "log-probability of the suffix given the prefix; nats, teacher-forced"
+        ),
+        Column(
+            "token_logprobs", pa.list_(pa.float32()), "log-probability of each suffix token; nats, teacher-forced"
+        ),
+        Column("continuation", TOKENS, "ids the model generated"),
+    ),
+)
+
+TABLES: dict[str, Table] = {t.name: t for t in (MODELS, RUNS, SEQUENCES, FREQUENCIES, CONTINUATIONS)}
+
+
+def markdown() -> Iterator[str]:
+    """The lines of docs/tables.md."""
+    yield "# Tables"
+    yield ""
+    yield f"Generated by `python -m memindex.tables.schema` (schema version {SCHEMA_VERSION}); do not edit."
+    yield ""
+    yield "A study keeps each table as Parquet files under `tables/NAME/`. `memindex.connect(study)` shows them as"
+    yield "DuckDB views of the same names, and joins them in the view `memorization`."
+    for table in TABLES.values():
+        yield from ("", f"## {table.name}", "", f"One row: {table.row}.", "", "| column | type | meaning |")
+        yield "| --- | --- | --- |"
+        for c in table.columns:
+            yield f"| `{c.name}` | {c.type}{' or NULL' if c.nullable else ''} | {c.meaning} |"
+
+
+if __name__ == "__main__":
+    print("\n".join(markdown()))
