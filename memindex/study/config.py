@@ -1,0 +1,105 @@
+"""study.toml: what a study consists of, read into typed values.
+
+Every path in the file is relative to the study's directory. An unknown key is an error, because a misspelt key
+would otherwise silently mean its default.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from memindex.errors import MemindexError
+
+FILE = "study.toml"
+
+
+@dataclass(frozen=True)
+class SequenceConfig:
+    """How sequences are sampled; all lengths in tokens."""
+
+    prefix: int = 32
+    suffix: int = 32
+    uniform: int = 2000
+    per_bucket: int = 500
+    heldout: int = 1000
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """One model of the study: `source` is a folder or a hub name."""
+
+    id: str
+    source: str
+    revision: str | None = None
+    trained_tokens: int | None = None
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """A whole study.toml, with absolute paths."""
+
+    directory: Path
+    name: str
+    index: Path
+    heldout: Path | None = None
+    sequences: SequenceConfig = field(default_factory=SequenceConfig)
+    models: tuple[ModelConfig, ...] = ()
+
+    @property
+    def tables(self) -> Path:
+        """The directory of the study's Parquet tables."""
+        return self.directory / "tables"
+
+    def indexes(self) -> dict[str, Path]:
+        """The study's indexes by the name SQL uses for them: the name of their directory."""
+        paths = [self.index] if self.heldout is None else [self.index, self.heldout]
+        return {path.name: path for path in paths}
+
+
+def load_study(directory: str | Path) -> StudyConfig:
+    """Read DIRECTORY/study.toml; a missing file or an unknown key raises MemindexError."""
+    root = Path(directory).resolve()
+    file = root / FILE
+    try:
+        raw = tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise MemindexError(
+            f"{directory} is not a study: it has no {FILE}; make one with: memindex study init {directory} -i INDEX"
+        ) from None
+    except tomllib.TOMLDecodeError as error:
+        raise MemindexError(f"{file}: {error}") from None
+    known = {"name", "index", "heldout", "sequences", "models"}
+    _reject_unknown(file, "", raw, known)
+    if "index" not in raw:
+        raise MemindexError(f'{file}: the key index is missing; write: index = "path/to/index"')
+    heldout = raw.get("heldout")
+    return StudyConfig(
+        directory=root,
+        name=str(raw.get("name", root.name)),
+        index=(root / str(raw["index"])).resolve(),
+        heldout=None if heldout is None else (root / str(heldout)).resolve(),
+        sequences=_build(SequenceConfig, raw.get("sequences", {}), file, "sequences"),
+        models=tuple(_build(ModelConfig, m, file, "models") for m in raw.get("models", [])),
+    )
+
+
+def _reject_unknown(file: Path, section: str, raw: dict[str, Any], known: set[str]) -> None:
+    for key in raw:
+        if key not in known:
+            place = f"[{section}] " if section else ""
+            raise MemindexError(f"{file}: {place}unknown key {key}; known: {', '.join(sorted(known))}")
+
+
+def _build(kind: Any, raw: Any, file: Path, section: str) -> Any:
+    if not isinstance(raw, dict):
+        raise MemindexError(f"{file}: {section} must be a table")
+    _reject_unknown(file, section, raw, {f.name for f in dataclasses.fields(kind)})
+    try:
+        return kind(**raw)
+    except TypeError as error:
+        raise MemindexError(f"{file}: [{section}] {error}") from None
