@@ -1,0 +1,169 @@
+//! Building a shard's table, domain column and unigram counts from its tokens.
+//!
+//! Memory: libsais needs the text (2 bytes a token for u16) and the suffix array (4 bytes a token). The text is given
+//! back before the domain column is made, for which the domain of every position is spread out (1 or 2 bytes a token).
+
+use std::path::Path;
+
+use crate::error::{Error, Result};
+use crate::files::{Output, map, pointer_width, shard_file};
+use crate::suffix_array::sort_suffixes;
+
+/// Suffixes converted at a time; bounds the buffers to a few megabytes.
+const CHUNK: usize = 1 << 18;
+
+/// How the documents of a shard are labelled.
+pub struct DomainColumn<'a> {
+    /// Domain of each document, in document order.
+    pub of_document: &'a [u16],
+    /// Number of domains.
+    pub domains: usize,
+    /// Suffixes between two rows of cumulative counts.
+    pub block: usize,
+}
+
+/// Sizes and times of one sorted shard.
+#[derive(Debug, Clone, Copy)]
+pub struct Built {
+    /// Tokens, separators included.
+    pub tokens: usize,
+    /// Seconds of suffix sorting proper.
+    pub sort_seconds: f64,
+    /// Seconds of writing table, domain column and unigram counts.
+    pub write_seconds: f64,
+}
+
+/// Sorts `tokenized.S` and writes `table.S`, `unigram.S` and, when documents are labelled, `domain.S` and `domainsum.S`.
+pub fn build_shard(directory: &Path, shard: usize, width: usize, labels: Option<DomainColumn>) -> Result<Built> {
+    let text_path = shard_file(directory, "tokenized", shard);
+    let text = map(&text_path)?;
+    let bytes: &[u8] = text.as_deref().unwrap_or(&[]);
+    if width == 0 || !bytes.len().is_multiple_of(width) {
+        return Err(Error::corrupt(&text_path, bytes.len(), format!("not a whole number of {width}-byte tokens")));
+    }
+    let text_bytes = bytes.len();
+    write_unigrams(&shard_file(directory, "unigram", shard), bytes, width)?;
+    let start = std::time::Instant::now();
+    let order = sort_suffixes(bytes, width)?;
+    let sort_seconds = start.elapsed().as_secs_f64();
+    drop(text);
+    let start = std::time::Instant::now();
+    write_table(&shard_file(directory, "table", shard), &order, width, text_bytes)?;
+    if let Some(labels) = labels {
+        let offsets = shard_file(directory, "offset", shard);
+        let of_position = spread_domains(&offsets, &labels, order.len(), width)?;
+        write_domains(directory, shard, &order, &of_position, &labels)?;
+    }
+    Ok(Built { tokens: order.len(), sort_seconds, write_seconds: start.elapsed().as_secs_f64() })
+}
+
+fn write_table(path: &Path, order: &[i32], width: usize, text_bytes: usize) -> Result<()> {
+    let pointer = pointer_width(text_bytes);
+    let mut out = Output::create(path)?;
+    let mut buffer = Vec::with_capacity(CHUNK * pointer);
+    for chunk in order.chunks(CHUNK) {
+        buffer.clear();
+        for &position in chunk {
+            let offset = position as u64 * width as u64;
+            buffer.extend_from_slice(&offset.to_le_bytes()[..pointer]);
+        }
+        out.write(&buffer)?;
+    }
+    out.finish()
+}
+
+/// infini-gram's text file of "id count" lines, ascending by id, the separator included.
+fn write_unigrams(path: &Path, text: &[u8], width: usize) -> Result<()> {
+    let id = |b: &[u8]| b.iter().rev().fold(0usize, |id, &byte| id << 8 | usize::from(byte));
+    let separator = separator_id(width);
+    let (mut counts, mut separators) = (Vec::<u64>::new(), 0u64);
+    for token in text.chunks_exact(width) {
+        let id = id(token);
+        if id == separator {
+            separators += 1;
+            continue;
+        }
+        if id >= counts.len() {
+            counts.resize(id + 1, 0);
+        }
+        counts[id] += 1;
+    }
+    let mut out = Output::create(path)?;
+    for (id, count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
+        out.write(format!("{id} {count}\n").as_bytes())?;
+    }
+    if separators > 0 {
+        out.write(format!("{separator} {separators}\n").as_bytes())?;
+    }
+    out.finish()
+}
+
+/// The all-ones id that stands before each document.
+pub fn separator_id(width: usize) -> usize {
+    ((1u64 << (8 * width)) - 1) as usize
+}
+
+/// The domain of every token position, separators taking their document's.
+fn spread_domains(offsets: &Path, labels: &DomainColumn, tokens: usize, width: usize) -> Result<Vec<u16>> {
+    let starts = read_offsets(offsets, width)?;
+    if starts.len() != labels.of_document.len() {
+        return Err(Error::corrupt(
+            offsets,
+            0,
+            format!("{} documents, {} labels", starts.len(), labels.of_document.len()),
+        ));
+    }
+    let mut spread = vec![0u16; tokens];
+    for (i, (&start, &domain)) in starts.iter().zip(labels.of_document).enumerate() {
+        let end = starts.get(i + 1).copied().unwrap_or(tokens);
+        let place = spread.get_mut(start..end);
+        place.ok_or_else(|| Error::corrupt(offsets, i * 8, "documents are not in order"))?.fill(domain);
+    }
+    Ok(spread)
+}
+
+fn read_offsets(path: &Path, width: usize) -> Result<Vec<usize>> {
+    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    Ok(bytes
+        .chunks_exact(8)
+        .map(|b| u64::from_le_bytes(b.try_into().expect("chunks of 8 bytes")) as usize / width)
+        .collect())
+}
+
+/// `domain.S`: the domain of every suffix in table order; `domainsum.S`: before every `block` suffixes, and at the
+/// end, the number of suffixes so far in each domain (u64). A range's counts by domain are the difference of two rows
+/// plus less than two blocks of single suffixes, however many matches the range holds.
+fn write_domains(
+    directory: &Path,
+    shard: usize,
+    order: &[i32],
+    of_position: &[u16],
+    labels: &DomainColumn,
+) -> Result<()> {
+    let (column, sums) = (shard_file(directory, "domain", shard), shard_file(directory, "domainsum", shard));
+    let (mut column, mut sums) = (Output::create(&column)?, Output::create(&sums)?);
+    let wide = labels.domains > 256;
+    let mut so_far = vec![0u64; labels.domains];
+    let mut buffer = Vec::with_capacity(labels.block * 2);
+    for block in order.chunks(labels.block) {
+        write_row(&mut sums, &so_far)?;
+        buffer.clear();
+        for &position in block {
+            let domain = of_position[position as usize];
+            so_far[usize::from(domain)] += 1;
+            if wide {
+                buffer.extend_from_slice(&domain.to_le_bytes());
+            } else {
+                buffer.push(domain as u8);
+            }
+        }
+        column.write(&buffer)?;
+    }
+    write_row(&mut sums, &so_far)?;
+    column.finish()?;
+    sums.finish()
+}
+
+fn write_row(sums: &mut Output, row: &[u64]) -> Result<()> {
+    row.iter().try_for_each(|count| sums.write(&count.to_le_bytes()))
+}

@@ -1,0 +1,83 @@
+//! The domain column: exact counts of a range of suffixes in every domain, at any frequency.
+
+use std::ops::Range;
+use std::path::Path;
+
+use crate::error::{Error, Result};
+use crate::files::shard_file;
+use crate::shard::Bytes;
+
+/// `domain.S` and `domainsum.S` of an open shard; the layout stands at `build::write_domains`.
+pub struct Domains {
+    column: Bytes,
+    sums: Bytes,
+    count: usize,
+    block: usize,
+}
+
+impl Domains {
+    /// Opens both files and checks their sizes against `len` suffixes.
+    pub fn open(directory: &Path, shard: usize, count: usize, block: usize, len: usize) -> Result<Domains> {
+        let column = Bytes::open(shard_file(directory, "domain", shard))?;
+        let sums = Bytes::open(shard_file(directory, "domainsum", shard))?;
+        if block == 0 || count > 1 << 16 {
+            return Err(Error::Corrupt(format!("{}: {count} domains in blocks of {block}", column.path.display())));
+        }
+        let width = if count > 256 { 2 } else { 1 };
+        let rows = len.div_ceil(block) + 1;
+        for (file, expected) in [(&column, len * width), (&sums, rows * count * 8)] {
+            if file.get().len() != expected {
+                return Err(Error::corrupt(&file.path, file.get().len(), format!("expected {expected} bytes")));
+            }
+        }
+        Ok(Domains { column, sums, count, block })
+    }
+
+    /// Both files, for size checks.
+    pub fn files(&self) -> [&Bytes; 2] {
+        [&self.column, &self.sums]
+    }
+
+    /// Number of domains.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Adds to `into[d]` the suffixes of `range` in domain d.
+    pub fn add_counts(&self, range: Range<usize>, into: &mut [u64]) -> Result<()> {
+        let (first, last) = (range.start.div_ceil(self.block), range.end / self.block);
+        if first >= last {
+            return self.scan(range, into);
+        }
+        for (domain, slot) in into.iter_mut().enumerate() {
+            let (low, high) = (self.sum(first, domain), self.sum(last, domain));
+            let whole = high.checked_sub(low).filter(|&n| n <= (range.end - range.start) as u64);
+            *slot += whole.ok_or_else(|| {
+                Error::corrupt(&self.sums.path, (last * self.count + domain) * 8, "cumulative counts are not in order")
+            })?;
+        }
+        self.scan(range.start..first * self.block, into)?;
+        self.scan(last * self.block..range.end, into)
+    }
+
+    fn sum(&self, row: usize, domain: usize) -> u64 {
+        let at = (row * self.count + domain) * 8;
+        u64::from_le_bytes(self.sums.get()[at..at + 8].try_into().expect("8 bytes"))
+    }
+
+    fn scan(&self, range: Range<usize>, into: &mut [u64]) -> Result<()> {
+        let out_of_range = |rank: usize| Error::corrupt(&self.column.path, rank, "a domain that does not exist");
+        if self.count > 256 {
+            for rank in range {
+                let pair = &self.column.get()[rank * 2..rank * 2 + 2];
+                let domain = usize::from(u16::from_le_bytes([pair[0], pair[1]]));
+                *into.get_mut(domain).ok_or_else(|| out_of_range(rank * 2))? += 1;
+            }
+        } else {
+            for (i, &domain) in self.column.get()[range.clone()].iter().enumerate() {
+                *into.get_mut(usize::from(domain)).ok_or_else(|| out_of_range(range.start + i))? += 1;
+            }
+        }
+        Ok(())
+    }
+}

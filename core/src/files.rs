@@ -1,0 +1,74 @@
+//! Names, sizes and widths of a shard's files (infini-gram v4, and the sidecars of memindex).
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use memmap2::Mmap;
+
+use crate::error::{Error, Result};
+
+/// `directory/kind.shard`, as `tokenized.0`.
+pub fn shard_file(directory: &Path, kind: &str, shard: usize) -> PathBuf {
+    directory.join(format!("{kind}.{shard}"))
+}
+
+/// Bytes of one pointer in a table over `text_bytes` bytes: ceil(log2(text_bytes) / 8), and at least one.
+pub fn pointer_width(text_bytes: usize) -> usize {
+    let mut width = 1;
+    while width < 8 && (1u128 << (8 * width)) < text_bytes as u128 {
+        width += 1;
+    }
+    width
+}
+
+/// Maps a file into memory; an empty file gives `None`, because nothing can be mapped.
+pub fn map(path: &Path) -> Result<Option<Mmap>> {
+    let file = File::open(path).map_err(Error::io(path))?;
+    if file.metadata().map_err(Error::io(path))?.len() == 0 {
+        return Ok(None);
+    }
+    // SAFETY: the map is only read. Another process that truncates the file could make a read fail with SIGBUS;
+    // callers check the file's size before every batch (Shard::check_sizes).
+    let map = unsafe { Mmap::map(&file) }.map_err(Error::io(path))?;
+    Ok(Some(map))
+}
+
+/// A file that is complete on disk once `finish` returns.
+pub struct Output<'p> {
+    path: &'p Path,
+    writer: BufWriter<File>,
+}
+
+impl<'p> Output<'p> {
+    /// Creates (or empties) `path`.
+    pub fn create(path: &'p Path) -> Result<Output<'p>> {
+        let file = File::create(path).map_err(Error::io(path))?;
+        Ok(Output { path, writer: BufWriter::with_capacity(1 << 20, file) })
+    }
+
+    /// Appends bytes.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.writer.write_all(bytes).map_err(Error::io(self.path))
+    }
+
+    /// Flushes and syncs: a full disk shows here at the latest.
+    pub fn finish(mut self) -> Result<()> {
+        self.writer.flush().map_err(Error::io(self.path))?;
+        self.writer.get_ref().sync_all().map_err(Error::io(self.path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::pointer_width;
+
+    #[test]
+    fn pointer_width_follows_infini_gram() {
+        for (bytes, width) in
+            [(0, 1), (1, 1), (2, 1), (256, 1), (257, 2), (65_536, 2), (65_537, 3), (1 << 24, 3), ((1 << 24) + 1, 4)]
+        {
+            assert_eq!(pointer_width(bytes), width, "{bytes} bytes");
+        }
+    }
+}

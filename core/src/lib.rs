@@ -1,0 +1,16 @@
+//! `memindex._core`: what must be fast, and what must be checked on every access.
+//!
+//! Python calls take and return whole batches; the interpreter is released while they run.
+
+mod build;
+mod domain;
+mod error;
+mod files;
+mod jsonl;
+mod python;
+mod shard;
+mod suffix_array;
+mod verify;
+mod windows;
+
+pub use python::_core;

@@ -1,0 +1,378 @@
+//! The Python face of the core: thin, typed in `memindex/_core.pyi`.
+
+use std::path::PathBuf;
+
+use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1};
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use crate::build::{Built, DomainColumn, build_shard};
+use crate::error::{Error, Result};
+use crate::files::{pointer_width, shard_file};
+use crate::shard::Shard;
+use crate::{jsonl, verify, windows};
+
+/// One shard of an index, open for lookups.
+#[pyclass(frozen, name = "Shard", module = "memindex._core")]
+struct PyShard {
+    inner: Shard,
+    directory: PathBuf,
+    number: usize,
+}
+
+#[pymethods]
+impl PyShard {
+    #[new]
+    #[pyo3(signature = (directory, shard, token_width, domains=0, domain_block=1))]
+    fn open(
+        py: Python<'_>,
+        directory: PathBuf,
+        shard: usize,
+        token_width: usize,
+        domains: usize,
+        domain_block: usize,
+    ) -> PyResult<PyShard> {
+        let inner = py.detach(|| Shard::open(&directory, shard, token_width, domains, domain_block))?;
+        Ok(PyShard { inner, directory, number: shard })
+    }
+
+    fn __len__(&self) -> usize {
+        self.inner.token_count()
+    }
+
+    /// Counts of every row of a ragged batch of ids, uint64.
+    fn count<'py>(
+        &self,
+        py: Python<'py>,
+        values: PyReadonlyArray1<'py, u32>,
+        offsets: PyReadonlyArray1<'py, i64>,
+    ) -> PyResult<Bound<'py, PyArray1<u64>>> {
+        let (values, offsets) = (values.as_slice()?, offsets.as_slice()?);
+        let counts = py.detach(|| {
+            let mut counts = vec![0u64; offsets.len().saturating_sub(1)];
+            self.each(values, offsets, |row, range, _| {
+                counts[row] = range.len() as u64;
+                Ok(())
+            })?;
+            Ok::<_, Error>(counts)
+        })?;
+        Ok(counts.into_pyarray(py))
+    }
+
+    /// Counts by domain, uint64 of shape (rows * domains), row by row.
+    fn count_by_domain<'py>(
+        &self,
+        py: Python<'py>,
+        values: PyReadonlyArray1<'py, u32>,
+        offsets: PyReadonlyArray1<'py, i64>,
+    ) -> PyResult<Bound<'py, PyArray1<u64>>> {
+        let (values, offsets) = (values.as_slice()?, offsets.as_slice()?);
+        let counts = py.detach(|| {
+            let domains = self.domain_column()?;
+            let width = domains.count();
+            let mut counts = vec![0u64; offsets.len().saturating_sub(1) * width];
+            self.each(values, offsets, |row, range, _| {
+                domains.add_counts(range, &mut counts[row * width..(row + 1) * width])
+            })?;
+            Ok::<_, Error>(counts)
+        })?;
+        Ok(counts.into_pyarray(py))
+    }
+
+    /// The count of one query; takes and gives plain Python numbers, so that a single lookup needs no NumPy.
+    fn count_one(&self, py: Python<'_>, query: Vec<u32>) -> PyResult<u64> {
+        Ok(py.detach(|| self.find_one(&query).map(|range| range.len() as u64))?)
+    }
+
+    /// The counts of one query in every domain, as plain Python numbers.
+    fn count_by_domain_one(&self, py: Python<'_>, query: Vec<u32>) -> PyResult<Vec<u64>> {
+        Ok(py.detach(|| {
+            let domains = self.domain_column()?;
+            let mut counts = vec![0u64; domains.count()];
+            domains.add_counts(self.find_one(&query)?, &mut counts)?;
+            Ok::<_, Error>(counts)
+        })?)
+    }
+
+    /// Proves that the table is the suffix array of the tokens; raises CorruptIndexError where it is not.
+    fn verify_order(&self, py: Python<'_>) -> PyResult<()> {
+        let table = shard_file(&self.directory, "table", self.number);
+        let pointer = pointer_width(self.inner.text().len());
+        Ok(py.detach(|| verify::verify_order(&self.inner, &table, pointer))?)
+    }
+}
+
+impl PyShard {
+    fn domain_column(&self) -> Result<&crate::domain::Domains> {
+        self.inner
+            .domains
+            .as_ref()
+            .ok_or_else(|| Error::Query(format!("{} has no domain column", self.directory.display())))
+    }
+
+    fn find_one(&self, query: &[u32]) -> Result<std::ops::Range<usize>> {
+        self.inner.check_sizes()?;
+        let mut bytes = Vec::with_capacity(query.len() * self.inner.width);
+        encode(query, self.inner.width, 0, &mut bytes)?;
+        self.inner.find(&bytes)
+    }
+
+    /// Calls `answer(row, ranks, query)` for every row of the batch, in sorted order: neighbours share their pages.
+    fn each(
+        &self,
+        values: &[u32],
+        offsets: &[i64],
+        mut answer: impl FnMut(usize, std::ops::Range<usize>, &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        self.inner.check_sizes()?;
+        let width = self.inner.width;
+        let rows = offsets.len().saturating_sub(1);
+        let mut bytes = Vec::with_capacity(values.len() * width);
+        let mut bounds = Vec::with_capacity(rows);
+        for row in 0..rows {
+            let ids = usize::try_from(offsets[row])
+                .ok()
+                .zip(usize::try_from(offsets[row + 1]).ok())
+                .and_then(|(start, end)| values.get(start..end))
+                .ok_or_else(|| Error::Query(format!("query {row}: offsets are not ascending inside the values")))?;
+            let start = bytes.len();
+            encode(ids, width, row, &mut bytes)?;
+            bounds.push(start..bytes.len());
+        }
+        let mut order: Vec<usize> = (0..rows).collect();
+        order.sort_unstable_by(|&a, &b| bytes[bounds[a].clone()].cmp(&bytes[bounds[b].clone()]));
+        let mut last: Option<(usize, std::ops::Range<usize>)> = None;
+        for row in order {
+            let query = &bytes[bounds[row].clone()];
+            let range = match last {
+                Some((before, ref range)) if bytes[bounds[before].clone()] == *query => range.clone(),
+                _ => self.inner.find(query)?,
+            };
+            answer(row, range.clone(), query)?;
+            last = Some((row, range));
+        }
+        Ok(())
+    }
+}
+
+/// Appends ids as little-endian tokens of `width` bytes.
+fn encode(ids: &[u32], width: usize, row: usize, out: &mut Vec<u8>) -> Result<()> {
+    if ids.is_empty() {
+        return Err(Error::Query(format!("query {row} is empty: a query needs at least one token")));
+    }
+    let separator = crate::build::separator_id(width) as u64;
+    for &id in ids {
+        if u64::from(id) >= separator {
+            return Err(Error::Query(format!(
+                "query {row}: token id {id} is out of range: this index holds ids 0 to {}",
+                separator - 1
+            )));
+        }
+        out.extend_from_slice(&id.to_le_bytes()[..width]);
+    }
+    Ok(())
+}
+
+/// Appends documents to the tokens of shards; see `DocumentWriter` in `_core.pyi`.
+#[pyclass(name = "DocumentWriter", module = "memindex._core")]
+struct PyDocumentWriter {
+    shards: Vec<ShardTokens>,
+    width: usize,
+    documents: usize,
+}
+
+struct ShardTokens {
+    tokens: std::io::BufWriter<std::fs::File>,
+    offsets: std::io::BufWriter<std::fs::File>,
+    path: PathBuf,
+    bytes: u64,
+}
+
+#[pymethods]
+impl PyDocumentWriter {
+    #[new]
+    fn create(directory: PathBuf, shards: usize, token_width: usize) -> PyResult<PyDocumentWriter> {
+        let open = |path: &PathBuf| {
+            let file = std::fs::File::create(path).map_err(Error::io(path))?;
+            Ok::<_, Error>(std::io::BufWriter::with_capacity(1 << 20, file))
+        };
+        let shards = (0..shards)
+            .map(|shard| {
+                let path = shard_file(&directory, "tokenized", shard);
+                let offsets = shard_file(&directory, "offset", shard);
+                Ok(ShardTokens { tokens: open(&path)?, offsets: open(&offsets)?, path, bytes: 0 })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        Ok(PyDocumentWriter { shards, width: token_width, documents: 0 })
+    }
+
+    /// Appends the rows of a ragged batch, document i of the build to shard i modulo shards; returns the token position
+    /// of each document's first token in its shard (the separator stands before it), int64.
+    fn append<'py>(
+        &mut self,
+        py: Python<'py>,
+        values: PyReadonlyArray1<'py, u32>,
+        offsets: PyReadonlyArray1<'py, i64>,
+    ) -> PyResult<Bound<'py, PyArray1<i64>>> {
+        let (values, offsets) = (values.as_slice()?, offsets.as_slice()?);
+        let firsts = py.detach(|| self.append_rows(values, offsets))?;
+        Ok(firsts.into_pyarray(py))
+    }
+
+    /// Flushes and syncs all files; a full disk shows here at the latest.
+    fn close(&mut self, py: Python<'_>) -> PyResult<()> {
+        use std::io::Write;
+        Ok(py.detach(|| {
+            for shard in &mut self.shards {
+                for writer in [&mut shard.tokens, &mut shard.offsets] {
+                    writer.flush().and_then(|()| writer.get_ref().sync_all()).map_err(Error::io(&shard.path))?;
+                }
+            }
+            Ok::<_, Error>(())
+        })?)
+    }
+}
+
+impl PyDocumentWriter {
+    fn append_rows(&mut self, values: &[u32], offsets: &[i64]) -> Result<Vec<i64>> {
+        use std::io::Write;
+        let separator = crate::build::separator_id(self.width) as u64;
+        let mut firsts = Vec::with_capacity(offsets.len().saturating_sub(1));
+        let mut bytes = Vec::new();
+        for pair in offsets.windows(2) {
+            let ids = values
+                .get(pair[0] as usize..pair[1] as usize)
+                .ok_or_else(|| Error::Query("offsets are not ascending inside the values".into()))?;
+            bytes.clear();
+            bytes.extend_from_slice(&u32::MAX.to_le_bytes()[..self.width]);
+            for &id in ids {
+                if u64::from(id) >= separator {
+                    return Err(Error::Corpus(format!(
+                        "token id {id} is out of range: {}-byte tokens hold ids 0 to {}; choose a larger --token-width",
+                        self.width,
+                        separator - 1
+                    )));
+                }
+                bytes.extend_from_slice(&id.to_le_bytes()[..self.width]);
+            }
+            let at = self.documents % self.shards.len();
+            let shard = &mut self.shards[at];
+            shard.offsets.write_all(&shard.bytes.to_le_bytes()).map_err(Error::io(&shard.path))?;
+            shard.tokens.write_all(&bytes).map_err(Error::io(&shard.path))?;
+            firsts.push((shard.bytes / self.width as u64) as i64 + 1);
+            shard.bytes += bytes.len() as u64;
+            self.documents += 1;
+        }
+        Ok(firsts)
+    }
+}
+
+/// Sorts one shard's suffixes and writes its table, unigrams and domain column; returns (tokens, seconds of sorting,
+/// seconds of writing). `domain_of_document`: the little-endian uint16 domain of each document, or None.
+#[pyfunction]
+#[pyo3(signature = (directory, shard, token_width, domain_of_document=None, domains=0, domain_block=1))]
+fn sort_shard(
+    py: Python<'_>,
+    directory: PathBuf,
+    shard: usize,
+    token_width: usize,
+    domain_of_document: Option<&[u8]>,
+    domains: usize,
+    domain_block: usize,
+) -> PyResult<(usize, f64, f64)> {
+    let labels: Option<Vec<u16>> =
+        domain_of_document.map(|bytes| bytes.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]])).collect());
+    let Built { tokens, sort_seconds, write_seconds } = py.detach(|| {
+        if labels.iter().flatten().any(|&domain| usize::from(domain) >= domains) || domain_block == 0 {
+            return Err(Error::Corpus(format!("a document's domain is not below {domains}")));
+        }
+        let labels = labels.as_deref().map(|of_document| DomainColumn { of_document, domains, block: domain_block });
+        build_shard(&directory, shard, token_width, labels)
+    })?;
+    Ok((tokens, sort_seconds, write_seconds))
+}
+
+/// BLAKE3 of a file, in hex, as `b3sum` prints it.
+#[pyfunction]
+fn checksum(py: Python<'_>, path: PathBuf) -> PyResult<String> {
+    Ok(py.detach(|| {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update_mmap(&path).map_err(Error::io(&path))?;
+        Ok::<_, Error>(hasher.finalize().to_hex().to_string())
+    })?)
+}
+
+type Column<'py> = (Bound<'py, PyArray1<u8>>, Bound<'py, PyArray1<i64>>);
+
+/// Parses JSON lines; returns (texts, domains, metadata, line numbers, bad lines), strings as (bytes, offsets).
+#[pyfunction]
+#[pyo3(signature = (block, text_field, domain_field=None, first_line=1))]
+#[allow(clippy::type_complexity)]
+fn parse_jsonl<'py>(
+    py: Python<'py>,
+    block: &Bound<'py, PyBytes>,
+    text_field: &str,
+    domain_field: Option<&str>,
+    first_line: i64,
+) -> (Column<'py>, Column<'py>, Column<'py>, Bound<'py, PyArray1<i64>>, Vec<(i64, String)>) {
+    let bytes = block.as_bytes();
+    let documents = py.detach(|| jsonl::parse(bytes, text_field, domain_field, first_line));
+    let column = |strings: jsonl::Strings| (strings.values.into_pyarray(py), strings.offsets.into_pyarray(py));
+    (
+        column(documents.texts),
+        column(documents.domains),
+        column(documents.metadata),
+        documents.lines.into_pyarray(py),
+        documents.bad,
+    )
+}
+
+/// Samples distinct windows per frequency bucket; returns (bucket, count, shard, position) arrays of the sample and,
+/// for each bucket that is not empty, (bucket, distinct windows, windows).
+#[pyfunction]
+#[allow(clippy::type_complexity)]
+fn sample_windows<'py>(
+    py: Python<'py>,
+    shards: Vec<PyRef<'py, PyShard>>,
+    length: usize,
+    per_bucket: usize,
+    seed: u64,
+) -> PyResult<(
+    (Bound<'py, PyArray1<i32>>, Bound<'py, PyArray1<u64>>, Bound<'py, PyArray1<i32>>, Bound<'py, PyArray1<i64>>),
+    Vec<(usize, u64, u64)>,
+)> {
+    let open: Vec<&Shard> = shards.iter().map(|shard| &shard.inner).collect();
+    if open.iter().any(|shard| shard.width != open[0].width) {
+        return Err(Error::Query("all shards must have the same token width".into()).into());
+    }
+    let buckets = py.detach(|| {
+        open.iter().try_for_each(|shard| shard.check_sizes())?;
+        windows::sample_windows(&open, length, per_bucket, seed)
+    })?;
+    let drawn = || buckets.iter().enumerate().flat_map(|(b, bucket)| bucket.sample.iter().map(move |w| (b, w)));
+    let columns = (
+        drawn().map(|(b, _)| b as i32).collect::<Vec<_>>().into_pyarray(py),
+        drawn().map(|(_, w)| w.count).collect::<Vec<_>>().into_pyarray(py),
+        drawn().map(|(_, w)| w.shard as i32).collect::<Vec<_>>().into_pyarray(py),
+        drawn().map(|(_, w)| w.position as i64).collect::<Vec<_>>().into_pyarray(py),
+    );
+    let totals = buckets
+        .iter()
+        .enumerate()
+        .filter(|(_, bucket)| bucket.distinct > 0)
+        .map(|(b, bucket)| (b, bucket.distinct, bucket.windows))
+        .collect();
+    Ok((columns, totals))
+}
+
+/// The compiled core of memindex.
+#[pymodule]
+pub fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<PyShard>()?;
+    module.add_class::<PyDocumentWriter>()?;
+    module.add_function(wrap_pyfunction!(sort_shard, module)?)?;
+    module.add_function(wrap_pyfunction!(checksum, module)?)?;
+    module.add_function(wrap_pyfunction!(parse_jsonl, module)?)?;
+    module.add_function(wrap_pyfunction!(sample_windows, module)?)?;
+    Ok(())
+}
