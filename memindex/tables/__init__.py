@@ -1,1 +1,1 @@
-"""Memorization tables: schemas, the Parquet store, and the DuckDB connection that joins them with an index."""
+"""Memorization tables: schemas, the Parquet store, and the DuckDB connection over them."""

@@ -1,7 +1,8 @@
 """The one written truth about memindex's tables: every column with its meaning and unit.
 
-`python -m memindex.tables.schema` prints docs/tables.md. Token ids are int32 everywhere: DuckDB's integer literals
-are, and every vocabulary fits.
+`python -m memindex.tables.schema` prints docs/tables.md. Token ids are int32 everywhere: DuckDB's integer
+literals are, and every vocabulary fits. Times are UTC without a zone, because DuckDB's Python client turns
+zoned ones into Python values only where pytz is installed.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import pyarrow as pa
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: Raised by one when a column is added, removed or changes its meaning; stands in every file's Parquet metadata.
+#: Raised by one when a column is added, removed or changes its meaning; stands in every file's Parquet
+#: metadata.
 SCHEMA_VERSION = 1
 
 TOKENS = pa.list_(pa.int32())
@@ -56,9 +58,7 @@ MODELS = Table(
         Column("model_id", pa.string(), "name of the model, unique in the study"),
         Column("architecture", pa.string(), "transformers model type: gpt_neox, llama, …"),
         Column("parameters", pa.int64(), "all parameters; tied embeddings are counted once"),
-        Column(
-            "non_embedding_parameters", pa.int64(), "parameters outside the input and output embeddings"
-        ),
+        Column("non_embedding_parameters", pa.int64(), "parameters outside the input and output embeddings"),
         Column("layers", pa.int32(), "number of transformer blocks"),
         Column("hidden_size", pa.int32(), "width of the residual stream"),
         Column("heads", pa.int32(), "attention heads per layer"),
@@ -86,7 +86,7 @@ RUNS = Table(
         Column("sequences", pa.int64(), "sequences scored"),
         Column("seconds", pa.float64(), "wall time of scoring, loading excluded; seconds"),
         Column("versions", pa.string(), "memindex, torch and transformers versions"),
-        Column("created", pa.timestamp("us", tz="UTC"), "when the run finished"),
+        Column("created", pa.timestamp("us"), "when the run finished; UTC"),
     ),
 )
 
@@ -97,7 +97,10 @@ SEQUENCES = Table(
         Column("sequence_id", pa.int64(), "number of the sequence, unique in the study"),
         Column("sample", pa.string(), "how it was drawn: uniform, bucket, or heldout"),
         Column(
-            "bucket", pa.int32(), "floor(log2(count of the whole sequence)); bucket sample only", nullable=True
+            "bucket",
+            pa.int32(),
+            "floor(log2(count of the sequence)); bucket sample only",
+            nullable=True,
         ),
         Column("index", pa.string(), "index it was drawn from"),
         Column("shard", pa.int32(), "shard of that index"),
@@ -132,10 +135,14 @@ CONTINUATIONS = Table(
         Column("matched", pa.int32(), "continuation tokens equal to the suffix before the first mismatch"),
         Column("memorized", pa.bool_(), "score = 1: the whole suffix was generated"),
         Column(
-            "suffix_logprob", pa.float32(), "log-probability of the suffix given the prefix; nats, teacher-forced"
+            "suffix_logprob",
+            pa.float32(),
+            "log-probability of the suffix after the prefix; nats, teacher-forced",
         ),
         Column(
-            "token_logprobs", pa.list_(pa.float32()), "log-probability of each suffix token; nats, teacher-forced"
+            "token_logprobs",
+            pa.list_(pa.float32()),
+            "log-probability of each suffix token; nats",
         ),
         Column("continuation", TOKENS, "ids the model generated"),
     ),
@@ -144,19 +151,108 @@ CONTINUATIONS = Table(
 TABLES: dict[str, Table] = {t.name: t for t in (MODELS, RUNS, SEQUENCES, FREQUENCIES, CONTINUATIONS)}
 
 
+DOCUMENTS = Table(
+    "documents",
+    "one document of an index of the study (from the indexes' documents.parquet)",
+    (
+        Column("index", pa.string(), "index it stands in: the name of its directory"),
+        Column("shard", pa.int32(), "shard of that index"),
+        Column("document", pa.int64(), "number of the document in the shard"),
+        Column("first_token", pa.int64(), "token position in the shard of its first token"),
+        Column("tokens", pa.int64(), "length in tokens"),
+        Column("domain", pa.string(), "label it carries in the corpus"),
+        Column("path", pa.string(), "corpus file it was read from"),
+        Column("line", pa.int64(), "line (or record) of that file, counted from 1", nullable=True),
+        Column("metadata", pa.string(), "what else the corpus says about it; JSON", nullable=True),
+    ),
+)
+
+CORPORA = Table(
+    "corpora",
+    "one domain of an index of the study",
+    (
+        Column("index", pa.string(), "the index"),
+        Column("domain", pa.string(), "the domain"),
+        Column("documents", pa.int64(), "documents that carry it"),
+        Column("tokens", pa.int64(), "tokens of those documents"),
+    ),
+)
+
+
+def _column(table: Table, name: str, nullable: bool = False) -> Column:
+    """The column `name` of `table`, for a view that shows it; NULL may come in by an outer join."""
+    column = next(c for c in table.columns if c.name == name)
+    return Column(name, column.type, column.meaning, nullable or column.nullable)
+
+
+MEMORIZATION = Table(
+    "memorization",
+    "one sequence under one run, with the model, the sequence and its counts",
+    (
+        *(_column(RUNS, name) for name in ("run_id", "model_id")),
+        Column(
+            "run_label", pa.string(), "model_id, and the run_id behind it where the model has several runs"
+        ),
+        *(_column(MODELS, name) for name in ("architecture", "parameters", "non_embedding_parameters")),
+        *(
+            _column(SEQUENCES, name)
+            for name in (
+                "sequence_id",
+                "sample",
+                "bucket",
+                "domain",
+                "document",
+                "index",
+                "shard",
+                "position",
+            )
+        ),
+        *(
+            _column(FREQUENCIES, name, nullable=True)
+            for name in ("sequence_count", "prefix_count", "suffix_count")
+        ),
+        Column(
+            "frequency_bucket",
+            pa.int32(),
+            "floor(log2(sequence_count)); NULL where that is 0 or not counted",
+            nullable=True,
+        ),
+        Column("unseen", pa.bool_(), "from the held-out sample, and the index counts it 0 times"),
+        *(_column(CONTINUATIONS, name) for name in ("score", "matched", "memorized", "suffix_logprob")),
+        *(_column(SEQUENCES, name) for name in ("prefix", "suffix")),
+        _column(CONTINUATIONS, "continuation"),
+    ),
+)
+
+#: What a connection shows beside the tables; never written, always computed.
+VIEWS: dict[str, Table] = {t.name: t for t in (MEMORIZATION, DOCUMENTS, CORPORA)}
+
+
 def markdown() -> Iterator[str]:
     """The lines of docs/tables.md."""
     yield "# Tables"
     yield ""
-    yield f"Generated by `python -m memindex.tables.schema` (schema version {SCHEMA_VERSION}); do not edit."
+    yield f"Generated by `python -m memindex.tables.schema` (version {SCHEMA_VERSION}); do not edit."
     yield ""
-    yield "A study keeps each table as Parquet files under `tables/NAME/`. `memindex.connect(study)` shows them as"
-    yield "DuckDB views of the same names, and joins them in the view `memorization`."
+    yield "A study keeps each table as Parquet files under `tables/NAME/`. `memindex.connect(study)` shows"
+    yield "them as DuckDB views of the same names, and joins them in the view `memorization`."
     for table in TABLES.values():
-        yield from ("", f"## {table.name}", "", f"One row: {table.row}.", "", "| column | type | meaning |")
-        yield "| --- | --- | --- |"
-        for c in table.columns:
-            yield f"| `{c.name}` | {c.type}{' or NULL' if c.nullable else ''} | {c.meaning} |"
+        yield from _section(table)
+    yield from ("", "# Views", "", "Computed on the connection from the tables and the study's indexes.")
+    for table in VIEWS.values():
+        yield from _section(table)
+
+
+def _section(table: Table) -> Iterator[str]:
+    yield from ("", f"## {table.name}", "", f"One row: {table.row}.", "")
+    yield from ("| column | type | meaning |", "| --- | --- | --- |")
+    for c in table.columns:
+        yield f"| `{c.name}` | {_type_name(c.type)}{' or NULL' if c.nullable else ''} | {c.meaning} |"
+
+
+def _type_name(type_: pa.DataType) -> str:
+    """The Arrow type as readers write it; a list's child name says nothing."""
+    return f"list<{type_.value_type}>" if pa.types.is_list(type_) else str(type_)
 
 
 if __name__ == "__main__":

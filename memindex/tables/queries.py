@@ -1,0 +1,220 @@
+"""The questions of queries/*.sql: one file, one question, one table of numbers, one way to draw it.
+
+A file begins with `-- key: value` lines (an indented comment line continues the one above):
+
+    -- title: Memorization rate by model size
+    -- question: How does the share of memorized sequences grow with the size of the model?
+    -- note: What the numbers are, in a sentence or two.
+    -- parameter sample: uniform                 used as $sample; the default gives the type: 3, 0.5 or text
+    -- figure: line                              line, dots, bars, cells or none
+    -- x: non_embedding_parameters | Non-embedding parameters | log
+    -- y: rate | Memorized sequences | percent   a column | its label | how to write or scale it
+    -- interval: rate_low, rate_high             columns with the ends of the interval
+    -- series: run_label                         one line or colour per value
+    -- panel: sample                             one small figure per value
+    -- order: bucket                             column that orders a categorical x
+    -- apart: unseen                             value of x that stands apart, first and unconnected
+    -- reference: share_sample | share in the sample     a mark drawn beside the values of y
+    -- fit: fitted | group                       column with the fitted line | one line per value
+
+Parameters are prepared parameters, never pasted into the text, so a value can't become SQL.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from memindex.errors import MemindexError, QueryError
+from memindex.tables.functions import readable
+
+Parameter = str | int | float
+
+_KINDS = ("line", "dots", "bars", "cells", "none")
+_KEYS = (
+    *("title", "question", "note", "figure", "x", "y", "interval", "series", "panel", "order", "apart"),
+    *("reference", "fit"),
+)
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A column and how it is shown: `style` is '', log, percent, percent-log or ratio-log."""
+
+    column: str
+    label: str = ""
+    style: str = ""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """How a query's numbers are drawn; the header of its file says what each part means."""
+
+    kind: str = "none"
+    x: Axis = Axis("")
+    y: Axis = Axis("")
+    interval: tuple[str, ...] = ()
+    series: str = ""
+    panel: str = ""
+    order: str = ""
+    apart: str = ""
+    reference: Axis = Axis("")
+    fit: Axis = Axis("")
+
+
+@dataclass(frozen=True)
+class Query:
+    """One question: `text` is the whole file, `sql` the statement with $parameters."""
+
+    name: str
+    title: str
+    question: str
+    note: str
+    figure: Figure
+    sql: str
+    text: str
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+
+    def literal_sql(self) -> str:
+        """The statement with the defaults written out, to paste into `memindex sql`."""
+
+        def literal(match: re.Match[str]) -> str:
+            value = self.parameters[match.group(1)]
+            return "'" + value.replace("'", "''") + "'" if isinstance(value, str) else repr(value)
+
+        return re.sub(r"\$([a-z_]+)", literal, self.sql)
+
+
+def queries_directory() -> Path:
+    """Where the .sql files lie: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parent.parent
+    for folder in (package / "_queries", package.parent / "queries"):
+        if any(folder.glob("*.sql")):
+            return folder
+    raise MemindexError("the files of queries/ are not installed; reinstall memindex")
+
+
+def list_queries() -> list[str]:
+    """The names of all queries, sorted."""
+    return sorted(file.stem for file in queries_directory().glob("*.sql"))
+
+
+def load_query(name: str) -> Query:
+    """The query `name`; an unknown name or a bad header raises MemindexError."""
+    known = list_queries()
+    if name not in known:
+        raise MemindexError(f"there is no query {name!r}; the queries are: {', '.join(known)}")
+    return parse_query(name, (queries_directory() / f"{name}.sql").read_text(encoding="utf-8"))
+
+
+def parse_query(name: str, text: str) -> Query:
+    """A query from the text of its file."""
+    header, sql = _split(name, text)
+    parameters = {
+        key.removeprefix("parameter "): _value(value)
+        for key, value in header.items()
+        if key.startswith("parameter ")
+    }
+    unknown = [key for key in header if key not in _KEYS and not key.startswith("parameter ")]
+    if unknown:
+        raise MemindexError(f"queries/{name}.sql: unknown header {', '.join(unknown)}")
+    for key in ("title", "question"):
+        if not header.get(key):
+            raise MemindexError(f"queries/{name}.sql: the header {key} is missing")
+    used = set(re.findall(r"\$([a-z_]+)", sql))
+    if used != set(parameters):
+        raise MemindexError(f"queries/{name}.sql: declares {sorted(parameters)} but uses {sorted(used)}")
+    return Query(
+        name=name,
+        title=header["title"],
+        question=header["question"],
+        note=header.get("note", ""),
+        figure=_figure(name, header),
+        sql=sql,
+        text=text,
+        parameters=parameters,
+    )
+
+
+def run_query(con: duckdb.DuckDBPyConnection, name: str | Query, **parameters: Parameter) -> pa.Table:
+    """The answer to a query (a name, or one parsed) on a connection of `memindex.connect`.
+
+    Raises:
+        MemindexError: An unknown query or parameter, a value of another type than its default, or an error of
+            DuckDB.
+    """
+    query = load_query(name) if isinstance(name, str) else name
+    values = dict(query.parameters)
+    for key, value in parameters.items():
+        if key not in values:
+            raise QueryError(
+                f"query {query.name} has no parameter {key!r}; it has: {', '.join(values) or 'none'}"
+            )
+        values[key] = _typed(query.name, key, value, values[key])
+    try:
+        return con.sql(query.sql, params=values or None).to_arrow_table()
+    except duckdb.Error as error:
+        raise readable(error) from error
+
+
+def _split(name: str, text: str) -> tuple[dict[str, str], str]:
+    """The header's keys and the statement below it."""
+    header: dict[str, str] = {}
+    key = ""
+    lines = text.splitlines()
+    for number, line in enumerate(lines):
+        if not line.startswith("--"):
+            return header, "\n".join(lines[number:]).strip().rstrip(";")
+        content = line.removeprefix("--")
+        found = re.fullmatch(r" ?((?:parameter )?[a-z_]+): *(.*)", content)
+        if found:
+            key = found.group(1)
+            header[key] = found.group(2)
+        elif key:
+            header[key] += " " + content.strip()
+    raise MemindexError(f"queries/{name}.sql: there is no statement below the header")
+
+
+def _figure(name: str, header: Mapping[str, str]) -> Figure:
+    kind = header.get("figure", "none")
+    if kind not in _KINDS:
+        raise MemindexError(f"queries/{name}.sql: figure {kind!r} is none of {', '.join(_KINDS)}")
+    return Figure(
+        kind=kind,
+        x=_axis(header.get("x", "")),
+        y=_axis(header.get("y", "")),
+        interval=tuple(part.strip() for part in header.get("interval", "").split(",") if part.strip()),
+        series=header.get("series", ""),
+        panel=header.get("panel", ""),
+        order=header.get("order", ""),
+        apart=header.get("apart", ""),
+        reference=_axis(header.get("reference", "")),
+        fit=_axis(header.get("fit", "")),
+    )
+
+
+def _axis(value: str) -> Axis:
+    return Axis(*(part.strip() for part in value.split("|", 2)))
+
+
+def _value(text: str) -> Parameter:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _typed(query_name: str, key: str, value: Parameter, default: Parameter) -> Parameter:
+    """The value in the type of the default; the command line gives every value as text."""
+    try:
+        return type(default)(value)
+    except ValueError:
+        kind = {int: "a whole number", float: "a number"}[type(default)]
+        raise QueryError(f"query {query_name}: {key} must be {kind}, not {value!r}") from None

@@ -1,0 +1,30 @@
+-- title: Memorization rate by frequency
+-- question: How often must a sequence stand in the corpus until a model knows it by heart?
+-- note: Sequences are grouped by the number of times they occur (powers of two). "Unseen" are held-out sequences that the
+--   index counts zero times: what a model completes there it has not memorized. Rates have Wilson's 95 % interval.
+-- figure: line
+-- x: frequency | Occurrences in the corpus
+-- y: rate | Memorized sequences | percent
+-- interval: rate_low, rate_high
+-- series: run_label
+-- order: frequency_bucket
+-- apart: unseen
+
+WITH rates AS (
+    SELECT run_label, non_embedding_parameters,
+           CASE WHEN unseen THEN 'unseen' ELSE frequency_label(frequency_bucket) END AS frequency,
+           coalesce(frequency_bucket, -1) AS frequency_bucket,
+           count(*) AS sequences,
+           count(DISTINCT ("index", shard, document)) AS documents,
+           count_if(memorized)::BIGINT AS memorized
+    FROM memorization
+    WHERE unseen OR (sample IN ('uniform', 'bucket') AND frequency_bucket IS NOT NULL)
+    GROUP BY ALL
+)
+SELECT run_label, frequency, nullif(frequency_bucket, -1) AS frequency_bucket,
+       sequences, documents, memorized,
+       memorized / sequences AS rate,
+       wilson_low(memorized, sequences) AS rate_low,
+       wilson_high(memorized, sequences) AS rate_high
+FROM rates
+ORDER BY non_embedding_parameters, run_label, rates.frequency_bucket

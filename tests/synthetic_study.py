@@ -1,0 +1,173 @@
+"""A made-up study with known numbers: a few thousand sequences, several models, two indexes' document tables."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from memindex.tables.store import TableStore
+
+SUFFIX = 32
+HOSTILE = "<script>alert(1)</script>"
+DOMAINS = ("Python", "C++", "Web text", "Law", HOSTILE)
+
+#: model_id, architecture, non-embedding parameters
+MODELS = (
+    ("small", "gpt_neox", 790_000),
+    ("middle", "gpt_neox", 4_700_000),
+    ("large", "gpt_neox", 25_000_000),
+    ("huge", "gpt_neox", 151_000_000),
+    ("other/7b", "llama", 6_900_000_000),
+)
+
+
+def make_study(
+    folder: Path, *, models: tuple[tuple[str, str, int], ...] = MODELS, rows: int = 1200, seed: int = 0
+) -> Path:
+    """Write study.toml, the tables and two folders with documents.parquet; return the study's directory."""
+    rng = np.random.default_rng(seed)
+    study = folder / "study"
+    study.mkdir(parents=True)
+    (study / "study.toml").write_text(
+        'name = "A made-up study"\nindex = "../mini"\nheldout = "../mini-heldout"\n', encoding="utf-8"
+    )
+    for name in ("mini", "mini-heldout"):
+        write_documents(folder / name, rng)
+    store = TableStore(study / "tables")
+    sequences, counts = sample(rng, rows)
+    store.write("sequences", "all", sequences)
+    store.write("frequencies", "all", frequencies(sequences["sequence_id"], counts))
+    for place, model in enumerate(models):
+        write_model(store, rng, model, place, sequences, counts)
+    return study
+
+
+def write_documents(folder: Path, rng: np.random.Generator, documents: int = 60) -> None:
+    """The document table of a made-up index."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tokens = rng.integers(100, 1000, documents)
+    table = pa.table(
+        {
+            "shard": pa.array(np.zeros(documents, np.int32)),
+            "document": pa.array(np.arange(documents)),
+            "first_token": pa.array(np.cumsum(tokens) - tokens),
+            "tokens": pa.array(tokens),
+            "domain": [DOMAINS[i % len(DOMAINS)] for i in range(documents)],
+            "path": [f"corpus/{HOSTILE if i == 0 else i}.jsonl" for i in range(documents)],
+            "line": pa.array(np.arange(documents) + 1),
+            "metadata": ["{}"] * documents,
+        }
+    )
+    pq.write_table(table, folder / "documents.parquet")
+
+
+def sample(rng: np.random.Generator, rows: int) -> tuple[dict, np.ndarray]:
+    """Columns of the table sequences (half uniform, the rest bucket and heldout) and their counts."""
+    half, quarter = rows // 2, rows // 4
+    samples = np.array(["uniform"] * half + ["bucket"] * quarter + ["heldout"] * (rows - half - quarter))
+    buckets = np.where(
+        samples == "bucket", rng.integers(0, 11, rows), np.minimum(rng.geometric(0.6, rows) - 1, 8)
+    )
+    counts = 2**buckets + (rng.random(rows) * 2**buckets).astype(np.int64)
+    counts[(samples == "heldout") & (rng.random(rows) < 0.8)] = 0
+    documents = rng.integers(0, 60, rows)
+    columns = {
+        "sequence_id": np.arange(rows),
+        "sample": samples,
+        "bucket": [int(b) if s == "bucket" else None for s, b in zip(samples, buckets, strict=True)],
+        "index": np.where(samples == "heldout", "mini-heldout", "mini"),
+        "shard": np.zeros(rows, np.int32),
+        "position": rng.integers(0, 30_000, rows),
+        "document": documents,
+        "document_offset": rng.integers(0, 100, rows),
+        "domain": [DOMAINS[d % len(DOMAINS)] for d in documents],
+        "prefix": rng.integers(0, 500, (rows, 32)),
+        "suffix": rng.integers(0, 500, (rows, SUFFIX)),
+    }
+    return columns, counts
+
+
+def frequencies(ids: np.ndarray, counts: np.ndarray) -> dict:
+    """Columns of the table frequencies."""
+    return {
+        "sequence_id": ids,
+        "index": ["mini"] * len(ids),
+        "sequence_count": counts,
+        "prefix_count": counts + 1,
+        "suffix_count": counts + 2,
+    }
+
+
+def write_model(
+    store: TableStore,
+    rng: np.random.Generator,
+    model: tuple[str, str, int],
+    place: int,
+    sequences: dict,
+    counts: np.ndarray,
+) -> None:
+    """One model, one run, and continuations whose rate grows with size, frequency and for code."""
+    model_id, architecture, size = model
+    rows = len(counts)
+    code = np.isin(sequences["domain"], ["Python", "C++"])
+    strength = math.log10(size) - 9 + 0.9 * np.log2(counts + 0.25) + 1.2 * code
+    memorized = rng.random(rows) < 1 / (1 + np.exp(-strength))
+    matched = np.where(memorized, SUFFIX, np.minimum(rng.geometric(0.3, rows) - 1, SUFFIX - 1))
+    right = np.where(memorized, SUFFIX, np.minimum(matched + rng.binomial(4, 0.2, rows), SUFFIX - 1))
+    store.write("models", model_id, model_row(model_id, architecture, size))
+    store.write("runs", f"{model_id}-run", run_row(f"{model_id}-run", model_id, rows, place))
+    store.write(
+        "continuations",
+        f"{model_id}-run",
+        {
+            "run_id": [f"{model_id}-run"] * rows,
+            "sequence_id": sequences["sequence_id"],
+            "score": (right / SUFFIX).astype(np.float32),
+            "matched": matched,
+            "memorized": memorized,
+            "suffix_logprob": -rng.random(rows),
+            "token_logprobs": -rng.random((rows, SUFFIX)),
+            "continuation": sequences["suffix"],
+        },
+    )
+
+
+def model_row(model_id: str, architecture: str, size: int) -> dict:
+    """Columns of the table models, one row."""
+    return {
+        "model_id": [model_id],
+        "architecture": [architecture],
+        "parameters": [size + 1_000_000],
+        "non_embedding_parameters": [size],
+        "layers": [6],
+        "hidden_size": [256],
+        "heads": [4],
+        "vocabulary": [50304],
+        "context": [2048],
+        "source": [f"models/{model_id}"],
+        "revision": [None],
+        "trained_tokens": [92_000_000],
+    }
+
+
+def run_row(run_id: str, model_id: str, rows: int, place: int) -> dict:
+    """Columns of the table runs, one row."""
+    return {
+        "run_id": [run_id],
+        "model_id": [model_id],
+        "prefix_length": [32],
+        "suffix_length": [SUFFIX],
+        "decoding": ["greedy"],
+        "dtype": ["float32"],
+        "device": ["cpu"],
+        "attention": ["sdpa"],
+        "batch_size": [64],
+        "sequences": [rows],
+        "seconds": [1.5 + place],
+        "versions": ["memindex 0.1.0"],
+        "created": np.array(["2026-01-02T03:04:05"], dtype="datetime64[us]"),
+    }
