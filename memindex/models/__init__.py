@@ -1,1 +1,15 @@
-"""Model runs: building, training, loading and scoring causal language models (needs the extra `models`)."""
+"""Model runs: building, training, loading and scoring causal language models (needs the extra `models`).
+
+Importing this package is cheap: it only looks whether the extra is installed. torch and transformers load
+with the submodule that uses them (`architectures`, `training`, `loading`, `scoring`).
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from memindex.errors import MissingExtraError
+
+for _package in ("torch", "transformers"):
+    if find_spec(_package) is None:
+        raise MissingExtraError(f"{_package} is not installed; run: pip install 'memindex[models]'")
