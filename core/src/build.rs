@@ -6,8 +6,8 @@
 use std::path::Path;
 
 use crate::error::{Error, Result};
-use crate::files::{Output, map, pointer_width, shard_file};
-use crate::suffix_array::sort_suffixes;
+use crate::files::{Output, pointer_width, shard_file};
+use crate::suffix_array::Text;
 
 /// Suffixes converted at a time; bounds the buffers to a few megabytes.
 const CHUNK: usize = 1 << 18;
@@ -35,18 +35,12 @@ pub struct Built {
 
 /// Sorts `tokenized.S` and writes `table.S`, `unigram.S` and, when documents are labelled, `domain.S` and `domainsum.S`.
 pub fn build_shard(directory: &Path, shard: usize, width: usize, labels: Option<DomainColumn>) -> Result<Built> {
-    let text_path = shard_file(directory, "tokenized", shard);
-    let text = map(&text_path)?;
-    let bytes: &[u8] = text.as_deref().unwrap_or(&[]);
-    if width == 0 || !bytes.len().is_multiple_of(width) {
-        return Err(Error::corrupt(&text_path, bytes.len(), format!("not a whole number of {width}-byte tokens")));
-    }
-    let text_bytes = bytes.len();
-    write_unigrams(&shard_file(directory, "unigram", shard), bytes, width)?;
+    let text = Text::read(&shard_file(directory, "tokenized", shard), width)?;
+    let text_bytes = text.tokens() * width;
+    write_unigrams(&shard_file(directory, "unigram", shard), &text.unigrams())?;
     let start = std::time::Instant::now();
-    let order = sort_suffixes(bytes, width)?;
+    let order = text.sort()?;
     let sort_seconds = start.elapsed().as_secs_f64();
-    drop(text);
     let start = std::time::Instant::now();
     write_table(&shard_file(directory, "table", shard), &order, width, text_bytes)?;
     if let Some(labels) = labels {
@@ -73,27 +67,10 @@ fn write_table(path: &Path, order: &[i32], width: usize, text_bytes: usize) -> R
 }
 
 /// infini-gram's text file of "id count" lines, ascending by id, the separator included.
-fn write_unigrams(path: &Path, text: &[u8], width: usize) -> Result<()> {
-    let id = |b: &[u8]| b.iter().rev().fold(0usize, |id, &byte| id << 8 | usize::from(byte));
-    let separator = separator_id(width);
-    let (mut counts, mut separators) = (Vec::<u64>::new(), 0u64);
-    for token in text.chunks_exact(width) {
-        let id = id(token);
-        if id == separator {
-            separators += 1;
-            continue;
-        }
-        if id >= counts.len() {
-            counts.resize(id + 1, 0);
-        }
-        counts[id] += 1;
-    }
+fn write_unigrams(path: &Path, counts: &[(u32, u64)]) -> Result<()> {
     let mut out = Output::create(path)?;
-    for (id, count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
+    for (id, count) in counts {
         out.write(format!("{id} {count}\n").as_bytes())?;
-    }
-    if separators > 0 {
-        out.write(format!("{separator} {separators}\n").as_bytes())?;
     }
     out.finish()
 }

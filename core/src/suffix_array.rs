@@ -4,7 +4,10 @@
 //! text is byte-swapped while it is read and libsais sorts integers. u32 ids are replaced by their rank among the ids
 //! that occur, which keeps the order and fits u16 for most corpora (6 bytes a token instead of 8).
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
 
 use libsais::SuffixArrayConstruction;
 use libsais::suffix_array::AlphabetSize;
@@ -14,49 +17,120 @@ use crate::error::{Error, Result};
 /// Tokens in a shard at most: libsais works with 32-bit positions here.
 pub const MAX_TOKENS: usize = i32::MAX as usize;
 
-/// Token positions in suffix order (4 bytes a token).
-pub fn sort_suffixes(text: &[u8], width: usize) -> Result<Vec<i32>> {
-    let tokens = text.len() / width;
-    if tokens > MAX_TOKENS {
-        return Err(Error::Corpus(format!(
-            "a shard holds at most {MAX_TOKENS} tokens, this one has {tokens}: build with more --shards"
-        )));
-    }
-    let sorted = match width {
-        1 => sort_u8(text),
-        2 => sort_u16(&swapped_u16(text)),
-        4 => sort_u32(text),
-        _ => return Err(Error::Corpus(format!("token width {width} is not 1, 2 or 4"))),
-    };
-    sorted.map_err(|error| Error::Corpus(format!("suffix sorting of {tokens} tokens failed: {error:?}")))
+/// Bytes read at a time; a multiple of every token width.
+const CHUNK: usize = 1 << 20;
+
+/// The tokens of a shard as integers that order like infini-gram's bytes: u16 and u32 ids byte-swapped.
+pub enum Text {
+    /// One-byte ids.
+    U8(Vec<u8>),
+    /// Two-byte ids.
+    U16(Vec<u16>),
+    /// Four-byte ids.
+    U32(Vec<u32>),
 }
 
 type Sorted = std::result::Result<Vec<i32>, libsais::LibsaisError>;
 
-fn sort_u8(text: &[u8]) -> Sorted {
-    Ok(SuffixArrayConstruction::for_text(text).in_owned_buffer32().single_threaded().run()?.into_vec())
-}
-
-fn sort_u16(text: &[u16]) -> Sorted {
-    Ok(SuffixArrayConstruction::for_text(text).in_owned_buffer32().single_threaded().run()?.into_vec())
-}
-
-fn swapped_u16(text: &[u8]) -> Vec<u16> {
-    text.chunks_exact(2).map(|b| u16::from_be_bytes([b[0], b[1]])).collect()
-}
-
-fn sort_u32(text: &[u8]) -> Sorted {
-    let swapped = || text.chunks_exact(4).map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]));
-    let mut ranks: BTreeMap<u32, u32> = swapped().map(|id| (id, 0)).collect();
-    for (rank, slot) in ranks.values_mut().enumerate() {
-        *slot = rank as u32;
+impl Text {
+    /// Reads `tokenized.S` in pieces, so that the file itself takes no memory.
+    pub fn read(path: &Path, width: usize) -> Result<Text> {
+        let mut file = File::open(path).map_err(Error::io(path))?;
+        let bytes = file.metadata().map_err(Error::io(path))?.len() as usize;
+        if !matches!(width, 1 | 2 | 4) {
+            return Err(Error::Corpus(format!("token width {width} is not 1, 2 or 4")));
+        }
+        if !bytes.is_multiple_of(width) {
+            return Err(Error::corrupt(path, bytes, format!("not a whole number of {width}-byte tokens")));
+        }
+        let tokens = bytes / width;
+        if tokens > MAX_TOKENS {
+            return Err(Error::Corpus(format!(
+                "a shard holds at most {MAX_TOKENS} tokens, this one has {tokens}: build with more --shards"
+            )));
+        }
+        let mut text = match width {
+            1 => Text::U8(Vec::with_capacity(tokens)),
+            2 => Text::U16(Vec::with_capacity(tokens)),
+            _ => Text::U32(Vec::with_capacity(tokens)),
+        };
+        let mut chunk = vec![0u8; CHUNK.min(bytes)];
+        for start in (0..bytes).step_by(CHUNK) {
+            let part = &mut chunk[..CHUNK.min(bytes - start)];
+            file.read_exact(part).map_err(Error::io(path))?;
+            text.extend(part);
+        }
+        Ok(text)
     }
-    let ranks: std::collections::HashMap<u32, u32> = ranks.into_iter().collect();
+
+    fn extend(&mut self, bytes: &[u8]) {
+        match self {
+            Text::U8(ids) => ids.extend_from_slice(bytes),
+            Text::U16(ids) => ids.extend(bytes.chunks_exact(2).map(|b| u16::from_be_bytes([b[0], b[1]]))),
+            Text::U32(ids) => ids.extend(bytes.chunks_exact(4).map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]))),
+        }
+    }
+
+    /// Tokens, separators included.
+    pub fn tokens(&self) -> usize {
+        match self {
+            Text::U8(ids) => ids.len(),
+            Text::U16(ids) => ids.len(),
+            Text::U32(ids) => ids.len(),
+        }
+    }
+
+    /// (id, occurrences) of every id that occurs, ascending by id.
+    pub fn unigrams(&self) -> Vec<(u32, u64)> {
+        match self {
+            Text::U8(ids) => count_small(256, ids.iter().map(|&id| usize::from(id))),
+            Text::U16(ids) => count_small(1 << 16, ids.iter().map(|&id| usize::from(id.swap_bytes()))),
+            Text::U32(ids) => {
+                let mut counts = HashMap::<u32, u64>::new();
+                ids.iter().for_each(|&id| *counts.entry(id.swap_bytes()).or_default() += 1);
+                let mut counts: Vec<_> = counts.into_iter().collect();
+                counts.sort_unstable();
+                counts
+            }
+        }
+    }
+
+    /// Token positions in suffix order (4 bytes a token).
+    pub fn sort(self) -> Result<Vec<i32>> {
+        let tokens = self.tokens();
+        let sorted = match self {
+            Text::U8(ids) => sort_small(&ids),
+            Text::U16(ids) => sort_small(&ids),
+            Text::U32(ids) => sort_u32(ids),
+        };
+        sorted.map_err(|error| Error::Corpus(format!("suffix sorting of {tokens} tokens failed: {error:?}")))
+    }
+}
+
+fn count_small(ids: usize, tokens: impl Iterator<Item = usize>) -> Vec<(u32, u64)> {
+    let mut counts = vec![0u64; ids];
+    tokens.for_each(|id| counts[id] += 1);
+    (0u32..).zip(counts).filter(|(_, count)| *count > 0).collect()
+}
+
+fn sort_small<I: libsais::InputElement + libsais::SmallAlphabet>(text: &[I]) -> Sorted
+where
+    i32: libsais::IsValidOutputFor<I>,
+{
+    Ok(SuffixArrayConstruction::for_text(text).in_owned_buffer32().single_threaded().run()?.into_vec())
+}
+
+fn sort_u32(text: Vec<u32>) -> Sorted {
+    let mut distinct: Vec<u32> = text.iter().copied().collect::<std::collections::HashSet<_>>().into_iter().collect();
+    distinct.sort_unstable();
+    let ranks: HashMap<u32, i32> = distinct.iter().copied().zip(0..).collect();
     if ranks.len() <= usize::from(u16::MAX) + 1 {
-        let dense: Vec<u16> = swapped().map(|id| ranks[&id] as u16).collect();
-        return sort_u16(&dense);
+        let dense: Vec<u16> = text.iter().map(|id| ranks[id] as u16).collect();
+        drop(text);
+        return sort_small(&dense);
     }
-    let mut dense: Vec<i32> = swapped().map(|id| ranks[&id] as i32).collect();
+    // The standard library collects this into the same allocation: no second copy of the text.
+    let mut dense: Vec<i32> = text.into_iter().map(|id| ranks[&id]).collect();
     let construction = SuffixArrayConstruction::for_text_mut(&mut dense).in_owned_buffer32().single_threaded();
     // SAFETY: every value is a rank, hence at least 0 and below the number of ranks.
     let construction = unsafe { construction.with_alphabet_size(AlphabetSize::new(ranks.len() as i32)) };
@@ -66,6 +140,16 @@ fn sort_u32(text: &[u8]) -> Sorted {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn sort_suffixes(bytes: &[u8], width: usize) -> Vec<i32> {
+        let mut text = match width {
+            1 => Text::U8(vec![]),
+            2 => Text::U16(vec![]),
+            _ => Text::U32(vec![]),
+        };
+        text.extend(bytes);
+        text.sort().unwrap()
+    }
 
     /// The definition: sort suffixes by memcmp of their little-endian bytes.
     fn by_definition(text: &[u8], width: usize) -> Vec<i32> {
@@ -90,7 +174,7 @@ mod tests {
         for width in [1, 2, 4] {
             for alphabet in [1, 2, 200, 70_000] {
                 let text = random_text(4000, alphabet, width, 7 + alphabet);
-                assert_eq!(sort_suffixes(&text, width).unwrap(), by_definition(&text, width));
+                assert_eq!(sort_suffixes(&text, width), by_definition(&text, width));
             }
         }
     }
@@ -98,17 +182,12 @@ mod tests {
     #[test]
     fn more_than_65536_distinct_ids_are_sorted_too() {
         let text: Vec<u8> = (0..70_000u32).flat_map(|i| (i * 977 % 70_001).to_le_bytes()).collect();
-        assert_eq!(sort_suffixes(&text, 4).unwrap(), by_definition(&text, 4));
+        assert_eq!(sort_suffixes(&text, 4), by_definition(&text, 4));
     }
 
     #[test]
     fn texts_of_no_and_one_token_are_sorted() {
-        assert_eq!(sort_suffixes(&[], 2).unwrap(), Vec::<i32>::new());
-        assert_eq!(sort_suffixes(&[1, 0], 2).unwrap(), vec![0]);
-    }
-
-    #[test]
-    fn unknown_width_is_refused() {
-        assert!(sort_suffixes(&[0; 6], 3).is_err());
+        assert_eq!(sort_suffixes(&[], 2), Vec::<i32>::new());
+        assert_eq!(sort_suffixes(&[1, 0], 2), vec![0]);
     }
 }

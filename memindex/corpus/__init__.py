@@ -1,0 +1,1 @@
+"""Corpora in: files become batches of documents, documents become token ids."""

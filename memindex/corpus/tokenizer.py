@@ -1,0 +1,206 @@
+"""Text to token ids, without special tokens around it.
+
+Three kinds: a Hugging Face tokenizer.json (by file, folder, or name), and `bytes`, whose ids are the UTF-8 bytes.
+Batches go through gigatoken, which gives the ids of `tokenizers` an order of magnitude faster; because a wrong id
+would spoil an index silently, the first texts of every build are compared with `tokenizers`, which also takes over
+what gigatoken can't read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from memindex.errors import MemindexError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from memindex.ragged import Ragged
+
+BYTES = "bytes"
+
+#: Short names for tokenizers of the model families; each is the hub name of a small model that carries it.
+HUB_NAMES = {
+    "pythia": "EleutherAI/pythia-160m",
+    "gpt2": "openai-community/gpt2",
+    "openllama": "openlm-research/open_llama_3b",
+    "starcoder": "bigcode/starcoderbase-1b",
+    "olmo-1": "allenai/OLMo-1B-hf",
+    "olmo-2": "allenai/OLMo-2-0425-1B",
+    "olmo-3": "allenai/Olmo-3-7B-Base",
+}
+
+#: Text compared between gigatoken and `tokenizers` when a build starts.
+COMPARED_BYTES = 200_000
+
+
+class Tokenizer:
+    """A tokenizer by its tokenizer.json, or the byte tokenizer when that is None."""
+
+    def __init__(self, name: str, definition: bytes | None) -> None:
+        self.name = name
+        self.definition = definition
+        self._single: Any = None
+        self._batch: Any = None
+        self._compared = False
+
+    @property
+    def is_bytes(self) -> bool:
+        """Whether ids are UTF-8 bytes."""
+        return self.definition is None
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 of the tokenizer.json; `bytes` for the byte tokenizer."""
+        return BYTES if self.definition is None else hashlib.sha256(self.definition).hexdigest()
+
+    @property
+    def vocabulary(self) -> int:
+        """One more than the largest id the tokenizer can give."""
+        if self.definition is None:
+            return 256
+        loaded = json.loads(self.definition)
+        vocab = loaded["model"]["vocab"]
+        ids = list(vocab.values()) if isinstance(vocab, dict) else [len(vocab) - 1]
+        return int(max([*ids, *(token["id"] for token in loaded.get("added_tokens", []))])) + 1
+
+    def token_width(self) -> int:
+        """Bytes per token that hold every id and keep the all-ones separator free: 1, 2 or 4."""
+        # UTF-8 never holds the byte 0xff, so bytes fit one byte although 256 ids do not.
+        largest = 254 if self.definition is None else self.vocabulary - 1
+        return 1 if largest < 0xFF else 2 if largest < 0xFFFF else 4
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of one text."""
+        if self.definition is None:
+            return list(text.encode("utf-8"))
+        ids: list[int] = self._tokenizers().encode(text, add_special_tokens=False).ids
+        return ids
+
+    def decode(self, ids: list[int]) -> str:
+        """Text of ids; bytes that are no UTF-8 become U+FFFD."""
+        if self.definition is None:
+            return bytes(ids).decode("utf-8", errors="replace")
+        text: str = self._tokenizers().decode(ids, skip_special_tokens=False)
+        return text
+
+    def encode_batch(self, texts: pa.Array) -> Ragged:
+        """Ids of an Arrow array of texts (large_binary, UTF-8): uint32 values, int64 offsets."""
+        if self.definition is None:
+            return _bytes_as_ids(texts)
+        if not self._compared:
+            self._compared = True
+            self._choose_engine(texts)
+        return self._with_gigatoken(texts) if self._batch is not None else self._with_tokenizers(texts)
+
+    def _tokenizers(self) -> Any:
+        if self._single is None:
+            import tokenizers
+
+            assert self.definition is not None
+            try:
+                self._single = tokenizers.Tokenizer.from_buffer(self.definition)
+            except Exception as error:  # noqa: BLE001  (the package raises bare Exception)
+                raise MemindexError(f"tokenizer {self.name}: not a usable tokenizer.json: {error}") from None
+            self._single.no_truncation()
+            self._single.no_padding()
+        return self._single
+
+    def _choose_engine(self, texts: pa.Array) -> None:
+        try:
+            import gigatoken
+
+            self._batch = gigatoken.Tokenizer.from_json(self.definition)
+        except Exception as error:  # noqa: BLE001  (whatever it can't read, `tokenizers` can)
+            warnings.warn(f"gigatoken can't read {self.name} ({error}): tokenizing slowly", stacklevel=2)
+            return
+        sample = texts.slice(0, _rows_within(texts, COMPARED_BYTES))
+        fast, slow = self._with_gigatoken(sample), self._with_tokenizers(sample)
+        if not ((fast.offsets == slow.offsets).all() and (fast.values == slow.values).all()):
+            warnings.warn(f"gigatoken differs from tokenizers for {self.name}: tokenizing slowly", stacklevel=2)
+            self._batch = None
+
+    def _with_gigatoken(self, texts: pa.Array) -> Ragged:
+        import awkward
+        import numpy as np
+        import pyarrow as pa
+
+        from memindex.ragged import Ragged
+
+        encoded = self._batch.encode_batch(awkward.from_arrow(texts.cast(pa.large_string())))
+        layout = awkward.to_packed(encoded).layout
+        offsets = np.asarray(layout.offsets, dtype=np.int64)
+        return Ragged(np.asarray(layout.content.data, dtype=np.uint32), offsets)
+
+    def _with_tokenizers(self, texts: pa.Array) -> Ragged:
+        import numpy as np
+        import pyarrow as pa
+
+        from memindex.ragged import Ragged, from_lists
+
+        strings = texts.cast(pa.large_string()).to_pylist()
+        encoded = self._tokenizers().encode_batch_fast(strings, add_special_tokens=False)
+        ragged = from_lists(row.ids for row in encoded)
+        return Ragged(ragged.values.astype(np.uint32), ragged.offsets)
+
+
+def _bytes_as_ids(texts: pa.Array) -> Ragged:
+    import numpy as np
+
+    from memindex.ragged import Ragged
+
+    offsets = np.frombuffer(texts.buffers()[1], dtype=np.int64)[texts.offset : texts.offset + len(texts) + 1]
+    data = texts.buffers()[2]
+    raw = np.frombuffer(data, dtype=np.uint8) if data is not None else np.empty(0, dtype=np.uint8)
+    return Ragged(raw[offsets[0] : offsets[-1]].astype(np.uint32), offsets - offsets[0])
+
+
+def _rows_within(texts: pa.Array, limit: int) -> int:
+    import numpy as np
+    import pyarrow.compute as pc
+
+    sizes = np.cumsum(pc.binary_length(texts).to_numpy(zero_copy_only=False))
+    return max(1, int(np.searchsorted(sizes, limit)))
+
+
+def load_tokenizer(name: str | Path) -> Tokenizer:
+    """The tokenizer of that name: `bytes`, a tokenizer.json, a folder with one, a family's name, or a hub name."""
+    text = str(name)
+    if text == BYTES:
+        return Tokenizer(BYTES, None)
+    path = Path(text)
+    file = path / "tokenizer.json" if path.is_dir() else path
+    if file.is_file():
+        # A file called tokenizer.json is named after its folder.
+        label = file.resolve().parent.name if file.name == "tokenizer.json" else file.stem
+        return _checked(Tokenizer(label, file.read_bytes()), text)
+    if text in HUB_NAMES or ("/" in text and not file.suffix):
+        return _checked(Tokenizer(text, _from_hub(HUB_NAMES.get(text, text))), text)
+    known = ", ".join([BYTES, *HUB_NAMES])
+    raise MemindexError(
+        f"unknown tokenizer {text}: give a tokenizer.json, a hub name (org/name), or one of {known}"
+    )
+
+
+def _checked(tokenizer: Tokenizer, name: str) -> Tokenizer:
+    try:
+        tokenizer.vocabulary  # noqa: B018  (reading it proves the definition is one)
+    except (ValueError, KeyError, TypeError) as error:
+        raise MemindexError(f"tokenizer {name}: not a tokenizer.json: {error}") from None
+    return tokenizer
+
+
+def _from_hub(repository: str) -> bytes:
+    try:
+        from huggingface_hub import hf_hub_download
+
+        return Path(hf_hub_download(repository, "tokenizer.json")).read_bytes()
+    except ImportError:
+        raise MemindexError(f"tokenizer {repository}: pip install huggingface_hub to load it by name") from None
+    except Exception as error:  # noqa: BLE001  (network, missing repository, no permission: all end here)
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise MemindexError(f"tokenizer {repository}: not on the model hub or not reachable: {reason}") from None

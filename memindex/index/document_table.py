@@ -1,0 +1,128 @@
+"""The document side of a build: domain codes, documents.parquet, and infini-gram's metadata files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from memindex.errors import CorpusError
+from memindex.index.manifest import DOCUMENTS_FILE, DomainFacts
+
+#: documents.parquet, one row per document. first_token: position in the shard of the first token after the separator.
+SCHEMA = pa.schema(
+    [
+        pa.field("shard", pa.int32(), nullable=False),
+        pa.field("document", pa.int64(), nullable=False),
+        pa.field("first_token", pa.int64(), nullable=False),
+        pa.field("tokens", pa.int64(), nullable=False),
+        pa.field("domain", pa.string(), nullable=False),
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("line", pa.int64(), nullable=False),
+        pa.field("metadata", pa.string(), nullable=False),
+    ]
+)
+
+MOST_DOMAINS = 1 << 16
+
+
+class DocumentTable:
+    """Takes the batches of a build in order; document i belongs to shard i modulo shards."""
+
+    def __init__(self, directory: Path, shards: int) -> None:
+        self.shards = shards
+        self.rows = 0
+        self.domains: dict[str, int] = {}
+        self._documents: list[int] = []
+        self._tokens: list[int] = []
+        self._codes: list[npt.NDArray[np.uint16]] = []
+        self._parquet = pq.ParquetWriter(directory / DOCUMENTS_FILE, SCHEMA, compression="zstd")
+        self._metadata: list[BinaryIO] = [(directory / f"metadata.{s}").open("wb") for s in range(shards)]
+        self._metaoff: list[BinaryIO] = [(directory / f"metaoff.{s}").open("wb") for s in range(shards)]
+        self._bytes = [0] * shards
+
+    def append(
+        self, batch: pa.RecordBatch, firsts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]
+    ) -> None:
+        """Add documents (`corpus.documents.SCHEMA`) with the position and number of their tokens."""
+        codes = self._encode(batch.column("domain"))
+        size = len(self.domains)
+        self._codes.append(codes)
+        self._documents = _added(self._documents, np.bincount(codes, minlength=size))
+        weights = np.bincount(codes, weights=lengths, minlength=size)
+        self._tokens = _added(self._tokens, weights.astype(np.int64))
+        number = self.rows + np.arange(len(batch), dtype=np.int64)
+        columns = [
+            pa.array((number % self.shards).astype(np.int32)),
+            pa.array(number // self.shards),
+            pa.array(firsts),
+            pa.array(lengths),
+            *(batch.column(name).cast(SCHEMA.field(name).type) for name in ("domain", "path", "line", "metadata")),
+        ]
+        self._parquet.write_batch(pa.record_batch(columns, schema=SCHEMA))
+        lines = _metadata_lines(batch)
+        for shard in range(self.shards):
+            self._write_metadata(shard, lines.take(pa.array(np.flatnonzero(number % self.shards == shard))))
+        self.rows += len(batch)
+
+    def _encode(self, labels: pa.Array) -> npt.NDArray[np.uint16]:
+        encoded = labels.dictionary_encode()
+        names = encoded.dictionary.to_pylist()
+        codes = np.array([self.domains.setdefault(name, len(self.domains)) for name in names], dtype=np.int64)
+        if len(self.domains) > MOST_DOMAINS:
+            raise CorpusError(
+                f"more than {MOST_DOMAINS} domains: {names[-1]!r} is one too many; is --domain-field a label?"
+            )
+        return codes[encoded.indices.to_numpy()].astype(np.uint16)
+
+    def _write_metadata(self, shard: int, lines: pa.Array) -> None:
+        if not len(lines):
+            return
+        offsets = np.frombuffer(lines.buffers()[1], dtype=np.int64)[lines.offset : lines.offset + len(lines) + 1]
+        self._metadata[shard].write(memoryview(lines.buffers()[2])[int(offsets[0]) : int(offsets[-1])])
+        starts = offsets[:-1] - offsets[0] + self._bytes[shard]
+        self._metaoff[shard].write(starts.astype("<u8").tobytes())
+        self._bytes[shard] += int(offsets[-1] - offsets[0])
+
+    def close(self) -> None:
+        """Finish the files; a full disk shows here at the latest."""
+        self._parquet.close()
+        for stream in (*self._metadata, *self._metaoff):
+            stream.close()
+
+    def domain_codes(self) -> npt.NDArray[np.uint16]:
+        """Domain code of every document of the build, uint16 of shape (documents,)."""
+        return np.concatenate(self._codes).astype("<u2")
+
+    def domain_block(self) -> int:
+        """Suffixes between two rows of cumulative counts: keeps those rows at a quarter byte per suffix at most."""
+        return max(1024, 32 * len(self.domains))
+
+    def domain_facts(self) -> tuple[DomainFacts, ...]:
+        """Documents and tokens of every domain, in the order of the codes."""
+        names = zip(self.domains, self._documents, self._tokens, strict=True)
+        return tuple(DomainFacts(name, int(documents), int(tokens)) for name, documents, tokens in names)
+
+
+def _added(before: list[int], more: npt.NDArray[np.int64]) -> list[int]:
+    total = more.astype(np.int64)
+    total[: len(before)] += np.array(before, dtype=np.int64)
+    return list(total)
+
+
+def _metadata_lines(batch: pa.RecordBatch) -> pa.Array:
+    """infini-gram's lines: {"path": …, "linenum": … (from 0), "metadata": {…}}."""
+    paths = batch.column("path").dictionary_encode()
+    quoted = pa.array([json.dumps(path) for path in paths.dictionary.to_pylist()], type=pa.large_string())
+    linenum = pc.subtract(batch.column("line"), 1).cast(pa.large_string())
+    parts = ['{"path": ', quoted.take(paths.indices), ', "linenum": ', linenum, ', "metadata": ']
+    scalars = [pa.scalar(part, pa.large_string()) if isinstance(part, str) else part for part in parts]
+    end = pa.scalar("}\n", pa.large_string())
+    empty = pa.scalar("", pa.large_string())
+    return pc.binary_join_element_wise(*scalars, batch.column("metadata"), end, empty)

@@ -1,0 +1,172 @@
+"""An open index: exact counts of n-grams, in all and by domain, in batches.
+
+Every query becomes a ragged batch of ids; every shard answers the whole batch; counts of shards add up. A single
+lookup goes through `count_one`, which needs neither NumPy nor Arrow: that is what the command line uses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from memindex import _core
+from memindex.errors import CorruptIndexError, QueryError
+from memindex.index.manifest import FILE, TOKENIZER_FILE, Manifest
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pyarrow as pa
+
+    from memindex.corpus.tokenizer import Tokenizer
+    from memindex.ragged import Ragged
+
+    Queries = (
+        str | Sequence[int] | Sequence[str] | Sequence[Sequence[int]] | npt.NDArray[Any] | pa.Array | Ragged
+    )
+
+
+class Index:
+    """An index opened for lookups; `Index.open(path)` makes one.
+
+    `queries` everywhere: a text, ids, a list of either, ids of shape (rows, length), an Arrow list array, or a
+    `Ragged`. Texts are tokenized with the index's own tokenizer, without special tokens.
+    """
+
+    def __init__(self, path: Path, manifest: Manifest, shards: list[_core.Shard]) -> None:
+        self.path = path
+        self.manifest = manifest
+        self.shards = shards
+
+    @classmethod
+    def open(cls, path: str | Path) -> Self:
+        """Open the index in a directory: reads index.json, maps the files, checks every size.
+
+        Raises:
+            MemindexError: The directory holds no index.
+            CorruptIndexError: A file is missing or has not the size the manifest says.
+        """
+        directory = Path(path).resolve()
+        manifest = Manifest.read(directory)
+        for name, facts in manifest.files.items():
+            try:
+                size = (directory / name).stat().st_size
+            except FileNotFoundError:
+                raise CorruptIndexError(f"{directory / name}: missing") from None
+            if size != facts.bytes:
+                raise CorruptIndexError(f"{directory / name}: {size} bytes, {FILE} says {facts.bytes}")
+        shards = [
+            _core.Shard(directory, s, manifest.token_width, len(manifest.domains), manifest.domain_block)
+            for s in range(manifest.shards)
+        ]
+        if sum(len(shard) for shard in shards) != manifest.tokens + manifest.documents:
+            raise CorruptIndexError(f"{directory / FILE}: the shards hold another number of tokens than it says")
+        return cls(directory, manifest, shards)
+
+    def __repr__(self) -> str:
+        return f"Index({self.name!r}, tokens={self.manifest.tokens:,}, documents={self.manifest.documents:,})"
+
+    @property
+    def name(self) -> str:
+        """Name of the index: that of its directory."""
+        return self.path.name
+
+    @property
+    def domains(self) -> list[str]:
+        """Names of the domains, in the order of `count_by_domain`'s columns."""
+        return self.manifest.domain_names()
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer the index was built with."""
+        from memindex.corpus.tokenizer import BYTES, Tokenizer
+
+        if self.manifest.tokenizer == BYTES:
+            return Tokenizer(BYTES, None)
+        return Tokenizer(self.manifest.tokenizer, (self.path / TOKENIZER_FILE).read_bytes())
+
+    def tokenize(self, texts: Sequence[str]) -> Ragged:
+        """Ids of texts, as the index's documents were tokenized."""
+        import pyarrow as pa
+
+        return self.tokenizer.encode_batch(pa.array(texts, type=pa.large_string()).cast(pa.large_binary()))
+
+    def count_one(self, ids: Sequence[int]) -> int:
+        """Occurrences of one n-gram in the corpus."""
+        return sum(shard.count_one(ids) for shard in self.shards)
+
+    def count_by_domain_one(self, ids: Sequence[int]) -> list[int]:
+        """Occurrences of one n-gram in each domain, in the order of `domains`."""
+        return [sum(counts) for counts in zip(*(s.count_by_domain_one(ids) for s in self.shards), strict=True)]
+
+    def count(self, queries: Queries) -> npt.NDArray[np.uint64]:
+        """Occurrences of every query in the corpus, exact.
+
+        Returns:
+            uint64 of shape (queries,).
+
+        Raises:
+            QueryError: A query is empty, an id is out of range, or the batch is none.
+            CorruptIndexError: A file was damaged or changed since it was opened.
+        """
+        return self._sum_over_shards(_core.Shard.count, self._batch(queries))
+
+    def count_by_domain(self, queries: Queries) -> npt.NDArray[np.uint64]:
+        """Occurrences of every query in each domain, exact at any frequency; errors as `count`.
+
+        Returns:
+            uint64 of shape (queries, domains); rows sum to `count`.
+        """
+        batch = self._batch(queries)
+        return self._sum_over_shards(_core.Shard.count_by_domain, batch).reshape(batch.rows, -1)
+
+    def _sum_over_shards(
+        self, lookup: Callable[..., npt.NDArray[np.uint64]], batch: Ragged
+    ) -> npt.NDArray[np.uint64]:
+        first, *others = (lookup(shard, batch.values, batch.offsets) for shard in self.shards)
+        for counts in others:
+            first += counts
+        return first
+
+    def _batch(self, queries: Queries) -> Ragged:
+        from memindex.index.queries import as_batch
+
+        return as_batch(queries, self.tokenize)
+
+    def tokens_of_shard(self, shard: int) -> npt.NDArray[Any]:
+        """The ids of a shard, separators (all ones) included, mapped from disk: uint8, uint16 or uint32."""
+        import numpy as np
+
+        file = self.path / f"tokenized.{shard}"
+        kind = np.dtype(f"<u{self.manifest.token_width}")
+        return np.memmap(file, dtype=kind, mode="r") if file.stat().st_size else np.empty(0, dtype=kind)
+
+    def document_starts(self, shard: int) -> npt.NDArray[np.int64]:
+        """Token position of each document's separator in a shard, int64, ascending."""
+        import numpy as np
+
+        offsets = np.fromfile(self.path / f"offset.{shard}", dtype="<u8")
+        return (offsets // self.manifest.token_width).astype(np.int64)
+
+    def verify(self, progress: Callable[[str], None] | None = None) -> None:
+        """Read every file and prove it undamaged: checksums, then the order of every table.
+
+        Raises:
+            CorruptIndexError: Naming the file, and for a table the offset of the first wrong entry.
+        """
+        for name, facts in self.manifest.files.items():
+            if progress:
+                progress(f"checksum of {name}")
+            if _core.checksum(self.path / name) != facts.blake3:
+                raise CorruptIndexError(f"{self.path / name}: the content changed: its BLAKE3 is not the one in {FILE}")
+        for number, shard in enumerate(self.shards):
+            if progress:
+                progress(f"order of table.{number}")
+            shard.verify_order()
+
+
+def not_an_id(value: object) -> QueryError:
+    """The error for something that is no token id."""
+    return QueryError(f"{value!r} is not a token id: ids are whole numbers from 0")

@@ -1,0 +1,122 @@
+"""index.json: what an index consists of. Written last and atomically; a directory without it is no index.
+
+Standard library only: reading it is part of every `memindex count`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from memindex.errors import CorruptIndexError, MemindexError
+
+FILE = "index.json"
+TOKENIZER_FILE = "tokenizer.json"
+DOCUMENTS_FILE = "documents.parquet"
+FORMAT = "memindex-1"
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """Size in bytes and BLAKE3 (hex) of one file."""
+
+    bytes: int
+    blake3: str
+
+
+@dataclass(frozen=True)
+class DomainFacts:
+    """One domain: its name, documents, and tokens (separators not counted)."""
+
+    name: str
+    documents: int
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The content of index.json.
+
+    Attributes:
+        tokenizer: Name of the tokenizer; its tokenizer.json lies beside, unless it is `bytes`.
+        vocabulary: One more than the largest id the tokenizer gives.
+        token_width: Bytes per token in tokenized.S: 1, 2 or 4.
+        documents: Documents in all shards.
+        tokens: Tokens in all shards, separators not counted.
+        shards: Number of shards.
+        domains: The domains; the code in domain.S is the place in this list.
+        domain_block: Suffixes between two rows of domainsum.S.
+        files: Every file of the index but this one.
+    """
+
+    name: str
+    tokenizer: str
+    tokenizer_checksum: str
+    vocabulary: int
+    token_width: int
+    documents: int
+    tokens: int
+    shards: int
+    domains: tuple[DomainFacts, ...]
+    domain_block: int
+    files: dict[str, FileFacts]
+    created: str
+    memindex_version: str
+    text_field: str = "text"
+    domain_field: str | None = None
+    skipped_documents: int = 0
+    format: str = field(default=FORMAT)
+
+    def domain_names(self) -> list[str]:
+        """Names of the domains in the order of their codes."""
+        return [domain.name for domain in self.domains]
+
+    def write(self, directory: Path) -> None:
+        """Write index.json atomically."""
+        write_atomically(directory / FILE, (json.dumps(asdict(self), indent=1) + "\n").encode())
+
+    @classmethod
+    def read(cls, directory: Path) -> Manifest:
+        """Read index.json; raises MemindexError when there is none, CorruptIndexError when it is damaged."""
+        file = directory / FILE
+        try:
+            raw: dict[str, Any] = json.loads(file.read_bytes())
+        except FileNotFoundError:
+            raise MemindexError(
+                f"{directory} is not an index: it has no {FILE}; build one with: memindex index build SRC --out DIR"
+            ) from None
+        except ValueError as error:
+            raise CorruptIndexError(f"{file}: not JSON: {error}") from None
+        if not isinstance(raw, dict) or raw.get("format") != FORMAT:
+            raise CorruptIndexError(f"{file}: format is not {FORMAT}: made by another version of memindex?")
+        try:
+            raw["domains"] = tuple(DomainFacts(**domain) for domain in raw["domains"])
+            raw["files"] = {str(name): FileFacts(**facts) for name, facts in raw["files"].items()}
+            manifest = cls(**raw)
+        except (TypeError, KeyError, AttributeError) as error:
+            raise CorruptIndexError(f"{file}: {error}") from None
+        manifest._check_types(file)
+        return manifest
+
+    def _check_types(self, file: Path) -> None:
+        whole = (self.vocabulary, self.token_width, self.documents, self.tokens, self.shards, self.domain_block)
+        if not all(isinstance(number, int) and number >= 0 for number in whole):
+            raise CorruptIndexError(f"{file}: a number is missing or negative")
+        if any("/" in name or name.startswith(".") for name in self.files):
+            raise CorruptIndexError(f"{file}: a file name leads out of the index")
+
+
+def write_atomically(file: Path, content: bytes) -> None:
+    """Write a file so that it is there whole or not at all."""
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
