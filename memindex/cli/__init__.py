@@ -1,0 +1,91 @@
+"""The command line: thin click commands over the library. Data goes to stdout, everything else to stderr.
+
+Every command lives in a module of its own that is imported when it is called: `memindex count` must not pay for what
+`memindex train` needs.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any
+
+import click
+
+from memindex import __version__
+from memindex.errors import MemindexError
+
+#: command: (module in memindex.cli, attribute, one line for the list of commands)
+COMMANDS = {
+    "demo": ("demo", "demo", "Run the whole main job on text found on this machine, offline, in minutes."),
+    "index": ("index", "index", "Build, describe and verify indexes."),
+    "count": ("count", "count", "Count n-grams in a corpus, in all and by domain."),
+    "study": ("study", "study", "Sample sequences and score models on them, into tables."),
+    "train": ("train", "train", "Train a small model on an index's own tokens."),
+    "sql": ("sql", "sql", "Ask a study's memorization tables in SQL."),
+    "report": ("report", "report", "Write a study's figures and numbers as one HTML page."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are run."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order a newcomer meets them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command of that name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute, _ = COMMANDS[cmd_name]
+        command: click.Command = getattr(importlib.import_module(f"memindex.cli.{module}"), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, _, summary) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="memindex")
+def cli() -> None:
+    """What did a language model memorize, how often did that stand in the training data, in which domains?
+
+    \b
+    Examples:
+      memindex demo
+      memindex index build corpus/ --out pile --tokenizer tokenizer.json --domain-field meta.pile_set_name
+      memindex count -i pile "Permission is hereby granted" --by-domain
+      memindex sql -s demo/study rate_by_frequency
+
+    Shell completion: eval "$(_MEMINDEX_COMPLETE=bash_source memindex)"
+    """
+
+
+def main() -> None:
+    """Run the command line; exit 2 with one clear line on bad input."""
+    try:
+        cli.main(standalone_mode=False, prog_name="memindex")
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        fail("stopped", 130)
+    except MemindexError as error:
+        fail(str(error))
+    except BrokenPipeError:
+        # The reader of our output went away (as `| head` does); stdout must not be flushed again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        fail(f"{place}{error.strerror or error}")
+
+
+def fail(message: str, code: int = 2) -> Any:
+    """Print one line to stderr and exit."""
+    click.echo(f"memindex: {' '.join(message.splitlines())}", err=True)
+    sys.exit(code)

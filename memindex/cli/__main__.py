@@ -1,0 +1,5 @@
+"""`python -m memindex.cli`: the same as `memindex`."""
+
+from memindex.cli import main
+
+main()

@@ -1,0 +1,168 @@
+"""`memindex count`: frequency lookups."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from memindex.errors import MemindexError, QueryError
+from memindex.index.index import Index
+
+index_option = click.option(
+    "-i",
+    "--index",
+    "index_path",
+    required=True,
+    envvar="MEMINDEX_INDEX",
+    type=click.Path(),
+    help="Directory of the index (or set MEMINDEX_INDEX).",
+)
+
+
+@click.command()
+@click.argument("texts", nargs=-1, metavar="TEXT…")
+@index_option
+@click.option("--ids", is_flag=True, help="TEXT is a list of token ids separated by spaces.")
+@click.option("--by-domain", is_flag=True, help="Also count in every domain.")
+@click.option(
+    "--file",
+    "file",
+    type=click.Path(),
+    help="One query per line (- is stdin), or a Parquet file with --column.",
+)
+@click.option("--column", default="tokens", show_default=True, help="Column of a Parquet --file: text, or lists of ids.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per query and line.")
+def count(
+    texts: tuple[str, ...],
+    index_path: str,
+    ids: bool,
+    by_domain: bool,
+    file: str | None,
+    column: str,
+    as_json: bool,
+) -> None:
+    """Count how often each TEXT stands in the corpus of an index.
+
+    Texts are tokenized with the index's own tokenizer, without special tokens; the ids are reported. Mind the first
+    token: " the" and "the" are different ids in most tokenizers.
+
+    \b
+    Examples:
+      memindex count -i pile "Permission is hereby granted" --by-domain
+      memindex count -i pile --ids "510 2872 273" --json
+      memindex count -i pile --file queries.txt --json > counts.jsonl
+      memindex count -i pile --file sequences.parquet --column suffix --json
+    """
+    if bool(texts) == bool(file):
+        raise click.UsageError("give TEXT, or a file with --file")
+    index = Index.open(index_path)
+    if file and file.endswith(".parquet"):
+        answers = _answer_batch(index, *_from_parquet(index, Path(file), column), by_domain)
+    elif file:
+        queries = _lines(file)
+        answers = _answer_batch(index, queries, _tokens(index, queries, ids), by_domain)
+    else:
+        answers = (_answer_one(index, text, ids, by_domain) for text in texts)
+    _print(answers, by_domain, as_json)
+
+
+def _answer_one(index: Index, text: str, ids: bool, by_domain: bool) -> dict[str, Any]:
+    tokens = _parse_ids(text) if ids else index.tokenizer.encode(text)
+    if not tokens:
+        raise QueryError("an empty TEXT has no count: give at least one token")
+    answer: dict[str, Any] = {"query": text, "tokens": tokens}
+    if by_domain:
+        counts = index.count_by_domain_one(tokens)
+        answer |= {"count": sum(counts), "domains": dict(zip(index.domains, counts, strict=True))}
+    else:
+        answer["count"] = index.count_one(tokens)
+    return answer
+
+
+def _answer_batch(index: Index, queries: list[str], tokens: Any, by_domain: bool) -> Iterator[dict[str, Any]]:
+    if not queries:
+        raise QueryError("the --file holds no queries")
+    counts = index.count_by_domain(tokens) if by_domain else index.count(tokens)
+    for i, query in enumerate(queries):
+        answer: dict[str, Any] = {"query": query, "tokens": tokens.row(i).tolist()}
+        if by_domain:
+            answer |= {"count": int(counts[i].sum()), "domains": dict(zip(index.domains, counts[i].tolist(), strict=True))}
+        else:
+            answer["count"] = int(counts[i])
+        yield answer
+
+
+def _tokens(index: Index, queries: list[str], ids: bool) -> Any:
+    from memindex.ragged import from_lists
+
+    tokens = from_lists([_parse_ids(q) for q in queries]) if ids else index.tokenize(queries)
+    if len(tokens.lengths()) and tokens.lengths().min() == 0:
+        raise QueryError(f"line {int(tokens.lengths().argmin()) + 1}: an empty query has no count")
+    return tokens
+
+
+def _parse_ids(text: str) -> list[int]:
+    try:
+        tokens = [int(word) for word in text.split()]
+    except ValueError:
+        raise QueryError(f"{text[:60]!r} is not a list of token ids separated by spaces") from None
+    if any(token < 0 or token > 0xFFFFFFFF for token in tokens):
+        raise QueryError(f"{text[:60]!r}: token ids run from 0 to 4294967295")
+    return tokens
+
+
+def _lines(file: str) -> list[str]:
+    try:
+        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise MemindexError(f"{file}: not UTF-8 text (byte {error.start})") from None
+    return text.splitlines()
+
+
+def _from_parquet(index: Index, file: Path, column: str) -> tuple[list[str], Any]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from memindex.index.queries import as_batch
+
+    try:
+        schema = pq.read_schema(file)
+        if column not in schema.names:
+            raise MemindexError(f"{file}: no column {column}; name one with --column: {', '.join(schema.names)}")
+        values = pq.read_table(file, columns=[column]).column(0).combine_chunks()
+    except pa.ArrowInvalid as error:
+        raise MemindexError(f"{file}: not a readable Parquet file: {error}") from None
+    if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
+        texts = values.to_pylist()
+        return texts, _tokens(index, texts, ids=False)
+    if not pa.types.is_nested(values.type):
+        raise MemindexError(f"{file}: the column {column} is {values.type}; it must hold text or lists of token ids")
+    batch = as_batch(values, index.tokenize)
+    return [" ".join(map(str, batch.row(i).tolist())) for i in range(batch.rows)], batch
+
+
+def _print(answers: Iterable[dict[str, Any]], by_domain: bool, as_json: bool) -> None:
+    if as_json:
+        for answer in answers:
+            click.echo(json.dumps(answer, ensure_ascii=False))
+        return
+    from memindex.cli.output import print_table
+
+    listed = list(answers)
+    domains = list(listed[0]["domains"]) if by_domain else []
+    rows = [
+        [a["query"], len(a["tokens"]), a["count"], *(a["domains"][d] for d in domains if by_domain)] for a in listed
+    ]
+    if len(listed) == 1 and by_domain:
+        answer = listed[0]
+        total = answer["count"]
+        click.echo(f"{total:,} times ({len(answer['tokens'])} tokens: {' '.join(map(str, answer['tokens']))})")
+        ranked = sorted(answer["domains"].items(), key=lambda item: -item[1])
+        print_table(["domain", "count", "share"], [[d, n, f"{n / total:.1%}" if total else None] for d, n in ranked])
+        return
+    print_table(["query", "tokens", "count", *domains], rows)
