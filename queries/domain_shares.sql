@@ -1,10 +1,10 @@
 -- title: Domains of memorized sequences
 -- question: Which domains are over-represented among what a model memorized?
--- note: The bar is the domain's share of the memorized sequences, the mark its share of all sampled ones; enrichment is
+-- note: The dot is the domain's share of the memorized sequences, the mark its share of all sampled ones; enrichment is
 --   the ratio of the two. The rate inside the domain has Wilson's 95 % interval.
 -- parameter sample: uniform
 -- parameter domains: 20
--- figure: bars
+-- figure: dots
 -- x: domain | Domain
 -- y: share_memorized | Share of memorized sequences | percent
 -- series: run_label

@@ -3,12 +3,13 @@
 -- note: The rate has Wilson's 95 % interval; the line is the least-squares fit rate = intercept + slope · log10(parameters),
 --   with the slope per tenfold size, its 95 % interval (Student's t) and R², from three models on.
 -- parameter sample: uniform
--- figure: line
+-- figure: points
 -- x: non_embedding_parameters | Non-embedding parameters | log
 -- y: rate | Memorized sequences | percent
 -- interval: rate_low, rate_high
--- series: run_label
--- fit: fitted | architecture
+-- series: architecture
+-- label: run_label
+-- fit: fitted
 
 WITH rates AS (
     SELECT architecture, run_label, non_embedding_parameters,

@@ -1,1 +1,6 @@
-"""Figures and the self-contained HTML report of a study."""
+"""Figures and the self-contained HTML report of a study; the only place that imports matplotlib."""
+
+from memindex.report.figures import save_figure
+from memindex.report.page import write_report
+
+__all__ = ["save_figure", "write_report"]

@@ -6,16 +6,17 @@ A file begins with `-- key: value` lines (an indented comment line continues the
     -- question: How does the share of memorized sequences grow with the size of the model?
     -- note: What the numbers are, in a sentence or two.
     -- parameter sample: uniform                 used as $sample; the default gives the type: 3, 0.5 or text
-    -- figure: line                              line, dots, bars, cells or none
+    -- figure: points                            points, line, dots, cells or none
     -- x: non_embedding_parameters | Non-embedding parameters | log
     -- y: rate | Memorized sequences | percent   a column | its label | how to write or scale it
     -- interval: rate_low, rate_high             columns with the ends of the interval
-    -- series: run_label                         one line or colour per value
+    -- series: architecture                      one line or colour per value
+    -- label: run_label                          written beside each point
+    -- fit: fitted                               column with the height of the fitted line
     -- panel: sample                             one small figure per value
     -- order: bucket                             column that orders a categorical x
     -- apart: unseen                             value of x that stands apart, first and unconnected
     -- reference: share_sample | share in the sample     a mark drawn beside the values of y
-    -- fit: fitted | group                       column with the fitted line | one line per value
 
 Parameters are prepared parameters, never pasted into the text, so a value can't become SQL.
 """
@@ -35,16 +36,16 @@ from memindex.tables.functions import readable
 
 Parameter = str | int | float
 
-_KINDS = ("line", "dots", "bars", "cells", "none")
+_KINDS = ("points", "line", "dots", "cells", "none")
 _KEYS = (
     *("title", "question", "note", "figure", "x", "y", "interval", "series", "panel", "order", "apart"),
-    *("reference", "fit"),
+    *("reference", "label", "fit"),
 )
 
 
 @dataclass(frozen=True)
 class Axis:
-    """A column and how it is shown: `style` is '', log, percent, percent-log or ratio-log."""
+    """A column and how it is shown: `style` is '', log, percent or percent-log."""
 
     column: str
     label: str = ""
@@ -64,7 +65,8 @@ class Figure:
     order: str = ""
     apart: str = ""
     reference: Axis = Axis("")
-    fit: Axis = Axis("")
+    label: str = ""
+    fit: str = ""
 
 
 @dataclass(frozen=True)
@@ -194,7 +196,8 @@ def _figure(name: str, header: Mapping[str, str]) -> Figure:
         order=header.get("order", ""),
         apart=header.get("apart", ""),
         reference=_axis(header.get("reference", "")),
-        fit=_axis(header.get("fit", "")),
+        label=header.get("label", ""),
+        fit=header.get("fit", ""),
     )
 
 

@@ -1,0 +1,236 @@
+"""The kinds of figures: points, line, dots and cells, each drawn on one pair of axes from a query's rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis as MatplotlibAxis
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+from memindex.report import numbers
+from memindex.report.labels import label_ends, label_points, shown
+from memindex.report.palette import MARKERS, Palette
+from memindex.tables.queries import Query
+
+Rows = list[dict[str, Any]]
+
+_ROW = 24  # height of a category in CSS pixels
+
+
+def height(query: Query, rows: Rows, narrow: bool) -> int:
+    """Height of one panel in CSS pixels."""
+    figure = query.figure
+    if figure.kind == "dots":
+        lanes = len(_distinct(rows, figure.series)) if figure.interval else 1
+        legend = _legend_rows(len(_distinct(rows, figure.series)), narrow)
+        return 70 + 18 * legend + len(_distinct(rows, figure.x.column)) * max(_ROW, 11 * lanes + 10)
+    if figure.kind == "cells":
+        return 110 + 34 * len(_distinct(rows, figure.series))
+    legend = _legend_rows(len(_distinct(rows, figure.series)), narrow) if narrow else 0
+    return (230 if figure.panel else 320) + 18 * legend
+
+
+def points(ax: Axes, query: Query, rows: Rows, palette: Palette, narrow: bool) -> None:
+    """One labelled point with its interval per row; a fitted or else a connecting line per series."""
+    figure = query.figure
+    _scale(ax, query, palette, rows)
+    series = _distinct(rows, figure.series)
+    for place, name in enumerate(series):
+        part = [row for row in rows if row[figure.series] == name]
+        colour = palette.colour(place)
+        x, y = _numbers(part, figure.x.column), _numbers(part, figure.y.column)
+        ax.errorbar(
+            x, y, _errors(query, part), fmt=MARKERS[place % 8], color=colour, capsize=0, label=shown(name)
+        )
+        fitted = _numbers(part, figure.fit) if figure.fit else np.full(len(part), np.nan)
+        is_fitted = bool(np.isfinite(fitted).all())
+        ax.plot(x, fitted if is_fitted else y, color=colour, lw=1.2, ls="-" if is_fitted else ":", zorder=1)
+    ax.margins(x=0.08)
+    ax.set_ylim(bottom=0)
+    if len(series) > 1:
+        _legend(ax, palette, narrow)
+    label_points(ax, rows, figure.label, figure.x.column, figure.y.column, palette)
+
+
+def line(ax: Axes, query: Query, rows: Rows, palette: Palette, narrow: bool) -> None:
+    """One line per series with a band for its interval; the name stands at its end."""
+    figure = query.figure
+    place_of = _categories(ax, query, rows, narrow, palette)
+    _scale(ax, query, palette, rows)
+    ends = []
+    for place, name in enumerate(_distinct(rows, figure.series)):
+        part = [row for row in rows if row[figure.series] == name]
+        colour, marker = palette.colour(place), MARKERS[place % 8]
+        apart = [row for row in part if figure.apart and row[figure.x.column] == figure.apart]
+        joined = [row for row in part if row not in apart]
+        shift = (place - (len(_distinct(rows, figure.series)) - 1) / 2) * 0.12
+        for row in apart:
+            x = place_of(row) + shift
+            y = _numbers([row], figure.y.column)
+            ax.errorbar([x], y, _errors(query, [row]), fmt=marker, color=colour, capsize=0)
+        xs, ys = np.array([place_of(row) for row in joined]), _numbers(joined, figure.y.column)
+        if figure.y.style.endswith("log"):
+            ys = np.where(ys > 0, ys, np.nan)
+        ax.plot(xs, ys, color=colour, marker=marker, label=shown(name))
+        if figure.interval and joined:
+            low, high = (_numbers(joined, column) for column in figure.interval)
+            ax.fill_between(xs, low, high, color=colour, alpha=0.15, lw=0)
+        if np.isfinite(ys).any():
+            last = int(np.flatnonzero(np.isfinite(ys))[-1])
+            ends.append((shown(name), float(xs[last]), float(ys[last]), colour))
+    if not figure.y.style.endswith("log"):
+        ax.set_ylim(bottom=0)
+    if narrow:
+        _legend(ax, palette, narrow)
+    else:
+        label_ends(ax, ends)
+
+
+def dots(ax: Axes, query: Query, rows: Rows, palette: Palette, narrow: bool) -> None:
+    """Categories down the page, one dot per series; with intervals every series has its own lane."""
+    figure = query.figure
+    names, series = _distinct(rows, figure.x.column), _distinct(rows, figure.series)
+    if figure.order:
+        names = _distinct(sorted(rows, key=lambda row: row[figure.order]), figure.x.column)
+    lane = 0.7 / max(len(series), 1) if figure.interval else 0.0
+    if figure.reference.column:
+        marks = [
+            max(_numbers([r for r in rows if r[figure.x.column] == n], figure.reference.column))
+            for n in names
+        ]
+        ax.plot(marks, range(len(names)), "|", ms=15, mew=2, color=palette.ink, label=figure.reference.label)
+    for place, name in enumerate(series):
+        part = [row for row in rows if row[figure.series] == name]
+        y = [names.index(row[figure.x.column]) + lane * (place - (len(series) - 1) / 2) for row in part]
+        style: dict[str, Any] = {
+            "color": palette.colour(place),
+            "label": shown(name),
+            "fmt": MARKERS[place % 8],
+        }
+        ax.errorbar(_numbers(part, figure.y.column), y, xerr=_errors(query, part), capsize=0, **style)
+    ax.set_yticks(range(len(names)), [shown(name) for name in names])
+    ax.set_ylim(len(names) - 0.5, -0.5)
+    ax.tick_params(axis="y", length=0)
+    ax.spines["left"].set_visible(False)
+    ax.grid(axis="both", color=palette.grid, lw=0.7)
+    ax.set_axisbelow(True)
+    ax.set_xlabel(figure.y.label)
+    _format(ax.xaxis, figure.y.style)
+    if not figure.y.style.endswith("log"):
+        ax.set_xlim(left=0)
+    _legend(ax, palette, narrow)
+
+
+def cells(ax: Axes, query: Query, rows: Rows, palette: Palette, narrow: bool) -> None:
+    """A matrix: series down, x across, the value written in each cell and shown by its depth of colour."""
+    figure = query.figure
+    down, across = _distinct(rows, figure.series), _distinct(rows, figure.x.column)
+    for row in rows:
+        i, j, value = down.index(row[figure.series]), across.index(row[figure.x.column]), row[figure.y.column]
+        depth = 0.0 if value is None else 0.08 + 0.5 * value
+        rectangle = (j - 0.48, i - 0.46)
+        ax.add_patch(Rectangle(rectangle, 0.96, 0.92, color=palette.colour(0), alpha=depth, lw=0))
+        text = "—" if value is None else f"{100 * value:.0f} %"
+        ax.text(j, i, text, ha="center", va="center", color=palette.ink, fontsize=9 if narrow else 11)
+    crowded = narrow or len(across) > 6
+    ax.set_xticks(range(len(across)), [shown(name) for name in across], rotation=40 if crowded else 0)
+    for tick in ax.get_xticklabels() if crowded else []:
+        tick.set_horizontalalignment("right")
+        tick.set_rotation_mode("anchor")
+    ax.set_yticks(range(len(down)), [shown(name) for name in down])
+    ax.set_xlim(-0.5, len(across) - 0.5)
+    ax.set_ylim(len(down) - 0.5, -0.5)
+    ax.tick_params(length=0)
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+    ax.set_xlabel(figure.x.label)
+
+
+def _scale(ax: Axes, query: Query, palette: Palette, rows: Rows) -> None:
+    figure = query.figure
+    if figure.x.style == "log" and all((row[figure.x.column] or 0) > 0 for row in rows):
+        ax.set_xscale("log")
+        _format(ax.xaxis, "log")
+    if figure.y.style.endswith("log"):
+        ax.set_yscale("log")
+    _format(ax.yaxis, figure.y.style)
+    ax.set_xlabel(figure.x.label)
+    ax.set_ylabel(figure.y.label)
+    ax.grid(axis="y", color=palette.grid, lw=0.7)
+    ax.set_axisbelow(True)
+
+
+def _format(axis: MatplotlibAxis, style: str) -> None:
+    if style.endswith("log"):
+        axis.set_major_locator(LogLocator(numticks=8))
+        axis.set_minor_locator(NullLocator())
+    else:
+        axis.set_major_locator(MaxNLocator(5))
+    if style.startswith("percent"):
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
+    elif style == "log":
+        axis.set_major_formatter(FuncFormatter(lambda value, _: numbers.short(value)))
+
+
+def _categories(
+    ax: Axes, query: Query, rows: Rows, narrow: bool, palette: Palette
+) -> Callable[[dict[str, Any]], float]:
+    """Where a row stands on x: its value, or its category's place; the apart one is left of all."""
+    figure = query.figure
+    column = figure.x.column
+    if not any(isinstance(row[column], str) for row in rows):
+        return lambda row: float(row[column])
+    known = [row for row in rows if row[column] != figure.apart]
+    if figure.order:
+        known = sorted(known, key=lambda row: row[figure.order])
+    places = {name: float(i) for i, name in enumerate(_distinct(known, column))}
+    if len(known) < len(rows):
+        places[figure.apart] = -1.5
+        ax.axvline(-0.75, color=palette.grid, lw=0.7)
+    crowded = sum(len(name) for name in places) * 7 > (240 if narrow else 520)
+    ax.set_xticks(list(places.values()), [shown(name) for name in places], rotation=45 if crowded else 0)
+    for tick in ax.get_xticklabels() if crowded else []:
+        tick.set_horizontalalignment("right")
+        tick.set_rotation_mode("anchor")
+    return lambda row: places[row[column]]
+
+
+def _errors(query: Query, rows: Rows) -> Any:
+    """Distances from the value to both ends of its interval, shape (2, rows); None without intervals."""
+    if not query.figure.interval:
+        return None
+    value = _numbers(rows, query.figure.y.column)
+    low, high = (_numbers(rows, column) for column in query.figure.interval)
+    return np.nan_to_num(np.maximum([value - low, high - value], 0))
+
+
+def _numbers(rows: Rows, column: str) -> Any:
+    """A column as float64, NULL as NaN."""
+    return np.array([math.nan if row[column] is None else row[column] for row in rows], dtype=np.float64)
+
+
+def _distinct(rows: Sequence[dict[str, Any]], column: str) -> list[Any]:
+    """The values of a column in the order of their first appearance."""
+    return list(dict.fromkeys(row[column] for row in rows))
+
+
+def _legend_rows(series: int, narrow: bool) -> int:
+    return -(-series // (2 if narrow else 5))
+
+
+def _legend(ax: Axes, palette: Palette, narrow: bool) -> None:
+    ax.legend(
+        loc="lower left",
+        bbox_to_anchor=(0, 1.0),
+        ncols=2 if narrow else 5,
+        labelcolor=palette.ink,
+        handletextpad=0.4,
+        columnspacing=1.2,
+        borderaxespad=0.3,
+        handlelength=1.2,
+    )

@@ -1,0 +1,61 @@
+"""The report's first sentence: what was asked, and what came out, in words with the true numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import duckdb
+
+from memindex.report.numbers import percent, short, whole
+from memindex.tables.queries import run_query
+
+
+def summary(con: duckdb.DuckDBPyConnection) -> str:
+    """One sentence about the uniform sample, then one about frequency and unseen text where there are any."""
+    sizes = sorted(
+        run_query(con, "rate_by_size").to_pylist(), key=lambda row: row["non_embedding_parameters"]
+    )
+    if not sizes:
+        return "No model has been scored on this study's uniform sample yet; memindex study run does that."
+    smallest, largest = sizes[0], sizes[-1]
+    if len(sizes) == 1:
+        first = f"{_name(largest)} {_continued(largest)} word for word, {_interval(largest)}."
+    else:
+        first = (
+            f"Of {len(sizes)} models, the largest, {_name(largest)}, {_continued(largest)} word for word, "
+            f"{_interval(largest)}; the smallest, {_name(smallest)}, {percent(smallest['rate'])}."
+        )
+    return f"{first}{_frequency(con, largest['run_label'])}"
+
+
+def _name(row: dict[str, Any]) -> str:
+    return f"{row['run_label']} ({short(row['non_embedding_parameters'])} parameters outside the embeddings)"
+
+
+def _continued(row: dict[str, Any]) -> str:
+    return f"continued {percent(row['rate'])} of {whole(row['sequences'])} uniformly drawn sequences"
+
+
+def _interval(row: dict[str, Any]) -> str:
+    return f"95 % interval {percent(row['rate_low'])} to {percent(row['rate_high'])}"
+
+
+def _frequency(con: duckdb.DuckDBPyConnection, run_label: str) -> str:
+    """How far frequency matters for one run: its rarest, its most frequent and its unseen sequences."""
+    rows = [row for row in run_query(con, "rate_by_frequency").to_pylist() if row["run_label"] == run_label]
+    seen = [row for row in rows if row["frequency_bucket"] is not None and row["sequences"] >= 20]
+    unseen = [row for row in rows if row["frequency_bucket"] is None]
+    parts = []
+    if len(seen) > 1:
+        rare, often = seen[0], seen[-1]
+        parts.append(
+            f"{percent(often['rate'])} of the sequences that occur {often['frequency']} times "
+            f"against {percent(rare['rate'])} of those that occur {_times(rare['frequency'])}"
+        )
+    if unseen:
+        parts.append(f"{percent(unseen[0]['rate'])} of unseen ones")
+    return f" It completed {', and '.join(parts)}." if parts else ""
+
+
+def _times(frequency: str) -> str:
+    return "once" if frequency == "1" else f"{frequency} times"
