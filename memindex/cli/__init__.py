@@ -52,7 +52,7 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="memindex")
 def cli() -> None:
-    """What did a language model memorize, how often did that stand in the training data, in which domains?
+    r"""What did a language model memorize, how often did that stand in the training data, in which domains?
 
     \b
     Examples:

@@ -35,7 +35,9 @@ index_option = click.option(
     type=click.Path(),
     help="One query per line (- is stdin), or a Parquet file with --column.",
 )
-@click.option("--column", default="tokens", show_default=True, help="Column of a Parquet --file: text, or lists of ids.")
+@click.option(
+    "--column", default="tokens", show_default=True, help="Column of a Parquet --file: text, or lists of ids."
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per query and line.")
 def count(
     texts: tuple[str, ...],
@@ -46,7 +48,7 @@ def count(
     column: str,
     as_json: bool,
 ) -> None:
-    """Count how often each TEXT stands in the corpus of an index.
+    r"""Count how often each TEXT stands in the corpus of an index.
 
     Texts are tokenized with the index's own tokenizer, without special tokens; the ids are reported. Mind the first
     token: " the" and "the" are different ids in most tokenizers.
@@ -91,7 +93,10 @@ def _answer_batch(index: Index, queries: list[str], tokens: Any, by_domain: bool
     for i, query in enumerate(queries):
         answer: dict[str, Any] = {"query": query, "tokens": tokens.row(i).tolist()}
         if by_domain:
-            answer |= {"count": int(counts[i].sum()), "domains": dict(zip(index.domains, counts[i].tolist(), strict=True))}
+            answer |= {
+                "count": int(counts[i].sum()),
+                "domains": dict(zip(index.domains, counts[i].tolist(), strict=True)),
+            }
         else:
             answer["count"] = int(counts[i])
         yield answer

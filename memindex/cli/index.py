@@ -30,7 +30,11 @@ def index() -> None:
 )
 @click.option("--text-field", default="text", show_default=True, help="Dotted path of the text (JSON lines, Parquet).")
 @click.option("--domain-field", help="Dotted path of the domain. [default: the top-level folder of the file]")
-@click.option("--include", multiple=True, help="Shell pattern of file names to take from folders, as '*.py'; repeatable.")
+@click.option(
+    "--include",
+    multiple=True,
+    help="Shell pattern of file names to take from folders, as '*.py'; repeatable.",
+)
 @click.option("--shards", default=1, show_default=True, help="Independent parts; up to 2 billion tokens each.")
 @click.option("--token-width", type=int, help="Bytes per token: 1, 2 or 4. [default: the least that holds all ids]")
 @click.option("--skip-bad", is_flag=True, help="Leave malformed documents out and report them, instead of stopping.")
@@ -47,7 +51,7 @@ def build(
     skip_bad: bool,
     as_json: bool,
 ) -> None:
-    """Build an index of the documents in SRC: files, or folders of them.
+    r"""Build an index of the documents in SRC: files, or folders of them.
 
     Formats: .jsonl, .json (one object per line; also with .gz or .zst), .parquet; any other file is one document of
     plain text.
@@ -110,7 +114,7 @@ def _rate(tokens: int, seconds: float) -> float | None:
 @click.argument("directory", type=click.Path())
 @click.option("--json", "as_json", is_flag=True, help="Print the whole manifest as JSON.")
 def info(directory: str, as_json: bool) -> None:
-    """Say what an index holds.
+    r"""Say what an index holds.
 
     \b
     Example:
@@ -128,11 +132,17 @@ def info(directory: str, as_json: bool) -> None:
         ["tokens", manifest.tokens],
         ["documents", manifest.documents],
         ["shards", manifest.shards],
-        ["tokenizer", f"{manifest.tokenizer} ({manifest.vocabulary:,} ids, {manifest.token_width} bytes a token)"],
+        [
+            "tokenizer",
+            f"{manifest.tokenizer} ({manifest.vocabulary:,} ids, {manifest.token_width} bytes a token)",
+        ],
         ["size", f"{size / 1e6:,.1f} MB ({size / max(manifest.tokens, 1):.2f} bytes a token)"],
         ["built", f"{manifest.created} by memindex {manifest.memindex_version}"],
     ]
-    print_table(["", opened.name], [[name, value if isinstance(value, str) else f"{value:,}"] for name, value in facts])
+    print_table(
+        ["", opened.name],
+        [[name, value if isinstance(value, str) else f"{value:,}"] for name, value in facts],
+    )
     ranked = sorted(manifest.domains, key=lambda domain: -domain.tokens)
     rows = [[d.name, d.documents, d.tokens, f"{d.tokens / max(manifest.tokens, 1):.1%}"] for d in ranked]
     print_table(["domain", "documents", "tokens", "share"], rows)
@@ -142,7 +152,7 @@ def info(directory: str, as_json: bool) -> None:
 @click.argument("directory", type=click.Path())
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def verify(directory: str, as_json: bool) -> None:
-    """Read every file of an index and prove it undamaged: checksums, and the order of every suffix.
+    r"""Read every file of an index and prove it undamaged: checksums, and the order of every suffix.
 
     Exit code 0 when all is well; 2, and the file and place of the damage, when not.
 

@@ -84,20 +84,21 @@ def _leftover_json(batch: pa.RecordBatch, text_field: str) -> pa.Array:
     """All other columns as one JSON object a row; DuckDB writes JSON of any Arrow type."""
     import duckdb
 
-    others = [name for name in batch.schema.names if name != text_field.split(".")[0]]
+    others = [name for name in batch.schema.names if name != text_field.split(".", maxsplit=1)[0]]
     if not others:
         return repeat("{}", len(batch), pa.large_string())
     leftover = pa.Table.from_batches([batch]).select(others)
     with duckdb.connect() as connection:
         connection.register("leftover", leftover)
-        made = connection.execute("SELECT CAST(to_json(leftover) AS VARCHAR) AS j FROM leftover").arrow()
-        table = made.read_all() if isinstance(made, pa.RecordBatchReader) else made
+        query = "SELECT CAST(to_json(leftover) AS VARCHAR) AS j FROM leftover"
+        table = connection.sql(query).to_arrow_table()
     return table.column("j").combine_chunks().cast(pa.large_string())
 
 
 def _rows_per_batch(file: pq.ParquetFile) -> int:
-    rows, size = file.metadata.num_rows, sum(
-        file.metadata.row_group(i).total_byte_size for i in range(file.metadata.num_row_groups)
+    rows, size = (
+        file.metadata.num_rows,
+        sum(file.metadata.row_group(i).total_byte_size for i in range(file.metadata.num_row_groups)),
     )
     return int(np.clip(BATCH_BYTES * rows // max(size, 1), 1, MOST_ROWS))
 

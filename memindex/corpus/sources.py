@@ -72,9 +72,7 @@ def _folder(relative: Path, top: str) -> str:
     return relative.parts[0] if len(relative.parts) > 1 else top
 
 
-def read_documents(
-    files: Sequence[SourceFile], options: ReadOptions, bad: BadDocuments
-) -> Iterator[pa.RecordBatch]:
+def read_documents(files: Sequence[SourceFile], options: ReadOptions, bad: BadDocuments) -> Iterator[pa.RecordBatch]:
     """Yield all documents of the files as record batches (`documents.SCHEMA`), each file in its own format."""
     from memindex.corpus.jsonl import read_jsonl
     from memindex.corpus.parquet import read_parquet

@@ -34,6 +34,9 @@ HUB_NAMES = {
     "olmo-3": "allenai/Olmo-3-7B-Base",
 }
 
+#: Names of the end-of-text token, by how often the families use them.
+END_OF_TEXT = ("<|endoftext|>", "</s>", "<eos>", "<|end_of_text|>")
+
 #: Text compared between gigatoken and `tokenizers` when a build starts.
 COMPARED_BYTES = 200_000
 
@@ -67,6 +70,17 @@ class Tokenizer:
         vocab = loaded["model"]["vocab"]
         ids = list(vocab.values()) if isinstance(vocab, dict) else [len(vocab) - 1]
         return int(max([*ids, *(token["id"] for token in loaded.get("added_tokens", []))])) + 1
+
+    @property
+    def eos_token_id(self) -> int | None:
+        """Id of the token that stands between documents in training data, or None when none is named so.
+
+        For the byte tokenizer it is 255, a byte that UTF-8 never holds.
+        """
+        if self.definition is None:
+            return 255
+        added = {t["content"]: int(t["id"]) for t in json.loads(self.definition).get("added_tokens", [])}
+        return next((added[name] for name in END_OF_TEXT if name in added), None)
 
     def token_width(self) -> int:
         """Bytes per token that hold every id and keep the all-ones separator free: 1, 2 or 4."""
@@ -104,7 +118,7 @@ class Tokenizer:
             assert self.definition is not None
             try:
                 self._single = tokenizers.Tokenizer.from_buffer(self.definition)
-            except Exception as error:  # noqa: BLE001  (the package raises bare Exception)
+            except Exception as error:
                 raise MemindexError(f"tokenizer {self.name}: not a usable tokenizer.json: {error}") from None
             self._single.no_truncation()
             self._single.no_padding()
@@ -115,7 +129,7 @@ class Tokenizer:
             import gigatoken
 
             self._batch = gigatoken.Tokenizer.from_json(self.definition)
-        except Exception as error:  # noqa: BLE001  (whatever it can't read, `tokenizers` can)
+        except Exception as error:
             warnings.warn(f"gigatoken can't read {self.name} ({error}): tokenizing slowly", stacklevel=2)
             return
         sample = texts.slice(0, _rows_within(texts, COMPARED_BYTES))
@@ -181,9 +195,7 @@ def load_tokenizer(name: str | Path) -> Tokenizer:
     if text in HUB_NAMES or ("/" in text and not file.suffix):
         return _checked(Tokenizer(text, _from_hub(HUB_NAMES.get(text, text))), text)
     known = ", ".join([BYTES, *HUB_NAMES])
-    raise MemindexError(
-        f"unknown tokenizer {text}: give a tokenizer.json, a hub name (org/name), or one of {known}"
-    )
+    raise MemindexError(f"unknown tokenizer {text}: give a tokenizer.json, a hub name (org/name), or one of {known}")
 
 
 def _checked(tokenizer: Tokenizer, name: str) -> Tokenizer:
@@ -201,6 +213,6 @@ def _from_hub(repository: str) -> bytes:
         return Path(hf_hub_download(repository, "tokenizer.json")).read_bytes()
     except ImportError:
         raise MemindexError(f"tokenizer {repository}: pip install huggingface_hub to load it by name") from None
-    except Exception as error:  # noqa: BLE001  (network, missing repository, no permission: all end here)
+    except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise MemindexError(f"tokenizer {repository}: not on the model hub or not reachable: {reason}") from None

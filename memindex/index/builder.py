@@ -163,7 +163,8 @@ class _Build:
         files = find_files(sources, self.options)
         writer = _core.DocumentWriter(self.directory, self.shards, self.width)
         total = sum(file.file.stat().st_size for file in files)
-        done, names = 0, set()
+        done = 0
+        names: set[str] = set()
         sizes = {file.name: file.file.stat().st_size for file in files}
         batches = read_documents(files, self.options, self.bad)
         while True:
@@ -245,5 +246,3 @@ class _Build:
             sorting_peak_memory=self.sorting_peak_memory,
             skipped=self.bad,
         )
-
-

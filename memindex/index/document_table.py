@@ -47,9 +47,7 @@ class DocumentTable:
         self._metaoff: list[BinaryIO] = [(directory / f"metaoff.{s}").open("wb") for s in range(shards)]
         self._bytes = [0] * shards
 
-    def append(
-        self, batch: pa.RecordBatch, firsts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]
-    ) -> None:
+    def append(self, batch: pa.RecordBatch, firsts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> None:
         """Add documents (`corpus.documents.SCHEMA`) with the position and number of their tokens."""
         codes = self._encode(batch.column("domain"))
         size = len(self.domains)
@@ -79,7 +77,8 @@ class DocumentTable:
             raise CorpusError(
                 f"more than {MOST_DOMAINS} domains: {names[-1]!r} is one too many; is --domain-field a label?"
             )
-        return codes[encoded.indices.to_numpy()].astype(np.uint16)
+        labelled: npt.NDArray[np.uint16] = codes[encoded.indices.to_numpy()].astype(np.uint16)
+        return labelled
 
     def _write_metadata(self, shard: int, lines: pa.Array) -> None:
         if not len(lines):

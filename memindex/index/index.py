@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from memindex import _core
-from memindex.errors import CorruptIndexError, QueryError
+from memindex.errors import CorruptIndexError
 from memindex.index.manifest import FILE, TOKENIZER_FILE, Manifest
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from memindex.corpus.tokenizer import Tokenizer
     from memindex.ragged import Ragged
 
-    Queries = (
+    Queries: TypeAlias = (
         str | Sequence[int] | Sequence[str] | Sequence[Sequence[int]] | npt.NDArray[Any] | pa.Array | Ragged
     )
 
@@ -122,9 +122,7 @@ class Index:
         batch = self._batch(queries)
         return self._sum_over_shards(_core.Shard.count_by_domain, batch).reshape(batch.rows, -1)
 
-    def _sum_over_shards(
-        self, lookup: Callable[..., npt.NDArray[np.uint64]], batch: Ragged
-    ) -> npt.NDArray[np.uint64]:
+    def _sum_over_shards(self, lookup: Callable[..., npt.NDArray[np.uint64]], batch: Ragged) -> npt.NDArray[np.uint64]:
         first, *others = (lookup(shard, batch.values, batch.offsets) for shard in self.shards)
         for counts in others:
             first += counts
@@ -165,8 +163,3 @@ class Index:
             if progress:
                 progress(f"order of table.{number}")
             shard.verify_order()
-
-
-def not_an_id(value: object) -> QueryError:
-    """The error for something that is no token id."""
-    return QueryError(f"{value!r} is not a token id: ids are whole numbers from 0")

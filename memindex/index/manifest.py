@@ -102,7 +102,14 @@ class Manifest:
         return manifest
 
     def _check_types(self, file: Path) -> None:
-        whole = (self.vocabulary, self.token_width, self.documents, self.tokens, self.shards, self.domain_block)
+        whole = (
+            self.vocabulary,
+            self.token_width,
+            self.documents,
+            self.tokens,
+            self.shards,
+            self.domain_block,
+        )
         if not all(isinstance(number, int) and number >= 0 for number in whole):
             raise CorruptIndexError(f"{file}: a number is missing or negative")
         if any("/" in name or name.startswith(".") for name in self.files):

@@ -7,7 +7,10 @@ would otherwise silently mean its default.
 from __future__ import annotations
 
 import dataclasses
+import json
+import os
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -103,3 +106,39 @@ def _build(kind: Any, raw: Any, file: Path, section: str) -> Any:
         return kind(**raw)
     except TypeError as error:
         raise MemindexError(f"{file}: [{section}] {error}") from None
+
+
+def study_toml(
+    directory: Path,
+    index: str | Path,
+    heldout: str | Path | None,
+    models: Sequence[str | Path],
+    sequences: SequenceConfig,
+) -> str:
+    """The text of a study.toml for a study in `directory`; local paths become relative to it."""
+    lines = [f"name = {_quoted(directory.resolve().name)}", f"index = {_quoted(_relative(index, directory))}"]
+    if heldout is not None:
+        lines.append(f"heldout = {_quoted(_relative(heldout, directory))}")
+    lines += [
+        "",
+        "[sequences]",
+        *(f"{key} = {value}" for key, value in dataclasses.asdict(sequences).items()),
+    ]
+    for model in models:
+        source = _relative(model, directory) if Path(model).is_dir() else str(model)
+        lines += [
+            "",
+            "[[models]]",
+            f"id = {_quoted(source.rstrip('/').split('/')[-1])}",
+            f"source = {_quoted(source)}",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _relative(path: str | Path, directory: Path) -> str:
+    return Path(os.path.relpath(Path(path).resolve(), directory.resolve())).as_posix()
+
+
+def _quoted(text: str) -> str:
+    # A JSON string is a TOML basic string.
+    return json.dumps(text, ensure_ascii=False)

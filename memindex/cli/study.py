@@ -1,0 +1,109 @@
+"""`memindex study`: describe a study, run what it lacks, see what is done."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import click
+
+from memindex.errors import MemindexError
+from memindex.study.config import FILE, load_study
+
+
+@click.group()
+def study() -> None:
+    """Sample sequences and score models on them, into tables."""
+
+
+@study.command()
+@click.argument("directory", type=click.Path())
+@click.option("-i", "--index", "index_path", required=True, type=click.Path(), help="Index the models were trained on.")
+@click.option("--heldout", type=click.Path(), help="Index of documents that no model saw, for the unseen control.")
+@click.option("--model", "models", multiple=True, help="Folder or hub name of a model to score; repeatable.")
+@click.option("--prefix", default=32, show_default=True, help="Context tokens given to the model.")
+@click.option("--suffix", default=32, show_default=True, help="Continuation tokens compared.")
+@click.option("--uniform", default=2000, show_default=True, help="Sequences drawn uniformly from the corpus.")
+@click.option("--per-bucket", default=500, show_default=True, help="Distinct sequences per frequency bucket, at most.")
+@click.option("--heldout-sequences", default=1000, show_default=True, help="Sequences from the held-out index.")
+@click.option("--seed", default=0, show_default=True, help="Seed of all sampling.")
+def init(
+    directory: str,
+    index_path: str,
+    heldout: str | None,
+    models: tuple[str, ...],
+    prefix: int,
+    suffix: int,
+    uniform: int,
+    per_bucket: int,
+    heldout_sequences: int,
+    seed: int,
+) -> None:
+    r"""Write DIRECTORY/study.toml, which describes a study.
+
+    \b
+    Example:
+      memindex study init my-study -i pile --heldout pile-heldout --model EleutherAI/pythia-160m
+    """
+    from memindex.index.index import Index
+    from memindex.study.config import SequenceConfig, study_toml
+
+    for path in filter(None, (index_path, heldout)):
+        Index.open(path)
+    if min(prefix, suffix) < 1 or min(uniform, per_bucket, heldout_sequences, seed) < 0:
+        raise MemindexError("--prefix and --suffix must be at least 1, the other numbers at least 0")
+    target = Path(directory)
+    if (target / FILE).exists():
+        raise MemindexError(f"{target / FILE} exists already: edit it, or choose another directory")
+    target.mkdir(parents=True, exist_ok=True)
+    sequences = SequenceConfig(prefix, suffix, uniform, per_bucket, heldout_sequences, seed)
+    text = study_toml(target, index_path, heldout, models, sequences)
+    (target / FILE).write_text(text, encoding="utf-8")
+    click.echo(os.fspath(target / FILE))
+
+
+@study.command()
+@click.argument("directory", type=click.Path(), default=".")
+@click.option("--only", type=click.Choice(["sequences", "scores"]), help="Run one step only.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="[default: a GPU where there is one]")
+@click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), help="Type of the weights.")
+@click.option("--batch-size", type=click.IntRange(1), help="Sequences per forward pass.")
+def run(directory: str, only: str | None, device: str | None, dtype: str | None, batch_size: int | None) -> None:
+    r"""Run what a study lacks: sample and count its sequences, score its models.
+
+    \b
+    Example:
+      memindex study run my-study
+    """
+    from memindex.cli.output import progress_bar
+    from memindex.study.running import RunOptions, run_study
+
+    config = load_study(directory)
+    with progress_bar() as progress:
+        run_study(config, only=only, options=RunOptions(device, dtype, batch_size), progress=progress)
+    _print_status(directory, as_json=False)
+
+
+@study.command()
+@click.argument("directory", type=click.Path(), default=".")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def status(directory: str, as_json: bool) -> None:
+    r"""Say what of a study is done.
+
+    \b
+    Example:
+      memindex study status my-study
+    """
+    _print_status(directory, as_json)
+
+
+def _print_status(directory: str, as_json: bool) -> None:
+    from memindex.cli.output import print_table
+    from memindex.study.running import status as work_status
+
+    work = work_status(load_study(directory))
+    if as_json:
+        click.echo(json.dumps(dict(work), ensure_ascii=False))
+    else:
+        print_table(["work", "state"], work)

@@ -1,0 +1,80 @@
+"""`memindex train`: small models on an index's own tokens, for experiments whose training data is fully known."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from memindex.cli.count import index_option
+
+
+@click.command()
+@index_option
+@click.option(
+    "--architecture",
+    default="gpt_neox",
+    show_default=True,
+    help="transformers model type: gpt_neox, llama, …",
+)
+@click.option("--size", required=True, help="Parameters outside the embeddings, as 0.25M; the nearest shape is taken.")
+@click.option("--tokens", required=True, help="Training tokens in all, as 2M.")
+@click.option("--out", required=True, type=click.Path(), help="Folder of the new model; must not exist.")
+@click.option("--context", default=256, show_default=True, help="Tokens per training window.")
+@click.option("--batch-size", default=16, show_default=True, help="Windows per step.")
+@click.option("--learning-rate", type=float, help="Peak learning rate. [default: by the model's width]")
+@click.option("--seed", default=0, show_default=True, help="Seed of weights and data order.")
+@click.option("--eos-id", type=int, help="Id between documents. [default: the tokenizer's end-of-text token]")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="[default: a GPU where there is one]")
+@click.option("--json", "as_json", is_flag=True, help="Print the training record as JSON.")
+def train(
+    index_path: str,
+    architecture: str,
+    size: str,
+    tokens: str,
+    out: str,
+    context: int,
+    batch_size: int,
+    learning_rate: float | None,
+    seed: int,
+    eos_id: int | None,
+    device: str | None,
+    as_json: bool,
+) -> None:
+    r"""Train a small model on the tokens of an index.
+
+    The same seed gives every architecture and size the same data in the same order.
+
+    \b
+    Example:
+      memindex train -i pile --architecture llama --size 1M --tokens 2M --out models/llama-1M
+    """
+    from memindex.cli.output import progress_bar
+    from memindex.index.index import Index
+    from memindex.models.architectures import parse_size
+    from memindex.models.from_index import train_on_index
+
+    with progress_bar() as progress:
+        record = train_on_index(
+            Index.open(index_path),
+            architecture,
+            size,
+            parse_size(tokens),
+            out,
+            context=context,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            seed=seed,
+            eos_token_id=eos_id,
+            device=device,
+            progress=lambda done, total, _: progress(f"train {architecture} {size}", done, total),
+        )
+    if as_json:
+        click.echo(json.dumps(record))
+        return
+    rate = record["trained_tokens"] / record["seconds"]
+    click.echo(
+        f"{out}: {record['non_embedding_parameters']:,} parameters outside the embeddings, "
+        f"{record['trained_tokens']:,} tokens in {record['seconds']:.1f} s ({rate:,.0f} tokens/s), "
+        f"loss {record['final_loss']:.3f}"
+    )

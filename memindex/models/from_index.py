@@ -1,0 +1,60 @@
+"""Training a model on the tokens of an index: its shards, its vocabulary, its end-of-text id."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from memindex.errors import MemindexError
+from memindex.models.architectures import build_model
+from memindex.models.training import Progress, TrainingConfig, train
+
+if TYPE_CHECKING:
+    from memindex.index.index import Index
+
+
+def train_on_index(
+    index: Index,
+    architecture: str,
+    size: str | int,
+    tokens: int,
+    out: str | Path,
+    *,
+    context: int = 256,
+    batch_size: int = 16,
+    learning_rate: float | None = None,
+    seed: int = 0,
+    eos_token_id: int | None = None,
+    device: str | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Build a model of that architecture and size and train it on all shards of an index.
+
+    Returns:
+        The training record (see `memindex.models.training.train`).
+
+    Raises:
+        MemindexError: As `build_model` and `train`; or the tokenizer has no end-of-text token and none was given.
+    """
+    if Path(out).exists():
+        raise MemindexError(f"{out} exists; remove it or name another folder")
+    eos = index.tokenizer.eos_token_id if eos_token_id is None else eos_token_id
+    if eos is None:
+        raise MemindexError(
+            f"the tokenizer {index.tokenizer.name} names no end-of-text token: give its id (--eos-id)"
+        )
+    model = build_model(
+        architecture, size, max(index.manifest.vocabulary, eos + 1), context, seed, eos_token_id=eos
+    )
+    config = TrainingConfig(
+        tokens=tokens,
+        eos_token_id=eos,
+        dtype=f"u{index.manifest.token_width}",
+        context=context,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        seed=seed,
+        device=device,
+    )
+    files = [index.path / f"tokenized.{shard}" for shard in range(index.manifest.shards)]
+    return train(model, files, Path(out), config, progress)

@@ -1,0 +1,163 @@
+"""Sampling sequences (prefix + suffix) from an index.
+
+Three samples, told apart by the column `sample`:
+uniform: windows drawn uniformly from all windows of the corpus; rates over it are rates of the corpus;
+bucket: the same number of distinct windows for each frequency bucket (floor(log2 of the count of the whole window)),
+    each at one random occurrence; without it nearly every window would occur once;
+heldout: windows drawn uniformly from an index of documents that no model saw. Those that the training index counts
+    zero times are the unseen control: held-out documents share boilerplate with the corpus, so held out is not unseen.
+No window crosses a document's end.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from memindex import _core
+from memindex.errors import MemindexError
+from memindex.index.index import Index
+from memindex.index.manifest import DOCUMENTS_FILE
+from memindex.ragged import from_matrix
+from memindex.study.config import SequenceConfig
+from memindex.tables.schema import SEQUENCES
+
+#: Proposals that are drawn in vain before a corpus counts as having no window.
+MOST_ROUNDS = 200
+
+
+class Windows(NamedTuple):
+    """Windows of an index: shard and token position (int), bucket (int, -1 for none); all of shape (windows,)."""
+
+    shard: npt.NDArray[np.int32]
+    position: npt.NDArray[np.int64]
+    bucket: npt.NDArray[np.int32]
+
+
+def sample_sequences(index: Index, config: SequenceConfig, heldout: Index | None = None) -> pa.Table:
+    """Sample the sequences of a study: a table of the schema `sequences`.
+
+    Raises:
+        MemindexError: No document is as long as prefix + suffix, or the two indexes have different tokenizers.
+    """
+    length = config.prefix + config.suffix
+    parts = []
+    if config.uniform:
+        parts.append(_sequences(index, "uniform", _uniform(index, length, config.uniform, config.seed), config))
+    if config.per_bucket:
+        parts.append(_sequences(index, "bucket", _per_bucket(index, length, config.per_bucket, config.seed), config))
+    if heldout is not None and config.heldout:
+        _same_tokenizer(index, heldout)
+        windows = _uniform(heldout, length, config.heldout, config.seed + 1)
+        parts.append(_sequences(heldout, "heldout", windows, config))
+    if not parts:
+        raise MemindexError("[sequences] asks for none: set uniform, per_bucket or heldout above 0")
+    table = pa.concat_tables(parts)
+    numbered = table.append_column("sequence_id", pa.array(np.arange(len(table))))
+    return numbered.select([c.name for c in SEQUENCES.columns]).cast(SEQUENCES.schema())
+
+
+def count_sequences(index: Index, sequences: pa.Table) -> dict[str, Any]:
+    """Counts of sequences in the index the models were trained on: columns of the table `frequencies`."""
+    prefix, suffix = token_matrix(sequences, "prefix"), token_matrix(sequences, "suffix")
+    whole = np.concatenate([prefix, suffix], axis=1)
+    counted = {
+        name: index.count(from_matrix(ids)).astype(np.int64)
+        for name, ids in (("sequence", whole), ("prefix", prefix), ("suffix", suffix))
+    }
+    return {
+        "sequence_id": sequences.column("sequence_id"),
+        "index": pa.array([index.name] * len(sequences)),
+        **{f"{name}_count": counts for name, counts in counted.items()},
+    }
+
+
+def token_matrix(sequences: pa.Table, column: str) -> npt.NDArray[np.int32]:
+    """A token column whose rows are equally long, int32 of shape (rows, length)."""
+    values = sequences.column(column).combine_chunks()
+    matrix: npt.NDArray[np.int32] = values.flatten().to_numpy().reshape(len(values), -1)
+    return matrix
+
+
+def _same_tokenizer(index: Index, heldout: Index) -> None:
+    if index.manifest.tokenizer_checksum != heldout.manifest.tokenizer_checksum:
+        raise MemindexError(
+            f"{heldout.path} was built with another tokenizer than {index.path}: build it with the same one"
+        )
+
+
+def _uniform(index: Index, length: int, windows: int, seed: int) -> Windows:
+    """Positions drawn uniformly, without replacement, from all windows; fewer when the corpus has fewer."""
+    random = np.random.default_rng(seed)
+    tokens = [index.tokens_of_shard(s) for s in range(index.manifest.shards)]
+    sizes = np.array([max(len(t) - length + 1, 0) for t in tokens])
+    bounds = np.concatenate([[0], np.cumsum(sizes)])
+    separator = (1 << (8 * index.manifest.token_width)) - 1
+    found = np.empty(0, dtype=np.int64)
+    for _ in range(MOST_ROUNDS):
+        if len(found) >= min(windows, bounds[-1]) or bounds[-1] == 0:
+            break
+        drawn = np.unique(random.integers(0, bounds[-1], size=2 * windows))
+        shard = np.searchsorted(bounds, drawn, side="right") - 1
+        valid = np.zeros(len(drawn), dtype=bool)
+        for s, ids in enumerate(tokens):
+            mine = np.flatnonzero(shard == s)
+            if len(mine):
+                window = ids[(drawn[mine] - bounds[s])[:, None] + np.arange(length)]
+                valid[mine] = (window != separator).all(axis=1)
+        fresh = np.setdiff1d(drawn[valid], found)
+        random.shuffle(fresh)
+        found = np.concatenate([found, fresh])[:windows]
+    if not len(found):
+        raise MemindexError(f"{index.path} has no document of {length} tokens: choose a shorter prefix or suffix")
+    shard = np.searchsorted(bounds, found, side="right") - 1
+    return Windows(shard.astype(np.int32), found - bounds[shard], np.full(len(found), -1, dtype=np.int32))
+
+
+def _per_bucket(index: Index, length: int, per_bucket: int, seed: int) -> Windows:
+    (bucket, _, shard, position), _ = _core.sample_windows(index.shards, length, per_bucket, seed)
+    return Windows(shard, position, bucket)
+
+
+def _sequences(index: Index, sample: str, windows: Windows, config: SequenceConfig) -> pa.Table:
+    length = config.prefix + config.suffix
+    ids = np.empty((len(windows.position), length), dtype=np.int32)
+    document = np.empty(len(windows.position), dtype=np.int64)
+    offset = np.empty(len(windows.position), dtype=np.int64)
+    for shard in range(index.manifest.shards):
+        mine = np.flatnonzero(windows.shard == shard)
+        position = windows.position[mine]
+        ids[mine] = index.tokens_of_shard(shard)[position[:, None] + np.arange(length)]
+        starts = index.document_starts(shard)
+        document[mine] = np.searchsorted(starts, position, side="right") - 1
+        offset[mine] = position - starts[document[mine]] - 1
+    bucket = pa.array(windows.bucket, mask=windows.bucket < 0)
+    columns = {
+        "sample": pa.array([sample] * len(ids)),
+        "bucket": bucket,
+        "index": pa.array([index.name] * len(ids)),
+        "shard": pa.array(windows.shard),
+        "position": pa.array(windows.position),
+        "document": pa.array(document),
+        "document_offset": pa.array(offset),
+        "domain": _domains(index, windows.shard, document),
+        "prefix": _token_lists(ids[:, : config.prefix]),
+        "suffix": _token_lists(ids[:, config.prefix :]),
+    }
+    return pa.table(columns)
+
+
+def _domains(index: Index, shard: npt.NDArray[np.int32], document: npt.NDArray[np.int64]) -> pa.Array:
+    """Domain of each document: document d of shard s is row d * shards + s, as documents are dealt in turn."""
+    table = pq.read_table(index.path / DOCUMENTS_FILE, columns=["domain"])
+    rows = document * index.manifest.shards + shard
+    return table.column("domain").take(pa.array(rows)).combine_chunks()
+
+
+def _token_lists(ids: npt.NDArray[np.int32]) -> pa.Array:
+    offsets = np.arange(len(ids) + 1, dtype=np.int32) * ids.shape[1]
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(np.ascontiguousarray(ids).reshape(-1)))
