@@ -73,7 +73,8 @@ impl Shard {
         }
         let (token_count, pointer) = (bytes / width, pointer_width(bytes));
         if table.get().len() != token_count * pointer {
-            let what = format!("expected {} bytes ({token_count} pointers of {pointer})", token_count * pointer);
+            let what =
+                format!("expected {} bytes, for the {token_count} tokens of tokenized.{shard}", token_count * pointer);
             return Err(Error::corrupt(&table.path, table.get().len(), what));
         }
         let domains = match domains {

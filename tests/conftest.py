@@ -1,0 +1,23 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import pytest
+
+# Third-party packages that warn while they are imported; our own warnings stay errors.
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import pyarrow.dataset  # noqa: F401
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Real corpora and tokenizers beside the repository; tests that need them are skipped where they are not."""
+    if not (SHARED / "corpora").is_dir():
+        pytest.skip("needs the development corpora in ../shared, which are not on this machine")
+    return SHARED
