@@ -69,9 +69,7 @@ def sample(rng: np.random.Generator, rows: int) -> tuple[dict, np.ndarray]:
     """Columns of the table sequences (half uniform, the rest bucket and heldout) and their counts."""
     half, quarter = rows // 2, rows // 4
     samples = np.array(["uniform"] * half + ["bucket"] * quarter + ["heldout"] * (rows - half - quarter))
-    buckets = np.where(
-        samples == "bucket", rng.integers(0, 11, rows), np.minimum(rng.geometric(0.6, rows) - 1, 8)
-    )
+    buckets = np.where(samples == "bucket", rng.integers(0, 11, rows), np.minimum(rng.geometric(0.6, rows) - 1, 8))
     counts = 2**buckets + (rng.random(rows) * 2**buckets).astype(np.int64)
     counts[(samples == "heldout") & (rng.random(rows) < 0.8)] = 0
     documents = rng.integers(0, 60, rows)

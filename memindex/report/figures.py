@@ -49,6 +49,8 @@ _STYLE: Any = {
     "svg.hashsalt": "memindex",
     "text.parse_math": False,  # a domain may be called a$b$c
     "xtick.labelsize": 10,
+    "xtick.major.size": 3,
+    "ytick.major.size": 3,
     "ytick.labelsize": 10,
 }
 
@@ -110,21 +112,33 @@ def drawing(query: Query, table: pa.Table, palette: Palette, width: int) -> Canv
         _KINDS[query.figure.kind](ax, query, rows, palette, narrow)
         _ink(ax, palette)
         if title:
-            ax.set_title(title, color=palette.ink, fontweight="bold")
+            _title(ax, title, palette, first=ax is axes[0])
     return canvas
+
+
+def _title(ax: Axes, title: str, palette: Palette, first: bool) -> None:
+    """A panel's title, above the legend, which only the first panel keeps."""
+    legend = ax.get_legend()
+    above = 6.0
+    if legend is not None and first:
+        above += legend.get_window_extent().height
+    elif legend is not None:
+        legend.remove()
+    ax.set_title(title, color=palette.ink, fontweight="bold", pad=above)
 
 
 def _panels(query: Query, table: pa.Table) -> dict[str, Rows]:
     rows: Rows = table.to_pylist()
     if not query.figure.panel:
         return {"": rows}
-    names = dict.fromkeys(str(row[query.figure.panel]) for row in rows)
-    return {name: [row for row in rows if str(row[query.figure.panel]) == name] for name in names}
+    column = query.figure.panel
+    names = dict.fromkeys(row[column] for row in rows)
+    return {f"{column}: {name}": [row for row in rows if row[column] == name] for name in names}
 
 
 def _ink(ax: Axes, palette: Palette) -> None:
     ax.set_facecolor("none")
-    ax.tick_params(colors=palette.muted, length=3)
+    ax.tick_params(colors=palette.muted)
     for spine in ax.spines.values():
         spine.set_color(palette.muted)
     ax.xaxis.label.set_color(palette.ink)

@@ -25,14 +25,15 @@ _ROW = 24  # height of a category in CSS pixels
 def height(query: Query, rows: Rows, narrow: bool) -> int:
     """Height of one panel in CSS pixels."""
     figure = query.figure
-    if figure.kind == "dots":
-        lanes = len(_distinct(rows, figure.series)) if figure.interval else 1
-        legend = _legend_rows(len(_distinct(rows, figure.series)), narrow)
-        return 70 + 18 * legend + len(_distinct(rows, figure.x.column)) * max(_ROW, 11 * lanes + 10)
+    series = [shown(name, narrow) for name in _distinct(rows, figure.series)]
     if figure.kind == "cells":
-        return 110 + 34 * len(_distinct(rows, figure.series))
-    legend = _legend_rows(len(_distinct(rows, figure.series)), narrow) if narrow else 0
-    return (230 if figure.panel else 320) + 18 * legend
+        return 60 + 4 * max(map(len, series)) + 34 * len(series)
+    named = [*series, figure.reference.label] if figure.reference.column else series
+    legend = 18 * -(-len(named) // _columns(named, narrow))
+    if figure.kind == "dots":
+        lanes = len(series) if figure.interval else 1
+        return 70 + legend + len(_distinct(rows, figure.x.column)) * max(_ROW, 11 * lanes + 10)
+    return (230 if figure.panel else 320) + (legend if narrow else 0)
 
 
 def points(ax: Axes, query: Query, rows: Rows, palette: Palette, narrow: bool) -> None:
@@ -45,7 +46,7 @@ def points(ax: Axes, query: Query, rows: Rows, palette: Palette, narrow: bool) -
         colour = palette.colour(place)
         x, y = _numbers(part, figure.x.column), _numbers(part, figure.y.column)
         ax.errorbar(
-            x, y, _errors(query, part), fmt=MARKERS[place % 8], color=colour, capsize=0, label=shown(name)
+            x, y, _errors(query, part), fmt=MARKERS[place % 8], color=colour, capsize=0, label=shown(name, narrow)
         )
         fitted = _numbers(part, figure.fit) if figure.fit else np.full(len(part), np.nan)
         is_fitted = bool(np.isfinite(fitted).all())
@@ -54,7 +55,7 @@ def points(ax: Axes, query: Query, rows: Rows, palette: Palette, narrow: bool) -
     ax.set_ylim(bottom=0)
     if len(series) > 1:
         _legend(ax, palette, narrow)
-    label_points(ax, rows, figure.label, figure.x.column, figure.y.column, palette)
+    label_points(ax, rows, (figure.label, figure.x.column, figure.y.column), palette, narrow)
 
 
 def line(ax: Axes, query: Query, rows: Rows, palette: Palette, narrow: bool) -> None:
@@ -76,13 +77,13 @@ def line(ax: Axes, query: Query, rows: Rows, palette: Palette, narrow: bool) -> 
         xs, ys = np.array([place_of(row) for row in joined]), _numbers(joined, figure.y.column)
         if figure.y.style.endswith("log"):
             ys = np.where(ys > 0, ys, np.nan)
-        ax.plot(xs, ys, color=colour, marker=marker, label=shown(name))
+        ax.plot(xs, ys, color=colour, marker=marker, label=shown(name, narrow))
         if figure.interval and joined:
             low, high = (_numbers(joined, column) for column in figure.interval)
             ax.fill_between(xs, low, high, color=colour, alpha=0.15, lw=0)
         if np.isfinite(ys).any():
             last = int(np.flatnonzero(np.isfinite(ys))[-1])
-            ends.append((shown(name), float(xs[last]), float(ys[last]), colour))
+            ends.append((shown(name, narrow), float(xs[last]), float(ys[last]), colour))
     if not figure.y.style.endswith("log"):
         ax.set_ylim(bottom=0)
     if narrow:
@@ -98,22 +99,19 @@ def dots(ax: Axes, query: Query, rows: Rows, palette: Palette, narrow: bool) -> 
     if figure.order:
         names = _distinct(sorted(rows, key=lambda row: row[figure.order]), figure.x.column)
     lane = 0.7 / max(len(series), 1) if figure.interval else 0.0
-    if figure.reference.column:
-        marks = [
-            max(_numbers([r for r in rows if r[figure.x.column] == n], figure.reference.column))
-            for n in names
-        ]
-        ax.plot(marks, range(len(names)), "|", ms=15, mew=2, color=palette.ink, label=figure.reference.label)
     for place, name in enumerate(series):
         part = [row for row in rows if row[figure.series] == name]
         y = [names.index(row[figure.x.column]) + lane * (place - (len(series) - 1) / 2) for row in part]
         style: dict[str, Any] = {
             "color": palette.colour(place),
-            "label": shown(name),
+            "label": shown(name, narrow),
             "fmt": MARKERS[place % 8],
         }
         ax.errorbar(_numbers(part, figure.y.column), y, xerr=_errors(query, part), capsize=0, **style)
-    ax.set_yticks(range(len(names)), [shown(name) for name in names])
+    if figure.reference.column:
+        marks = [max(_numbers([r for r in rows if r[figure.x.column] == n], figure.reference.column)) for n in names]
+        ax.plot(marks, range(len(names)), "|", ms=15, mew=2, color=palette.ink, label=figure.reference.label)
+    ax.set_yticks(range(len(names)), [shown(name, narrow) for name in names])
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
@@ -130,19 +128,20 @@ def cells(ax: Axes, query: Query, rows: Rows, palette: Palette, narrow: bool) ->
     """A matrix: series down, x across, the value written in each cell and shown by its depth of colour."""
     figure = query.figure
     down, across = _distinct(rows, figure.series), _distinct(rows, figure.x.column)
+    room = (220 if narrow else 520) / len(across)  # width of a cell in CSS pixels
     for row in rows:
         i, j, value = down.index(row[figure.series]), across.index(row[figure.x.column]), row[figure.y.column]
         depth = 0.0 if value is None else 0.08 + 0.5 * value
         rectangle = (j - 0.48, i - 0.46)
         ax.add_patch(Rectangle(rectangle, 0.96, 0.92, color=palette.colour(0), alpha=depth, lw=0))
-        text = "—" if value is None else f"{100 * value:.0f} %"
-        ax.text(j, i, text, ha="center", va="center", color=palette.ink, fontsize=9 if narrow else 11)
+        text = "—" if value is None else f"{100 * value:.0f}" + (" %" if room > 34 else "")
+        ax.text(j, i, text, ha="center", va="center", color=palette.ink, fontsize=min(10, room / 2.2))
     crowded = narrow or len(across) > 6
-    ax.set_xticks(range(len(across)), [shown(name) for name in across], rotation=40 if crowded else 0)
+    ax.set_xticks(range(len(across)), [shown(name, narrow) for name in across], rotation=40 if crowded else 0)
     for tick in ax.get_xticklabels() if crowded else []:
         tick.set_horizontalalignment("right")
         tick.set_rotation_mode("anchor")
-    ax.set_yticks(range(len(down)), [shown(name) for name in down])
+    ax.set_yticks(range(len(down)), [shown(name, narrow) for name in down])
     ax.set_xlim(-0.5, len(across) - 0.5)
     ax.set_ylim(len(down) - 0.5, -0.5)
     ax.tick_params(length=0)
@@ -170,7 +169,7 @@ def _format(axis: MatplotlibAxis, style: str) -> None:
         axis.set_major_locator(LogLocator(numticks=8))
         axis.set_minor_locator(NullLocator())
     else:
-        axis.set_major_locator(MaxNLocator(5))
+        axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
     if style.startswith("percent"):
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
     elif style == "log":
@@ -192,8 +191,9 @@ def _categories(
     if len(known) < len(rows):
         places[figure.apart] = -1.5
         ax.axvline(-0.75, color=palette.grid, lw=0.7)
-    crowded = sum(len(name) for name in places) * 7 > (240 if narrow else 520)
-    ax.set_xticks(list(places.values()), [shown(name) for name in places], rotation=45 if crowded else 0)
+    room = (230 if narrow else 530) / (max(places.values()) - min(places.values()) + 1)
+    crowded = max(len(name) for name in places) * 6.5 > room
+    ax.set_xticks(list(places.values()), [shown(name, narrow) for name in places], rotation=45 if crowded else 0)
     for tick in ax.get_xticklabels() if crowded else []:
         tick.set_horizontalalignment("right")
         tick.set_rotation_mode("anchor")
@@ -219,15 +219,23 @@ def _distinct(rows: Sequence[dict[str, Any]], column: str) -> list[Any]:
     return list(dict.fromkeys(row[column] for row in rows))
 
 
-def _legend_rows(series: int, narrow: bool) -> int:
-    return -(-series // (2 if narrow else 5))
+def _columns(names: Sequence[str], narrow: bool) -> int:
+    """How many entries of a legend stand beside each other."""
+    room = 330 if narrow else 640
+    return max(1, min(len(names), int(room // (34 + 6.5 * max(map(len, names))))))
 
 
 def _legend(ax: Axes, palette: Palette, narrow: bool) -> None:
+    handles, names = ax.get_legend_handles_labels()
+    columns = _columns(names, narrow)
+    # Matplotlib fills columns first; a reader reads rows first.
+    order = [i for column in range(columns) for i in range(column, len(names), columns)]
     ax.legend(
+        [handles[i] for i in order],
+        [names[i] for i in order],
         loc="lower left",
         bbox_to_anchor=(0, 1.0),
-        ncols=2 if narrow else 5,
+        ncols=columns,
         labelcolor=palette.ink,
         handletextpad=0.4,
         columnspacing=1.2,

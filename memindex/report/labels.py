@@ -11,25 +11,27 @@ from matplotlib.transforms import Bbox
 from memindex.report.palette import Palette
 
 _LONGEST = 26
+_LONGEST_NARROW = 16
 _LINE = 13.0  # height of a label in CSS pixels
 
 #: Where a point's label may stand: offset in pixels, horizontal and vertical alignment.
 _SPOTS = (
-    (7, 5, "left", "bottom"),
-    (-7, 5, "right", "bottom"),
+    (-7, 5, "right", "bottom"),  # first, because rates rise to the right
     (7, -5, "left", "top"),
+    (7, 5, "left", "bottom"),
     (-7, -5, "right", "top"),
     (0, 16, "center", "bottom"),
     (0, -16, "center", "top"),
 )
 
 
-def shown(name: Any) -> str:
+def shown(name: Any, narrow: bool = False) -> str:
     """A name from the data as a label: no control characters, its middle cut out where it is long."""
     text = "".join(" " if unicodedata.category(c).startswith("C") else c for c in str(name))
-    if len(text) <= _LONGEST:
+    longest = _LONGEST_NARROW if narrow else _LONGEST
+    if len(text) <= longest:
         return text
-    half = (_LONGEST - 1) // 2
+    half = (longest - 1) // 2
     return f"{text[:half]}…{text[-half:]}"
 
 
@@ -41,7 +43,7 @@ def label_ends(ax: Axes, ends: list[tuple[str, float, float, str]]) -> None:
     ax.figure.draw_without_rendering()  # type: ignore[union-attr]  # settles the layout, which settles pixels
     bottom, top = ax.get_window_extent().intervaly
     pixels = [float(ax.transData.transform((x, y))[1]) for _, x, y, _ in ends]
-    order = sorted(range(len(ends)), key=lambda i: (pixels[i], -i))
+    order = sorted(range(len(ends)), key=lambda i: (pixels[i], i))
     spread = _spread([pixels[i] for i in order], bottom, top)
     for i, pixel in zip(order, spread, strict=True):
         name, x, y, colour = ends[i]
@@ -71,8 +73,11 @@ def _spread(wanted: list[float], bottom: float, top: float) -> list[float]:
     return places
 
 
-def label_points(ax: Axes, rows: list[dict[str, Any]], label: str, x: str, y: str, palette: Palette) -> None:
-    """Write each row's label beside its point, at the first spot that is free."""
+def label_points(
+    ax: Axes, rows: list[dict[str, Any]], columns: tuple[str, str, str], palette: Palette, narrow: bool
+) -> None:
+    """Write each row's label beside its point, at the first spot that is free; columns: label, x, y."""
+    label, x, y = columns
     ax.figure.draw_without_rendering()  # type: ignore[union-attr]
     frame = ax.get_window_extent()
     taken = [_around(*ax.transData.transform((row[x], row[y]))) for row in rows]
@@ -80,7 +85,7 @@ def label_points(ax: Axes, rows: list[dict[str, Any]], label: str, x: str, y: st
     for row in rows:
         for spot, (dx, dy, horizontal, vertical) in enumerate(_SPOTS):
             text = ax.annotate(
-                shown(row[label]),
+                shown(row[label], narrow),
                 (row[x], row[y]),
                 xytext=(dx, dy),
                 textcoords="offset pixels",

@@ -10,7 +10,7 @@ _PERCENT = ("rate", "share", "precision", "recall", "jaccard", "fitted", "slope"
 
 def percent(value: float) -> str:
     """A share of 1 as a percentage with about three significant digits: 0.0131 is '1.31 %'."""
-    return f"{_significant(100 * value)} %"
+    return f"{_significant(100 * value)}\N{NO-BREAK SPACE}%"
 
 
 def whole(value: int) -> str:

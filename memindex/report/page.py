@@ -19,7 +19,7 @@ import pyarrow as pa
 from memindex.report import numbers
 from memindex.report.figures import NARROW, WIDE, inline_svg
 from memindex.report.style import style_sheet
-from memindex.report.summary import summary
+from memindex.report.summary import fits, summary
 from memindex.study.config import StudyConfig, load_study
 from memindex.tables.connection import connect
 from memindex.tables.queries import Query, list_queries, load_query, run_query
@@ -59,6 +59,7 @@ def write_report(study: str | Path, out: str | Path | None = None) -> Path:
     config = load_study(study)
     target = config.directory / "report.html" if out is None else Path(out)
     con = connect(study)
+    con.execute("SET threads = 1")  # sums of floats depend on the order of their terms
     try:
         page = _page(con, config)
     finally:
@@ -108,9 +109,7 @@ def _reading_order() -> list[str]:
 
 
 def _contents() -> str:
-    links = "".join(
-        f'<li><a href="#{name}">{escape(load_query(name).title)}</a>' for name in _reading_order()
-    )
+    links = "".join(f'<li><a href="#{name}">{escape(load_query(name).title)}</a>' for name in _reading_order())
     return f"<nav><ul>{links}</ul></nav>"
 
 
@@ -125,10 +124,10 @@ def _query_section(con: duckdb.DuckDBPyConnection, query: Query) -> str:
     table = run_query(con, query)
     figure = _figure(query, table)
     rows = _details("The numbers", table) if figure else _table(table)
+    fitted = fits(table) if query.figure.fit else []
+    figure += "".join(f"<p class=fit>{escape(sentence)}</p>" for sentence in fitted)
     note = f"<p class=note>{escape(query.note)}</p>" if query.note else ""
-    sql = (
-        f"<details><summary>The SQL</summary><pre><code>{escape(query.literal_sql())}</code></pre></details>"
-    )
+    sql = f"<details><summary>The SQL</summary><pre><code>{escape(query.literal_sql())}</code></pre></details>"
     return _section(query.name, query.title, query.question, f"{figure}{note}{rows}{sql}")
 
 
@@ -146,9 +145,7 @@ def _figure(query: Query, table: pa.Table) -> str:
 def _details(name: str, table: pa.Table) -> str:
     if not table.num_rows:
         return _table(table)
-    return (
-        f"<details><summary>{name} ({numbers.whole(table.num_rows)} rows)</summary>{_table(table)}</details>"
-    )
+    return f"<details><summary>{name} ({numbers.whole(table.num_rows)} rows)</summary>{_table(table)}</details>"
 
 
 def _table(table: pa.Table) -> str:
@@ -166,4 +163,5 @@ def _table(table: pa.Table) -> str:
 
 
 def _cell(name: str, mark: str, value: Any) -> str:
-    return f"<td{mark}>{escape(numbers.cell(name, value))}"
+    text = numbers.cell(name, value)
+    return f"<td{' class=long' if len(text) > 32 else mark}>{escape(text)}"

@@ -12,7 +12,7 @@ body { margin: 0; background: var(--paper); color: var(--ink);
 main { max-width: 46rem; margin: 0 auto; padding: 2.5rem 1.25rem 4rem }
 h1 { font-size: 2.1rem; line-height: 1.15; letter-spacing: -.015em; margin: 0 0 .8rem; text-wrap: balance }
 h2 { font-size: 1.35rem; line-height: 1.25; letter-spacing: -.01em; margin: 0 0 .15rem }
-h1, h2, td, .summary { overflow-wrap: anywhere }
+h1, h2, .summary, .long { overflow-wrap: anywhere }
 section { margin-top: 3.2rem }
 .kind { margin: 0 0 .3rem; color: var(--muted); font-size: .8rem; letter-spacing: .06em;
   text-transform: uppercase }
@@ -23,6 +23,7 @@ nav ul { display: flex; flex-wrap: wrap; gap: .2rem 1.1rem; list-style: none; ma
   padding: .8rem 0 0;
   border-top: 1px solid var(--grid); font-size: .9rem }
 a { color: var(--series-0); text-decoration-thickness: 1px; text-underline-offset: .2em }
+.fit { margin: .3rem 0; font-size: .95rem }
 figure { margin: 0 }
 figure svg { display: block; width: 100%; height: auto; stroke-linejoin: round; overflow: visible }
 .wide svg { max-width: 700px }
@@ -34,10 +35,10 @@ summary:hover { color: var(--ink) }
 .scroll, pre { overflow-x: auto; margin: 0 0 .6rem }
 table { border-collapse: collapse; font-size: .84rem; line-height: 1.35; font-variant-numeric: tabular-nums }
 th { text-align: left; vertical-align: bottom; font-weight: 600; border-bottom: 1px solid var(--muted) }
-td { vertical-align: top; border-bottom: 1px solid var(--grid); max-width: 22rem; min-width: 3.2rem }
+td { vertical-align: top; border-bottom: 1px solid var(--grid); white-space: nowrap }
+.long { white-space: normal; min-width: 14rem }
 th, td { padding: .3rem 1.1rem .3rem 0 }
-.number { text-align: right; white-space: nowrap }
-th.number { white-space: normal }
+.number { text-align: right }
 pre { font-size: .8rem; line-height: 1.45; padding: .8rem;
   background: color-mix(in srgb, var(--grid) 45%, var(--paper)) }
 code { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 
 from memindex.report.numbers import percent, short, whole
 from memindex.tables.queries import run_query
@@ -12,9 +13,7 @@ from memindex.tables.queries import run_query
 
 def summary(con: duckdb.DuckDBPyConnection) -> str:
     """One sentence about the uniform sample, then one about frequency and unseen text where there are any."""
-    sizes = sorted(
-        run_query(con, "rate_by_size").to_pylist(), key=lambda row: row["non_embedding_parameters"]
-    )
+    sizes = sorted(run_query(con, "rate_by_size").to_pylist(), key=lambda row: row["non_embedding_parameters"])
     if not sizes:
         return "No model has been scored on this study's uniform sample yet; memindex study run does that."
     smallest, largest = sizes[0], sizes[-1]
@@ -28,6 +27,21 @@ def summary(con: duckdb.DuckDBPyConnection) -> str:
     return f"{first}{_frequency(con, largest['run_label'])}"
 
 
+def fits(rates: pa.Table) -> list[str]:
+    """One sentence per fitted architecture, from the result of the query rate_by_size."""
+    rows = {row["architecture"]: row for row in rates.to_pylist() if row["slope_per_tenfold"] is not None}
+    return [
+        f"{architecture}: {_points(row['slope_per_tenfold'])} points per tenfold size "
+        f"(95\N{NO-BREAK SPACE}% interval {_points(row['slope_low'])} to {_points(row['slope_high'])}), "
+        f"R² {'undefined' if row['r2'] is None else format(row['r2'], '.3f')}."
+        for architecture, row in rows.items()
+    ]
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:+.2f}".replace("-", "\N{MINUS SIGN}")
+
+
 def _name(row: dict[str, Any]) -> str:
     return f"{row['run_label']} ({short(row['non_embedding_parameters'])} parameters outside the embeddings)"
 
@@ -37,7 +51,7 @@ def _continued(row: dict[str, Any]) -> str:
 
 
 def _interval(row: dict[str, Any]) -> str:
-    return f"95 % interval {percent(row['rate_low'])} to {percent(row['rate_high'])}"
+    return f"95\N{NO-BREAK SPACE}% interval {percent(row['rate_low'])} to {percent(row['rate_high'])}"
 
 
 def _frequency(con: duckdb.DuckDBPyConnection, run_label: str) -> str:
@@ -54,7 +68,7 @@ def _frequency(con: duckdb.DuckDBPyConnection, run_label: str) -> str:
         )
     if unseen:
         parts.append(f"{percent(unseen[0]['rate'])} of unseen ones")
-    return f" It completed {', and '.join(parts)}." if parts else ""
+    return f" {run_label} completed {', and '.join(parts)}." if parts else ""
 
 
 def _times(frequency: str) -> str:

@@ -58,10 +58,8 @@ _MACROS = (
     "CREATE MACRO wilson_centre(k, n) AS (k + 1.9207294103) / (n + 3.8414588207)",
     "CREATE MACRO wilson_half(k, n) AS"
     " 1.9599639845 * sqrt(greatest(k * (n - k) / n::DOUBLE + 0.9603647052, 0)) / (n + 3.8414588207)",
-    "CREATE MACRO wilson_low(k, n) AS"
-    " CASE WHEN n > 0 THEN greatest(wilson_centre(k, n) - wilson_half(k, n), 0) END",
-    "CREATE MACRO wilson_high(k, n) AS"
-    " CASE WHEN n > 0 THEN least(wilson_centre(k, n) + wilson_half(k, n), 1) END",
+    "CREATE MACRO wilson_low(k, n) AS CASE WHEN n > 0 THEN greatest(wilson_centre(k, n) - wilson_half(k, n), 0) END",
+    "CREATE MACRO wilson_high(k, n) AS CASE WHEN n > 0 THEN least(wilson_centre(k, n) + wilson_half(k, n), 1) END",
     "CREATE MACRO t975(df) AS CASE WHEN df > 10 THEN 1.959964 + 2.372294 / df + 2.822499 / df ** 2"
     " + 2.555848 / df ** 3 ELSE list_extract([12.706205, 4.302653, 3.182446, 2.776445, 2.570582, 2.446912,"
     " 2.364624, 2.306004, 2.262157, 2.228139]::DOUBLE[], df::BIGINT) END",
@@ -113,7 +111,7 @@ def connect(
 
 def require(con: duckdb.DuckDBPyConnection, table_name: str) -> None:
     """Raise MemindexError, with the command that fills it, when a table has no rows."""
-    if con.execute(f'SELECT 1 FROM "{table_name}" LIMIT 1').fetchone() is None:
+    if not con.execute(f'SELECT 1 FROM "{table_name}" LIMIT 1').fetchall():
         raise MemindexError(f"the table {table_name} is still empty; fill it with: memindex study run STUDY")
 
 
@@ -135,8 +133,7 @@ def _create_view(con: duckdb.DuckDBPyConnection, table: Table, files: Mapping[st
 
 def _select(table: Table, index_name: str, files: list[Path]) -> str:
     columns = [
-        f'{_text(index_name)} AS "index"' if index_name and c.name == "index" else f'"{c.name}"'
-        for c in table.columns
+        f'{_text(index_name)} AS "index"' if index_name and c.name == "index" else f'"{c.name}"' for c in table.columns
     ]
     listed = ", ".join(_text(_literal_path(file)) for file in files)
     # A folder named key=value on the way to the study is no column of its tables.
@@ -167,10 +164,12 @@ def _text(value: str) -> str:
 
 
 def _restrict(con: duckdb.DuckDBPyConnection, config: StudyConfig) -> None:
-    folders = ", ".join(_text(str(p)) for p in [config.tables, *config.indexes().values()])
+    folders = [config.tables, *config.indexes().values()]
+    # DuckDB compares with what stands in read_parquet(...), where glob characters are made plain.
+    allowed = ", ".join(_text(path) for f in folders for path in sorted({str(f), _literal_path(f)}))
     for setting in (
         "python_enable_replacements = false",
-        f"allowed_directories = [{folders}]",
+        f"allowed_directories = [{allowed}]",
         "enable_external_access = false",
         "lock_configuration = true",
     ):

@@ -74,9 +74,7 @@ class Indexes:
         if name and path.is_dir():
             return path.resolve()
         known = ", ".join(self._paths) or "none"
-        raise QueryError(
-            f"there is no index {name!r}; the study's indexes: {known}; or give an index's directory"
-        )
+        raise QueryError(f"there is no index {name!r}; the study's indexes: {known}; or give an index's directory")
 
 
 @dataclass(frozen=True)
@@ -154,9 +152,7 @@ def _inner(function: Function) -> str:
     return f"_{function.name}"
 
 
-def _batched(
-    function: Function, indexes: Indexes
-) -> Callable[[pa.ChunkedArray, pa.ChunkedArray], pa.ChunkedArray]:
+def _batched(function: Function, indexes: Indexes) -> Callable[[pa.ChunkedArray, pa.ChunkedArray], pa.ChunkedArray]:
     def call(names: pa.ChunkedArray, arguments: pa.ChunkedArray) -> pa.ChunkedArray:
         return _by_index(names, arguments, lambda name, rows: function.answer(indexes[name], rows))
 

@@ -118,9 +118,7 @@ def parse_query(name: str, text: str) -> Query:
     """A query from the text of its file."""
     header, sql = _split(name, text)
     parameters = {
-        key.removeprefix("parameter "): _value(value)
-        for key, value in header.items()
-        if key.startswith("parameter ")
+        key.removeprefix("parameter "): _value(value) for key, value in header.items() if key.startswith("parameter ")
     }
     unknown = [key for key in header if key not in _KEYS and not key.startswith("parameter ")]
     if unknown:
@@ -154,12 +152,11 @@ def run_query(con: duckdb.DuckDBPyConnection, name: str | Query, **parameters: P
     values = dict(query.parameters)
     for key, value in parameters.items():
         if key not in values:
-            raise QueryError(
-                f"query {query.name} has no parameter {key!r}; it has: {', '.join(values) or 'none'}"
-            )
+            raise QueryError(f"query {query.name} has no parameter {key!r}; it has: {', '.join(values) or 'none'}")
         values[key] = _typed(query.name, key, value, values[key])
+    cursor = con.cursor()  # the caller may still be fetching from the connection
     try:
-        return con.sql(query.sql, params=values or None).to_arrow_table()
+        return cursor.sql(query.sql, params=values or None).to_arrow_table()
     except duckdb.Error as error:
         raise readable(error) from error
 

@@ -42,13 +42,8 @@ class Table:
 
     def schema(self) -> pa.Schema:
         """The Arrow schema; each field carries its meaning, the schema the version, as metadata."""
-        fields = [
-            pa.field(c.name, c.type, nullable=c.nullable, metadata={"meaning": c.meaning})
-            for c in self.columns
-        ]
-        return pa.schema(
-            fields, metadata={"memindex.table": self.name, "memindex.schema_version": str(SCHEMA_VERSION)}
-        )
+        fields = [pa.field(c.name, c.type, nullable=c.nullable, metadata={"meaning": c.meaning}) for c in self.columns]
+        return pa.schema(fields, metadata={"memindex.table": self.name, "memindex.schema_version": str(SCHEMA_VERSION)})
 
 
 MODELS = Table(
@@ -190,9 +185,7 @@ MEMORIZATION = Table(
     "one sequence under one run, with the model, the sequence and its counts",
     (
         *(_column(RUNS, name) for name in ("run_id", "model_id")),
-        Column(
-            "run_label", pa.string(), "model_id, and the run_id behind it where the model has several runs"
-        ),
+        Column("run_label", pa.string(), "model_id, and the run_id behind it where the model has several runs"),
         *(_column(MODELS, name) for name in ("architecture", "parameters", "non_embedding_parameters")),
         *(
             _column(SEQUENCES, name)
@@ -207,10 +200,7 @@ MEMORIZATION = Table(
                 "position",
             )
         ),
-        *(
-            _column(FREQUENCIES, name, nullable=True)
-            for name in ("sequence_count", "prefix_count", "suffix_count")
-        ),
+        *(_column(FREQUENCIES, name, nullable=True) for name in ("sequence_count", "prefix_count", "suffix_count")),
         Column(
             "frequency_bucket",
             pa.int32(),

@@ -129,9 +129,7 @@ def _check_version(file: Path, table_name: str) -> None:
 
 def _conform(table: Table, data: pa.Table | Mapping[str, Any]) -> pa.Table:
     """The data as an Arrow table of exactly the table's schema."""
-    columns = (
-        dict(zip(data.column_names, data.columns, strict=True)) if isinstance(data, pa.Table) else dict(data)
-    )
+    columns = dict(zip(data.column_names, data.columns, strict=True)) if isinstance(data, pa.Table) else dict(data)
     names = [column.name for column in table.columns]
     missing = [name for name in names if name not in columns]
     extra = [name for name in columns if name not in names]
@@ -153,9 +151,7 @@ def _conform_column(table: Table, column: Column, values: Any) -> pa.ChunkedArra
             raise pa.ArrowTypeError(f"got {array.type}")
         array = array.cast(column.type)
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
-        raise MemindexError(
-            f"table {table.name}, column {column.name}: expected {column.type}; {error}"
-        ) from None
+        raise MemindexError(f"table {table.name}, column {column.name}: expected {column.type}; {error}") from None
     if array.null_count and not column.nullable:
         raise MemindexError(f"table {table.name}, column {column.name}: {array.null_count} NULL, none may be")
     if pa.types.is_list(column.type) and any(chunk.flatten().null_count for chunk in array.chunks):

@@ -1,0 +1,298 @@
+"""Every query against an independent recomputation in pandas from the store's files."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pytest
+from synthetic_study import MODELS, SUFFIX, make_study
+
+from memindex.errors import MemindexError, QueryError
+from memindex.tables.connection import connect
+from memindex.tables.queries import list_queries, load_query, parse_query, queries_directory, run_query
+from memindex.tables.store import TableStore
+
+ALL = (
+    "domain_shares",
+    "frequency_of_memorized",
+    "most_memorized_documents",
+    "overlap",
+    "rate_by_frequency",
+    "rate_by_size",
+    "score_histogram",
+    "unseen_floor",
+)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_study(tmp_path_factory.mktemp("queries"), rows=2400)
+
+
+@pytest.fixture(scope="module")
+def con(study: Path) -> duckdb.DuckDBPyConnection:
+    con = connect(study)
+    con.execute("SET threads = 1")  # so that sums of floats are the same each time
+    return con
+
+
+@pytest.fixture(scope="module")
+def joined(study: Path) -> pd.DataFrame:
+    store = TableStore(study / "tables")
+    tables = {name: store.read(name).to_pandas() for name in ("models", "runs", "sequences", "continuations")}
+    frequencies = store.read("frequencies").to_pandas().drop(columns="index")
+    rows = tables["continuations"].merge(tables["runs"][["run_id", "model_id"]], on="run_id")
+    rows = rows.merge(tables["models"], on="model_id").merge(tables["sequences"], on="sequence_id")
+    return rows.merge(frequencies, on="sequence_id")
+
+
+@pytest.fixture(scope="module")
+def uniform(joined: pd.DataFrame) -> pd.DataFrame:
+    return joined[joined["sample"] == "uniform"]
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> duckdb.DuckDBPyConnection:
+    (tmp_path / "study.toml").write_text('index = "nowhere"\n', encoding="utf-8")
+    return connect(tmp_path)
+
+
+def wilson(k: int, n: int) -> tuple[float, float]:
+    """Wilson's interval as the two roots p of (k/n - p)² = z² p (1 - p) / n."""
+    z2, share = 1.959963984540054**2, k / n
+    low, high = sorted(np.roots([1 + z2 / n, -(2 * share + z2 / n), share**2]).real)
+    return max(low, 0), min(high, 1)
+
+
+def frame(con: duckdb.DuckDBPyConnection, name: str, **parameters: str | float) -> pd.DataFrame:
+    return run_query(con, name, **parameters).to_pandas()
+
+
+def test_the_list_is_complete() -> None:
+    assert tuple(list_queries()) == ALL
+    assert queries_directory().name in ("queries", "_queries")
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_query_is_described_and_answers_an_empty_study(
+    empty: duckdb.DuckDBPyConnection, con: duckdb.DuckDBPyConnection, name: str
+) -> None:
+    query = load_query(name)
+    assert query.title
+    assert query.question.endswith("?")
+    nothing, something = run_query(empty, name), run_query(con, name)
+    assert nothing.num_rows == 0
+    assert something.num_rows > 0
+    assert nothing.column_names == something.column_names
+    figure = query.figure
+    named = {figure.x.column, figure.y.column, *figure.interval, figure.series, figure.panel, figure.order}
+    named |= {figure.reference.column, figure.label, figure.fit}
+    assert named - {""} <= set(something.column_names)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_sql_shown_gives_the_same_answer(con: duckdb.DuckDBPyConnection, name: str) -> None:
+    assert con.sql(load_query(name).literal_sql()).to_arrow_table().equals(run_query(con, name))
+
+
+def test_wilson_matches_its_defining_equation(con: duckdb.DuckDBPyConnection) -> None:
+    for k, n in [(0, 1), (0, 50), (1, 1), (3, 7), (50, 50), (13, 2000), (10**9, 10**10)]:
+        [(low, high)] = con.execute(f"SELECT wilson_low({k}, {n}), wilson_high({k}, {n})").fetchall()
+        assert (low, high) == pytest.approx(wilson(k, n), rel=1e-6, abs=1e-9)
+    assert con.execute("SELECT wilson_low(0, 0), wilson_high(0, 0)").fetchall() == [(None, None)]
+
+
+def test_t975_matches_published_tables(con: duckdb.DuckDBPyConnection) -> None:
+    table = {1: 12.706, 2: 4.303, 4: 2.776, 10: 2.228, 11: 2.201, 12: 2.179, 20: 2.086, 30: 2.042, 120: 1.980}
+    for degrees, expected in table.items():
+        [(value,)] = con.execute(f"SELECT t975({degrees})").fetchall()
+        assert value == pytest.approx(expected, abs=6e-4)
+
+
+def test_rate_by_size(con: duckdb.DuckDBPyConnection, uniform: pd.DataFrame) -> None:
+    answer = frame(con, "rate_by_size").set_index("run_label")
+    assert len(answer) == len(MODELS)
+    rates = uniform.groupby("model_id")["memorized"].agg(["sum", "size"])
+    for model, (k, n) in rates.iterrows():
+        row = answer.loc[model]
+        assert (row["memorized"], row["sequences"]) == (k, n)
+        assert (row["rate"], row["rate_low"], row["rate_high"]) == pytest.approx((k / n, *wilson(k, n)))
+    names = [name for name, architecture, _ in MODELS if architecture == "gpt_neox"]
+    x = np.log10([size for _, architecture, size in MODELS if architecture == "gpt_neox"])
+    y = (rates["sum"] / rates["size"])[names].to_numpy()
+    (slope, intercept), covariance = np.polyfit(x, y, 1, cov=True)
+    r2 = np.corrcoef(x, y)[0, 1] ** 2
+    half = 4.302653 * math.sqrt(covariance[0, 0])
+    for name, fitted in zip(names, intercept + slope * x, strict=True):
+        row = answer.loc[name]
+        got = row[["slope_per_tenfold", "slope_low", "slope_high", "r2", "fitted"]].tolist()
+        assert got == pytest.approx([slope, slope - half, slope + half, r2, fitted], rel=1e-6)
+    assert answer.loc["other/7b", ["slope_per_tenfold", "r2", "fitted"]].isna().all()
+
+
+@pytest.mark.parametrize("models", [1, 2, 3])
+def test_few_models_or_equal_sizes_have_no_fit(tmp_path: Path, models: int) -> None:
+    sizes = [1000, 2000] if models < 3 else [1000]
+    named = tuple((f"m{i}", "llama", sizes[i % len(sizes)]) for i in range(models))
+    answer = frame(connect(make_study(tmp_path, models=named, rows=80)), "rate_by_size")
+    assert len(answer) == models
+    assert answer[["slope_per_tenfold", "r2", "fitted"]].isna().all().all()
+
+
+def test_rate_by_frequency(con: duckdb.DuckDBPyConnection, joined: pd.DataFrame) -> None:
+    answer = frame(con, "rate_by_frequency")
+    count = joined["sequence_count"]
+    label = count.map(lambda n: "unseen" if n == 0 else f"{2 ** int(math.log2(n))}–{2 ** (int(math.log2(n)) + 1) - 1}")
+    label = label.replace("1–1", "1")
+    chosen = ((joined["sample"] == "heldout") & (count == 0)) | ((joined["sample"] != "heldout") & (count > 0))
+    groups = joined[chosen].groupby(["model_id", label[chosen]])
+    expected = groups["memorized"].agg(["size", "sum"])
+    documents = groups.apply(lambda g: len(set(zip(g["index"], g["shard"], g["document"], strict=True))))
+    assert len(answer) == len(expected)
+    for row in answer.itertuples():
+        n, k = expected.loc[(row.run_label, row.frequency)]
+        assert (row.sequences, row.memorized, row.documents) == (n, k, documents.loc[(row.run_label, row.frequency)])
+        assert (row.rate, row.rate_low, row.rate_high) == pytest.approx((k / n, *wilson(k, n)))
+    first = answer[answer["run_label"] == "small"]["frequency"].tolist()
+    assert first[:4] == ["unseen", "1", "2–3", "4–7"]
+
+
+def test_domain_shares(con: duckdb.DuckDBPyConnection, uniform: pd.DataFrame) -> None:
+    answer = frame(con, "domain_shares").set_index(["run_label", "domain"])
+    assert len(answer) == 25
+    for (model, domain), row in answer.iterrows():
+        rows = uniform[uniform["model_id"] == model]
+        inside = rows["domain"] == domain
+        in_sample, in_memorized = inside.mean(), inside[rows["memorized"]].mean()
+        assert row["share_sample"] == pytest.approx(in_sample)
+        assert row["share_memorized"] == pytest.approx(in_memorized)
+        assert row["enrichment"] == pytest.approx(in_memorized / in_sample)
+        k, n = rows["memorized"][inside].sum(), inside.sum()
+        assert (row["rate_low"], row["rate_high"]) == pytest.approx(wilson(k, n))
+    assert frame(con, "domain_shares", domains=2)["domain"].nunique() == 2
+
+
+def test_score_histogram(con: duckdb.DuckDBPyConnection, joined: pd.DataFrame) -> None:
+    answer = frame(con, "score_histogram")
+    assert len(answer) == len(MODELS) * 3 * 11
+    exact = (joined["score"] * SUFFIX).round().astype(int)
+    lower = exact.map(lambda right: right * 10 // SUFFIX)
+    for (model, sample), rows in answer.groupby(["run_label", "sample"]):
+        chosen = (joined["model_id"] == model) & (joined["sample"] == sample)
+        expected = lower[chosen].value_counts(normalize=True).reindex(range(11), fill_value=0.0)
+        assert rows["share"].tolist() == pytest.approx(expected.tolist())
+        assert rows["score_from"].tolist() == pytest.approx(np.arange(11) / 10)
+        assert rows["sequences"].sum() == chosen.sum()
+    assert frame(con, "score_histogram", bins="4")["score_from"].nunique() == 5
+
+
+def test_frequency_of_memorized(con: duckdb.DuckDBPyConnection, uniform: pd.DataFrame) -> None:
+    answer = frame(con, "frequency_of_memorized").set_index(["run_label", "outcome"])
+    assert len(answer) == 15
+    outcome = np.where(
+        uniform["score"] == 1, "memorized", np.where(uniform["score"] == 0, "unmemorized", "half-memorized")
+    )
+    logs = np.log2(uniform["sequence_count"])
+    expected = logs.groupby([uniform["model_id"], outcome]).agg(["size", "mean", "median", "sem"])
+    for key, row in answer.iterrows():
+        wanted = expected.loc[key]
+        assert row["sequences"] == wanted["size"]
+        assert row["mean_log2_count"] == pytest.approx(wanted["mean"])
+        assert row["median_log2_count"] == pytest.approx(wanted["median"])
+        assert row["mean_high"] - row["mean_low"] == pytest.approx(2 * 1.959964 * wanted["sem"])
+
+
+def test_unseen_floor(con: duckdb.DuckDBPyConnection, joined: pd.DataFrame) -> None:
+    answer = frame(con, "unseen_floor").set_index(["run_label", "held_out"])
+    assert len(answer) == 10
+    heldout = joined[joined["sample"] == "heldout"]
+    groups = heldout.groupby(["model_id", heldout["sequence_count"] == 0])["memorized"].agg(["size", "sum"])
+    for (model, unseen), (n, k) in groups.iterrows():
+        row = answer.loc[(model, "unseen" if unseen else "seen in the corpus")]
+        assert (row["sequences"], row["memorized"]) == (n, k)
+        assert (row["rate"], row["rate_low"], row["rate_high"]) == pytest.approx((k / n, *wilson(k, n)))
+
+
+def test_most_memorized_documents(con: duckdb.DuckDBPyConnection, joined: pd.DataFrame) -> None:
+    answer = frame(con, "most_memorized_documents", documents=5)
+    seen = joined[joined["sample"] != "heldout"]
+    by_sequence = seen.groupby(["document", "sequence_id"])["memorized"].any()
+    expected = by_sequence.groupby("document").agg(["sum", "size"]).sort_values("sum", ascending=False)
+    assert answer["memorized"].tolist() == expected["sum"].head(5).tolist()
+    for row in answer.itertuples():
+        assert (row.memorized, row.sequences) == tuple(expected.loc[row.document])
+        assert row.path == f"corpus/{row.document or '<script>alert(1)</script>'}.jsonl"
+        assert row.line == row.document + 1
+
+
+def test_overlap(con: duckdb.DuckDBPyConnection, uniform: pd.DataFrame) -> None:
+    answer = frame(con, "overlap")
+    known = {m: set(g.loc[g["memorized"], "sequence_id"]) for m, g in uniform.groupby("model_id")}
+    order = [name for name, _, _ in sorted(MODELS, key=lambda model: model[2])]
+    pairs = [(a, b) for i, a in enumerate(order) for b in order[i + 1 :]]
+    assert list(zip(answer["smaller"], answer["larger"], strict=True)) == pairs
+    for row in answer.itertuples():
+        small, large = known[row.smaller], known[row.larger]
+        both = len(small & large)
+        assert row.precision == pytest.approx(both / len(small))
+        assert row.recall == pytest.approx(both / len(large))
+        assert row.jaccard == pytest.approx(both / len(small | large))
+        assert (row.precision_low, row.precision_high) == pytest.approx(wilson(both, len(small)))
+
+
+def test_a_model_that_memorized_nothing_has_no_shares(tmp_path: Path) -> None:
+    study = make_study(tmp_path, rows=80, models=MODELS[:2])
+    store = TableStore(study / "tables")
+    rows = store.read("continuations").to_pandas()
+    rows = rows[rows["run_id"] == "small-run"].assign(memorized=False, score=0.0)
+    store.write("continuations", "small-run", {name: rows[name].tolist() for name in rows})
+    con = connect(study)
+    assert frame(con, "overlap")["precision"].isna().all()
+    shares = frame(con, "domain_shares").set_index("run_label").loc["small"]
+    assert shares["share_memorized"].isna().all()
+    assert not shares["share_sample"].isna().any()
+
+
+def test_parameters_are_values_never_sql(con: duckdb.DuckDBPyConnection) -> None:
+    assert run_query(con, "rate_by_size", sample="' OR true --").num_rows == 0
+    with pytest.raises(QueryError, match="has no parameter 'smaple'; it has: sample"):
+        run_query(con, "rate_by_size", smaple="uniform")
+    with pytest.raises(QueryError, match="bins must be a whole number, not 'ten'"):
+        run_query(con, "score_histogram", bins="ten")
+
+
+def test_an_open_result_does_not_stop_a_query(con: duckdb.DuckDBPyConnection) -> None:
+    con.execute("SELECT * FROM range(100000)").fetchone()
+    assert run_query(con, "rate_by_size").num_rows == len(MODELS)
+    con.execute("SELECT 1").fetchall()
+
+
+def test_duckdb_errors_become_one_line(con: duckdb.DuckDBPyConnection) -> None:
+    query = parse_query("mine", "-- title: Mine\n-- question: What?\nSELECT nothing FROM memorization")
+    with pytest.raises(MemindexError, match="nothing") as caught:
+        run_query(con, query)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("SELECT 1", "the header title is missing"),
+        ("-- title: A\n-- question: B?", "no statement below the header"),
+        ("-- title: A\n-- question: B?\n-- figrue: line\nSELECT 1", "unknown header figrue"),
+        ("-- title: A\n-- question: B?\n-- figure: pie\nSELECT 1", "figure 'pie' is none of points"),
+        ("-- title: A\n-- question: B?\nSELECT $a", r"declares \[\] but uses \['a'\]"),
+    ],
+)
+def test_a_bad_query_file_is_refused(text: str, message: str) -> None:
+    with pytest.raises(MemindexError, match=message):
+        parse_query("mine", text)
+
+
+def test_an_unknown_query_names_the_known_ones(con: duckdb.DuckDBPyConnection) -> None:
+    with pytest.raises(MemindexError, match="there is no query 'rates'; the queries are: domain_shares, "):
+        run_query(con, "rates")

@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from synthetic_study import HOSTILE, MODELS, make_study
+
+from memindex.errors import MemindexError
+from memindex.report import save_figure, write_report
+from memindex.report.figures import NARROW, inline_svg
+from memindex.report.numbers import cell, percent, short
+from memindex.tables.connection import connect
+from memindex.tables.queries import list_queries, load_query, run_query
+from memindex.tables.store import TableStore
+
+VOID = {"meta", "br", "use"}
+
+
+class Page(HTMLParser):
+    """Collects tags, attributes and the ids of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_study(tmp_path_factory.mktemp("report"), rows=1200)
+
+
+@pytest.fixture(scope="module")
+def text(study: Path) -> str:
+    file = write_report(study)
+    assert file == study / "report.html"
+    return file.read_text(encoding="utf-8")
+
+
+def test_it_has_every_question_with_figure_numbers_and_sql(text: str) -> None:
+    for name in list_queries():
+        query = load_query(name)
+        section = text[text.index(f'<section id="{name}">') :].split("</section>", maxsplit=1)[0]
+        assert f"<h2>{query.title}</h2>" in section
+        assert query.question.replace('"', "&quot;").replace("'", "&#x27;") in section
+        assert section.count("<svg") == (0 if query.figure.kind == "none" else 2)
+        assert "<table>" in section
+        assert "The SQL" in section
+
+
+def test_it_needs_nothing_else(text: str) -> None:
+    page = Page(text)
+    assert not {"script", "link", "iframe", "img", "object", "base", "form"} & set(page.tags)
+    assert "http" not in text.lower()
+    assert "@import" not in text
+    references = [value or "" for name, value in page.attributes if name in ("href", "src", "xlink:href")]
+    assert all(value.startswith("#") for value in references)
+    assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", text))
+    assert not [name for name, _ in page.attributes if name.startswith("on")]
+
+
+def test_every_reference_inside_has_its_target_and_ids_are_unique(text: str) -> None:
+    page = Page(text)
+    ids = [value for name, value in page.attributes if name == "id"]
+    assert len(ids) == len(set(ids))
+    wanted = {(value or "")[1:] for name, value in page.attributes if name == "href"}
+    wanted |= {target[1:] for target in re.findall(r"url\(([^)]*)\)", text)}
+    assert wanted <= set(ids)
+
+
+def test_what_came_from_the_data_is_escaped(text: str) -> None:
+    assert HOSTILE not in text
+    assert text.count("&lt;script&gt;") > 3
+
+
+def test_text_in_figures_stays_text_and_colours_are_variables(text: str) -> None:
+    figures = re.findall(r"<svg.*?</svg>", text, re.DOTALL)
+    assert figures
+    assert all("<text" in figure for figure in figures)
+    assert not re.search(r"#[0-9a-f]{6}", "".join(figures))
+    assert "prefers-color-scheme: dark" in text
+    assert set(re.findall(r"var\(--([\w-]+)\)", text)) <= set(re.findall(r"--([\w-]+):", text))
+
+
+def test_the_first_sentence_has_the_true_numbers(text: str, study: Path) -> None:
+    rows = run_query(connect(study), "rate_by_size").to_pylist()
+    largest = max(rows, key=lambda row: row["non_embedding_parameters"])
+    sentence = text[text.index("<p class=summary>") :].split("</p>", maxsplit=1)[0]
+    assert f"Of {len(MODELS)} models, the largest, other/7b (6.9B parameters" in sentence
+    assert f"continued {percent(largest['rate'])} of 600 uniformly drawn sequences" in sentence
+    assert "unseen ones" in sentence
+
+
+def test_slope_and_fit_are_written_out(text: str, study: Path) -> None:
+    row = next(r for r in run_query(connect(study), "rate_by_size").to_pylist() if r["r2"] is not None)
+    assert f"gpt_neox: {100 * row['slope_per_tenfold']:+.2f} points per tenfold size" in text
+    assert f"R² {row['r2']:.3f}." in text
+
+
+def test_the_same_tables_give_the_same_bytes(text: str, study: Path, tmp_path: Path) -> None:
+    again = write_report(study, tmp_path / "deep" / "again.html")
+    assert again.read_text(encoding="utf-8") == text
+    assert [f.name for f in again.parent.iterdir()] == ["again.html"]
+
+
+def test_an_empty_study_has_a_report(tmp_path: Path) -> None:
+    (tmp_path / "study.toml").write_text('name = "<b>"\nindex = "nowhere"\n', encoding="utf-8")
+    text = write_report(tmp_path).read_text(encoding="utf-8")
+    assert "<title>&lt;b&gt;</title>" in text
+    assert "No model has been scored" in text
+    assert text.count("No rows yet") == len(list_queries()) + 2
+    assert "<svg" not in text
+
+
+def test_one_model_and_one_domain_have_a_report(tmp_path: Path) -> None:
+    study = make_study(tmp_path, models=MODELS[:1], rows=60)
+    text = write_report(study).read_text(encoding="utf-8")
+    assert "small (790k parameters outside the embeddings) continued" in text
+
+
+def test_names_of_any_kind_are_drawn_as_they_are(tmp_path: Path) -> None:
+    names = ["$x_1$", "a--><b>b</b>", "模型", "line\nbreak\x07", "x" * 150, "&amp;", "_hidden"]
+    study = make_study(tmp_path, models=tuple((n, "llama", 1000 + i) for i, n in enumerate(names)), rows=60)
+    text = write_report(study).read_text(encoding="utf-8")
+    assert "<b>b</b>" not in text
+    assert "&amp;amp;" in text
+    assert text.count("<section") == len(list_queries()) + 2
+    figure = re.findall(r"<svg.*?</svg>", text, re.DOTALL)[0]
+    for shown in ("$x_1$", "a--&gt;&lt;b&gt;b&lt;/b&gt;", "模型", "line break ", "xxxx…xxxx", "_hidden"):
+        assert shown in figure
+
+
+def test_many_models_fit_on_a_phone(tmp_path: Path) -> None:
+    models = tuple((f"organization/a-long-name-{i}b", f"family-{i % 4}", 10**6 * (i + 1)) for i in range(17))
+    study = make_study(tmp_path, models=models, rows=80)
+    con = connect(study)
+    for name in list_queries():
+        query = load_query(name)
+        if query.figure.kind != "none":
+            assert inline_svg(query, run_query(con, name), NARROW).startswith("<svg")
+
+
+@pytest.mark.parametrize("ending", ["svg", "png"])
+def test_a_figure_is_saved(study: Path, tmp_path: Path, ending: str) -> None:
+    con = connect(study)
+    query = load_query("rate_by_size")
+    file = save_figure(query, run_query(con, query), tmp_path / f"figure.{ending}")
+    again = save_figure(query, run_query(con, query), tmp_path / f"again.{ending}")
+    assert file.read_bytes() == again.read_bytes()
+    start = file.read_bytes()[:8]
+    assert start.startswith(b"<svg" if ending == "svg" else b"\x89PNG")
+
+
+def test_a_figure_that_cannot_be_drawn_says_why(study: Path, tmp_path: Path) -> None:
+    con = connect(study)
+    query = load_query("rate_by_size")
+    table = run_query(con, query)
+    with pytest.raises(MemindexError, match=r"saved as \.svg or \.png"):
+        save_figure(query, table, tmp_path / "figure.pdf")
+    with pytest.raises(MemindexError, match="nothing to draw"):
+        save_figure(query, table.slice(0, 0), tmp_path / "figure.svg")
+    with pytest.raises(MemindexError, match="nothing to draw"):
+        save_figure(load_query("most_memorized_documents"), pa.table({"a": [1]}), tmp_path / "figure.svg")
+
+
+def test_a_broken_table_leaves_an_old_report(study: Path, tmp_path: Path) -> None:
+    other = make_study(tmp_path, rows=60, models=MODELS[:1])
+    out = tmp_path / "out.html"
+    write_report(other, out)
+    before = out.read_bytes()
+    TableStore(other / "tables").file("models", "small").write_bytes(b"broken")
+    with pytest.raises(MemindexError, match="not a readable Parquet file"):
+        write_report(other, out)
+    assert out.read_bytes() == before
+
+
+def test_numbers_are_written_with_three_digits() -> None:
+    written = [percent(x).replace("\u00a0", " ") for x in (0, 0.0131, 0.00026, 0.5, 1, 0.9996)]
+    assert written == ["0 %", "1.31 %", "0.0260 %", "50.0 %", "100 %", "100.0 %"]
+    assert [short(x) for x in (790_000, 25e6, 6.9e9, 999_999, 12)] == ["790k", "25M", "6.9B", "1M", "12"]
+    assert [cell("n", x) for x in (None, True, 12345, float("nan"), "a")] == ["—", "yes", "12,345", "—", "a"]
