@@ -139,7 +139,7 @@ def test_names_of_any_kind_are_drawn_as_they_are(tmp_path: Path) -> None:
 
 
 def test_many_models_fit_on_a_phone(tmp_path: Path) -> None:
-    models = tuple((f"organization/a-long-name-{i}b", f"family-{i % 4}", 10**6 * (i + 1)) for i in range(17))
+    models = tuple((f"organization/a-long-name-{i}b", f"family-{i % 4}", 10**6 * (i + 1)) for i in range(10))
     study = make_study(tmp_path, models=models, rows=80)
     con = connect(study)
     for name in list_queries():

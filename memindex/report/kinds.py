@@ -29,7 +29,7 @@ def height(query: Query, rows: Rows, narrow: bool) -> int:
     if figure.kind == "cells":
         return 60 + 4 * max(map(len, series)) + 34 * len(series)
     named = [*series, figure.reference.label] if figure.reference.column else series
-    legend = 18 * -(-len(named) // _columns(named, narrow))
+    legend = 18 * -(-len(named) // _columns(named, _room(query, rows, narrow)))
     if figure.kind == "dots":
         lanes = len(series) if figure.interval else 1
         return 70 + legend + len(_distinct(rows, figure.x.column)) * max(_ROW, 11 * lanes + 10)
@@ -54,7 +54,7 @@ def points(ax: Axes, query: Query, rows: Rows, palette: Palette, narrow: bool) -
     ax.margins(x=0.08)
     ax.set_ylim(bottom=0)
     if len(series) > 1:
-        _legend(ax, palette, narrow)
+        _legend(ax, palette, _room(query, rows, narrow))
     label_points(ax, rows, (figure.label, figure.x.column, figure.y.column), palette, narrow)
 
 
@@ -87,7 +87,7 @@ def line(ax: Axes, query: Query, rows: Rows, palette: Palette, narrow: bool) -> 
     if not figure.y.style.endswith("log"):
         ax.set_ylim(bottom=0)
     if narrow:
-        _legend(ax, palette, narrow)
+        _legend(ax, palette, _room(query, rows, narrow))
     else:
         label_ends(ax, ends)
 
@@ -121,7 +121,7 @@ def dots(ax: Axes, query: Query, rows: Rows, palette: Palette, narrow: bool) -> 
     _format(ax.xaxis, figure.y.style)
     if not figure.y.style.endswith("log"):
         ax.set_xlim(left=0)
-    _legend(ax, palette, narrow)
+    _legend(ax, palette, _room(query, rows, narrow))
 
 
 def cells(ax: Axes, query: Query, rows: Rows, palette: Palette, narrow: bool) -> None:
@@ -219,15 +219,20 @@ def _distinct(rows: Sequence[dict[str, Any]], column: str) -> list[Any]:
     return list(dict.fromkeys(row[column] for row in rows))
 
 
-def _columns(names: Sequence[str], narrow: bool) -> int:
+def _room(query: Query, rows: Rows, narrow: bool) -> float:
+    """Width for a legend in CSS pixels: that of the plot, which the names of categories make narrower."""
+    names = [shown(name, narrow) for name in _distinct(rows, query.figure.x.column)]
+    return (285 if narrow else 620) - (6 * max(map(len, names)) if query.figure.kind == "dots" else 0)
+
+
+def _columns(names: Sequence[str], room: float) -> int:
     """How many entries of a legend stand beside each other."""
-    room = 330 if narrow else 640
     return max(1, min(len(names), int(room // (34 + 6.5 * max(map(len, names))))))
 
 
-def _legend(ax: Axes, palette: Palette, narrow: bool) -> None:
+def _legend(ax: Axes, palette: Palette, room: float) -> None:
     handles, names = ax.get_legend_handles_labels()
-    columns = _columns(names, narrow)
+    columns = _columns(names, room)
     # Matplotlib fills columns first; a reader reads rows first.
     order = [i for column in range(columns) for i in range(column, len(names), columns)]
     ax.legend(

@@ -11,7 +11,7 @@ from matplotlib.transforms import Bbox
 from memindex.report.palette import Palette
 
 _LONGEST = 26
-_LONGEST_NARROW = 16
+_LONGEST_NARROW = 20
 _LINE = 13.0  # height of a label in CSS pixels
 
 #: Where a point's label may stand: offset in pixels, horizontal and vertical alignment.
@@ -29,6 +29,8 @@ def shown(name: Any, narrow: bool = False) -> str:
     """A name from the data as a label: no control characters, its middle cut out where it is long."""
     text = "".join(" " if unicodedata.category(c).startswith("C") else c for c in str(name))
     longest = _LONGEST_NARROW if narrow else _LONGEST
+    if len(text) > longest and "/" in text.rstrip("/"):
+        text = text.rstrip("/").rsplit("/", 1)[1]  # organization/model, folder/folder/model
     if len(text) <= longest:
         return text
     half = (longest - 1) // 2
@@ -76,14 +78,14 @@ def _spread(wanted: list[float], bottom: float, top: float) -> list[float]:
 def label_points(
     ax: Axes, rows: list[dict[str, Any]], columns: tuple[str, str, str], palette: Palette, narrow: bool
 ) -> None:
-    """Write each row's label beside its point, at the first spot that is free; columns: label, x, y."""
+    """Write each row's label beside its point, at the first free spot, or nowhere; columns: label, x, y."""
     label, x, y = columns
     ax.figure.draw_without_rendering()  # type: ignore[union-attr]
     frame = ax.get_window_extent()
     taken = [_around(*ax.transData.transform((row[x], row[y]))) for row in rows]
     renderer = ax.figure.canvas.get_renderer()  # type: ignore[attr-defined]
     for row in rows:
-        for spot, (dx, dy, horizontal, vertical) in enumerate(_SPOTS):
+        for dx, dy, horizontal, vertical in _SPOTS:
             text = ax.annotate(
                 shown(row[label], narrow),
                 (row[x], row[y]),
@@ -95,7 +97,7 @@ def label_points(
             )
             box = text.get_window_extent(renderer)
             inside = box.x0 >= frame.x0 and box.x1 <= frame.x1 + 4
-            if (inside and not any(box.overlaps(other) for other in taken)) or spot == len(_SPOTS) - 1:
+            if inside and not any(box.overlaps(other) for other in taken):
                 taken.append(box)
                 break
             text.remove()
