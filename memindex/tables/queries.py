@@ -93,9 +93,11 @@ class Query:
 
 
 def queries_directory() -> Path:
-    """Where the .sql files lie: inside the installed package, or beside it in a checkout."""
+    """Where the .sql files lie: beside the package in a checkout, inside it when it is installed."""
     package = Path(__file__).resolve().parent.parent
-    for folder in (package / "_queries", package.parent / "queries"):
+    # A checkout may hold an outdated copy inside the package, left by an editable install; its own folder comes first.
+    checkout = [package.parent / "queries"] if (package.parent / "pyproject.toml").is_file() else []
+    for folder in (*checkout, package / "_queries"):
         if any(folder.glob("*.sql")):
             return folder
     raise MemindexError("the files of queries/ are not installed; reinstall memindex")
