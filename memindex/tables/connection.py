@@ -55,9 +55,9 @@ FROM documents GROUP BY ALL
 # t975 is the 97.5 % point of Student's t: a list up to 10 degrees of freedom, then three terms of Cornish and
 # Fisher's expansion (within 0.001).
 _MACROS = (
-    "CREATE MACRO wilson_centre(k, n) AS (k + 1.9207294103) / (n + 3.8414588207)",
+    "CREATE MACRO wilson_centre(k, n) AS (k::DOUBLE + 1.9207294103) / (n::DOUBLE + 3.8414588207)",
     "CREATE MACRO wilson_half(k, n) AS"
-    " 1.9599639845 * sqrt(greatest(k / n::DOUBLE * (n - k) + 0.9603647052, 0)) / (n + 3.8414588207)",
+    " 1.9599639845 * sqrt(greatest(k / n::DOUBLE * (n - k) + 0.9603647052, 0)) / (n::DOUBLE + 3.8414588207)",
     "CREATE MACRO wilson_low(k, n) AS CASE WHEN n > 0 THEN greatest(wilson_centre(k, n) - wilson_half(k, n), 0) END",
     "CREATE MACRO wilson_high(k, n) AS CASE WHEN n > 0 THEN least(wilson_centre(k, n) + wilson_half(k, n), 1) END",
     "CREATE MACRO t975(df) AS CASE WHEN df > 10 THEN 1.959964 + 2.372294 / df + 2.822499 / df ** 2"
