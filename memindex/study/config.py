@@ -31,6 +31,18 @@ class SequenceConfig:
     heldout: int = 1000
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("prefix", 1),
+            ("suffix", 1),
+            ("uniform", 0),
+            ("per_bucket", 0),
+            ("heldout", 0),
+            ("seed", 0),
+        ):
+            if getattr(self, name) < least:
+                raise MemindexError(f"sequences: {name} must be at least {least}")
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -80,14 +92,20 @@ def load_study(directory: str | Path) -> StudyConfig:
     _reject_unknown(file, "", raw, known)
     if "index" not in raw:
         raise MemindexError(f'{file}: the key index is missing; write: index = "path/to/index"')
+    for key in ("name", "index", "heldout"):
+        if not isinstance(raw.get(key, ""), str):
+            raise MemindexError(f"{file}: {key} must be text in quotes")
+    models = raw.get("models", [])
+    if not isinstance(models, list):
+        raise MemindexError(f"{file}: write each of the models under its own [[models]]")
     heldout = raw.get("heldout")
     return StudyConfig(
         directory=root,
-        name=str(raw.get("name", root.name)),
-        index=(root / str(raw["index"])).resolve(),
-        heldout=None if heldout is None else (root / str(heldout)).resolve(),
+        name=raw.get("name", root.name),
+        index=(root / raw["index"]).resolve(),
+        heldout=None if heldout is None else (root / heldout).resolve(),
         sequences=_build(SequenceConfig, raw.get("sequences", {}), file, "sequences"),
-        models=tuple(_build(ModelConfig, m, file, "models") for m in raw.get("models", [])),
+        models=tuple(_build(ModelConfig, m, file, "models") for m in models),
     )
 
 
@@ -101,11 +119,18 @@ def _reject_unknown(file: Path, section: str, raw: dict[str, Any], known: set[st
 def _build(kind: Any, raw: Any, file: Path, section: str) -> Any:
     if not isinstance(raw, dict):
         raise MemindexError(f"{file}: {section} must be a table")
-    _reject_unknown(file, section, raw, {f.name for f in dataclasses.fields(kind)})
+    fields = {f.name: str(f.type) for f in dataclasses.fields(kind)}
+    _reject_unknown(file, section, raw, set(fields))
+    for key, value in raw.items():
+        wanted, words = (int, "a whole number") if fields[key].startswith("int") else (str, "text in quotes")
+        if not isinstance(value, wanted) or isinstance(value, bool):
+            raise MemindexError(f"{file}: [{section}] {key} must be {words}")
     try:
         return kind(**raw)
     except TypeError as error:
-        raise MemindexError(f"{file}: [{section}] {error}") from None
+        raise MemindexError(f"{file}: [{section}] {str(error).removeprefix(f'{kind.__name__}.__init__() ')}") from None
+    except MemindexError as error:
+        raise MemindexError(f"{file}: {error}") from None
 
 
 def study_toml(

@@ -1,0 +1,77 @@
+"""`memindex demo`: everything once, on text found on this machine."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.option("--out", default="demo", show_default=True, type=click.Path(), help="Folder to make; must not exist.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="[default: a GPU where there is one]")
+def demo(out: str, device: str | None) -> None:
+    r"""Run the whole main job on text found on this machine: no network, minutes on two processor cores.
+
+    Indexes the Python sources installed here, trains three small models on that index, and asks how much each
+    memorized, by how often a sequence stands in the corpus, against text that none of them saw.
+
+    \b
+    Example:
+      memindex demo --out /tmp/demo
+    """
+    from memindex.cli.output import note, print_table, progress_bar
+    from memindex.report import write_report
+    from memindex.study.demo import DemoPlan, run_demo
+
+    start = time.perf_counter()
+    with progress_bar() as progress:
+        study = run_demo(Path(out), DemoPlan(), note, progress, device)
+    note("Drawing the report")
+    page = write_report(study)
+    for title, columns, rows in _results(study):
+        print_table(columns, rows, title=title)
+    click.echo(f"Report: {page}")
+    click.echo("Ask further:")
+    click.echo(f"  memindex sql -s {study} --list")
+    click.echo(f"  memindex count -i {Path(out) / 'python'} 'Licensed under the Apache License' --by-domain")
+    note(f"Done in {time.perf_counter() - start:.0f} s")
+
+
+def _results(study: Path) -> list[tuple[str, list[str], list[list[object]]]]:
+    """The tables that a newcomer sees, from the same queries as the report."""
+    from memindex.tables.connection import connect
+    from memindex.tables.queries import run_query
+
+    con = connect(study)
+    try:
+        by_frequency = run_query(con, "rate_by_frequency").to_pylist()
+        by_size = run_query(con, "rate_by_size").to_pylist()
+    finally:
+        con.close()
+    return [_frequency_table(by_frequency), _size_table(by_size)]
+
+
+def _frequency_table(rows: list[dict[str, object]]) -> tuple[str, list[str], list[list[object]]]:
+    runs = list(dict.fromkeys(str(row["run_label"]) for row in rows))
+    lines: dict[str, list[object]] = {}
+    for row in rows:
+        line = lines.setdefault(str(row["frequency"]), [row["frequency"], row["sequences"], *([None] * len(runs))])
+        line[2 + runs.index(str(row["run_label"]))] = f"{row['rate']:.1%}"
+    title = "Memorized sequences (32 tokens given, all next 32 generated), by occurrences in the corpus"
+    return title, ["occurrences", "sequences", *runs], list(lines.values())
+
+
+def _size_table(rows: list[dict[str, object]]) -> tuple[str, list[str], list[list[object]]]:
+    lines = [
+        [
+            row["run_label"],
+            row["non_embedding_parameters"],
+            f"{row['rate']:.2%}",
+            f"{row['rate_low']:.2%} to {row['rate_high']:.2%}",
+        ]
+        for row in rows
+    ]
+    title = "Memorization rate on sequences drawn uniformly from the corpus, with 95 % intervals"
+    return title, ["model", "parameters", "rate", "interval"], lines
