@@ -6,10 +6,13 @@ Every command lives in a module of its own that is imported when it is called: `
 
 from __future__ import annotations
 
+import errno
 import importlib
+import io
 import os
 import sys
-from typing import Any
+import warnings
+from typing import Any, TextIO
 
 import click
 
@@ -52,7 +55,7 @@ class LazyGroup(click.Group):
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="memindex")
 def cli() -> None:
-    r"""What did a language model memorize, how often did that stand in the training data, in which domains?
+    """What did a language model memorize, how often did that stand in the training data, in which domains?
 
     \b
     Examples:
@@ -67,22 +70,53 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line; exit 2 with one clear line on bad input."""
+    warnings.showwarning = _show_warning
+    if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.isatty():
+        # Files and pipes get UTF-8 in every locale: JSON is defined so, and texts hold any character.
+        sys.stdout.reconfigure(encoding="utf-8")
     try:
         cli.main(standalone_mode=False, prog_name="memindex")
+    except click.UsageError as error:
+        _fail_usage(error)
     except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
+        fail(error.format_message(), error.exit_code)
     except (click.exceptions.Abort, KeyboardInterrupt):
         fail("stopped", 130)
     except MemindexError as error:
         fail(str(error))
     except BrokenPipeError:
-        # The reader of our output went away (as `| head` does); stdout must not be flushed again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader of our output went away, as `| head` does.
+        _abandon_stdout()
         sys.exit(1)
     except OSError as error:
+        if error.errno == errno.ENOSPC:
+            _abandon_stdout()
         place = f"{error.filename}: " if error.filename else ""
         fail(f"{place}{error.strerror or error}")
+
+
+def _fail_usage(error: click.UsageError) -> None:
+    if error.ctx is None or isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):
+        error.show()
+        sys.exit(error.exit_code)
+    fail(f"{error.format_message()} (see {error.ctx.command_path} --help)", error.exit_code)
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """One line; where in our code a warning was raised says nothing to a user."""
+    click.echo(f"memindex: {' '.join(str(message).splitlines())}", err=True)
+
+
+def _abandon_stdout() -> None:
+    """Python flushes stdout once more at exit, which would fail again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def fail(message: str, code: int = 2) -> Any:

@@ -48,7 +48,7 @@ def count(
     column: str,
     as_json: bool,
 ) -> None:
-    r"""Count how often each TEXT stands in the corpus of an index.
+    """Count how often each TEXT stands in the corpus of an index.
 
     Texts are tokenized with the index's own tokenizer, without special tokens; the ids are reported. Mind the first
     token: " the" and "the" are different ids in most tokenizers.
@@ -67,7 +67,8 @@ def count(
         answers = _answer_batch(index, *_from_parquet(index, Path(file), column), by_domain)
     elif file:
         queries = _lines(file)
-        answers = _answer_batch(index, queries, _tokens(index, queries, ids), by_domain)
+        place = "standard input" if file == "-" else file
+        answers = _answer_batch(index, queries, _tokens(index, queries, ids, f"{place}: line"), by_domain)
     else:
         answers = (_answer_one(index, text, ids, by_domain) for text in texts)
     _print(answers, by_domain, as_json)
@@ -87,8 +88,6 @@ def _answer_one(index: Index, text: str, ids: bool, by_domain: bool) -> dict[str
 
 
 def _answer_batch(index: Index, queries: list[str], tokens: Any, by_domain: bool) -> Iterator[dict[str, Any]]:
-    if not queries:
-        raise QueryError("the --file holds no queries")
     counts = index.count_by_domain(tokens) if by_domain else index.count(tokens)
     for i, query in enumerate(queries):
         answer: dict[str, Any] = {"query": query, "tokens": tokens.row(i).tolist()}
@@ -102,31 +101,45 @@ def _answer_batch(index: Index, queries: list[str], tokens: Any, by_domain: bool
         yield answer
 
 
-def _tokens(index: Index, queries: list[str], ids: bool) -> Any:
+def _tokens(index: Index, queries: list[str], ids: bool, place: str) -> Any:
     from memindex.ragged import from_lists
 
-    tokens = from_lists([_parse_ids(q) for q in queries]) if ids else index.tokenize(queries)
-    if len(tokens.lengths()) and tokens.lengths().min() == 0:
-        raise QueryError(f"line {int(tokens.lengths().argmin()) + 1}: an empty query has no count")
+    if ids:
+        tokens = from_lists([_parse_ids(text, f"{place} {line}: ") for line, text in enumerate(queries, start=1)])
+    else:
+        tokens = index.tokenize(queries)
+    return _none_empty(tokens, place)
+
+
+def _none_empty(tokens: Any, place: str) -> Any:
+    if not tokens.rows:
+        raise QueryError("the --file holds no queries")
+    if tokens.lengths().min() == 0:
+        raise QueryError(f"{place} {int(tokens.lengths().argmin()) + 1}: an empty query has no count")
     return tokens
 
 
-def _parse_ids(text: str) -> list[int]:
+def _parse_ids(text: str, place: str = "") -> list[int]:
     try:
         tokens = [int(word) for word in text.split()]
     except ValueError:
-        raise QueryError(f"{text[:60]!r} is not a list of token ids separated by spaces") from None
+        raise QueryError(f"{place}{text[:60]!r} is not a list of token ids separated by spaces") from None
     if any(token < 0 or token > 0xFFFFFFFF for token in tokens):
-        raise QueryError(f"{text[:60]!r}: token ids run from 0 to 4294967295")
+        raise QueryError(f"{place}{text[:60]!r}: token ids run from 0 to 4294967295")
     return tokens
 
 
 def _lines(file: str) -> list[str]:
+    """Lines of a file or of stdin; only a line feed ends one: a text may hold any other separator Unicode has."""
+    raw = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     try:
-        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+        lines = raw.decode("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
-        raise MemindexError(f"{file}: not UTF-8 text (byte {error.start})") from None
-    return text.splitlines()
+        name = "standard input" if file == "-" else file
+        raise MemindexError(f"{name}: not UTF-8 text (byte {error.start})") from None
+    if not lines[-1]:
+        lines.pop()
+    return [line.removesuffix("\r") for line in lines]
 
 
 def _from_parquet(index: Index, file: Path, column: str) -> tuple[list[str], Any]:
@@ -140,15 +153,35 @@ def _from_parquet(index: Index, file: Path, column: str) -> tuple[list[str], Any
         if column not in schema.names:
             raise MemindexError(f"{file}: no column {column}; name one with --column: {', '.join(schema.names)}")
         values = pq.read_table(file, columns=[column]).column(0).combine_chunks()
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowException, UnicodeDecodeError) as error:
         raise MemindexError(f"{file}: not a readable Parquet file: {error}") from None
+    if values.null_count:
+        raise QueryError(f"{file}: the column {column} contains NULL; filter it out first")
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    place = f"{file}: row"
     if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
-        texts = values.to_pylist()
-        return texts, _tokens(index, texts, ids=False)
-    if not pa.types.is_nested(values.type):
+        texts = _strings(values, place)
+        return texts, _tokens(index, texts, False, place)
+    if not _is_list_of_ids(values.type):
         raise MemindexError(f"{file}: the column {column} is {values.type}; it must hold text or lists of token ids")
-    batch = as_batch(values, index.tokenize)
+    batch = _none_empty(as_batch(values, index.tokenize), place)
     return [" ".join(map(str, batch.row(i).tolist())) for i in range(batch.rows)], batch
+
+
+def _is_list_of_ids(kind: Any) -> bool:
+    import pyarrow as pa
+
+    lists = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    return bool(lists and pa.types.is_integer(kind.value_type))
+
+
+def _strings(values: Any, place: str) -> list[str]:
+    try:
+        texts: list[str] = values.to_pylist()
+    except UnicodeDecodeError:
+        raise QueryError(f"{place}s are not all UTF-8") from None
+    return texts
 
 
 def _print(answers: Iterable[dict[str, Any]], by_domain: bool, as_json: bool) -> None:

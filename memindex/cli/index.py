@@ -51,7 +51,7 @@ def build(
     skip_bad: bool,
     as_json: bool,
 ) -> None:
-    r"""Build an index of the documents in SRC: files, or folders of them.
+    """Build an index of the documents in SRC: files, or folders of them.
 
     Formats: .jsonl, .json (one object per line; also with .gz or .zst), .parquet; any other file is one document of
     plain text.
@@ -114,7 +114,7 @@ def _rate(tokens: int, seconds: float) -> float | None:
 @click.argument("directory", type=click.Path())
 @click.option("--json", "as_json", is_flag=True, help="Print the whole manifest as JSON.")
 def info(directory: str, as_json: bool) -> None:
-    r"""Say what an index holds.
+    """Say what an index holds.
 
     \b
     Example:
@@ -152,7 +152,7 @@ def info(directory: str, as_json: bool) -> None:
 @click.argument("directory", type=click.Path())
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def verify(directory: str, as_json: bool) -> None:
-    r"""Read every file of an index and prove it undamaged: checksums, and the order of every suffix.
+    """Read every file of an index and prove it undamaged: checksums, and the order of every suffix.
 
     Exit code 0 when all is well; 2, and the file and place of the damage, when not.
 

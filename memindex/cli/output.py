@@ -17,7 +17,8 @@ def console(stderr: bool = False) -> Console:
 
     made = Console(stderr=stderr, highlight=False)
     if not made.is_terminal:
-        made = Console(stderr=stderr, highlight=False, width=200)
+        # Folded lines would be of no use to the program that reads them.
+        made = Console(stderr=stderr, highlight=False, width=1_000_000)
     return made
 
 

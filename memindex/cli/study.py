@@ -40,7 +40,7 @@ def init(
     heldout_sequences: int,
     seed: int,
 ) -> None:
-    r"""Write DIRECTORY/study.toml, which describes a study.
+    """Write DIRECTORY/study.toml, which describes a study.
 
     \b
     Example:
@@ -70,7 +70,7 @@ def init(
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), help="Type of the weights.")
 @click.option("--batch-size", type=click.IntRange(1), help="Sequences per forward pass.")
 def run(directory: str, only: str | None, device: str | None, dtype: str | None, batch_size: int | None) -> None:
-    r"""Run what a study lacks: sample and count its sequences, score its models.
+    """Run what a study lacks: sample and count its sequences, score its models.
 
     \b
     Example:
@@ -89,7 +89,7 @@ def run(directory: str, only: str | None, device: str | None, dtype: str | None,
 @click.argument("directory", type=click.Path(), default=".")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def status(directory: str, as_json: bool) -> None:
-    r"""Say what of a study is done.
+    """Say what of a study is done.
 
     \b
     Example:

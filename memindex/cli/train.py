@@ -41,7 +41,7 @@ def train(
     device: str | None,
     as_json: bool,
 ) -> None:
-    r"""Train a small model on the tokens of an index.
+    """Train a small model on the tokens of an index.
 
     The same seed gives every architecture and size the same data in the same order.
 

@@ -6,7 +6,7 @@ A batch is an Arrow record batch, so that no Python object is made per document.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -34,11 +34,12 @@ BATCH_BYTES = 16 << 20
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A corpus file: where it is, its name relative to the source, and the domain its folder stands for."""
+    """A corpus file: where it is, its name relative to the source, the domain its folder stands for, its format."""
 
     file: Path
     name: str
     folder: str
+    format: Literal["jsonl", "parquet", "text"]
 
 
 @dataclass

@@ -16,6 +16,9 @@ from memindex.errors import CorpusError
 #: A line that is longer than this is taken for a damaged file.
 LONGEST_LINE = 1 << 30
 
+#: Windows programs write it at the start of a file; it belongs to no document.
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
 
 def read_jsonl(
     source: SourceFile, text_field: str, domain_field: str | None, bad: BadDocuments
@@ -23,6 +26,8 @@ def read_jsonl(
     """Yield the documents of one file; raises CorpusError with file and line."""
     line = 1
     for block in _blocks(source):
+        if line == 1:
+            block = block.removeprefix(BYTE_ORDER_MARK)  # noqa: PLW2901
         texts, domains, metadata, lines, wrong = _core.parse_jsonl(block, text_field, domain_field, line)
         for number, reason in wrong:
             bad.report(f"{source.file}:{number}", reason)
@@ -62,7 +67,10 @@ def _blocks(source: SourceFile) -> Iterator[bytes]:
 
 
 def _chunks(source: SourceFile) -> Iterator[bytes]:
-    compression = {".gz": "gzip", ".zst": "zstd"}.get(source.file.suffix)
+    compression = {".gz": "gzip", ".zst": "zstd"}.get(source.file.suffix.lower())
+    if compression and source.file.stat().st_size == 0:
+        # Nothing compresses to nothing: this is what a download that failed leaves.
+        raise CorpusError(f"{source.file}: can't be decompressed: the file is empty")
     try:
         with pa.input_stream(str(source.file), compression=compression) as stream:
             while data := stream.read(BATCH_BYTES):

@@ -7,10 +7,12 @@ is one of text files, a document each. Files are taken in sorted order, so a bui
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterator, Sequence
+import itertools
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from memindex.corpus.documents import BadDocuments, SourceFile
 from memindex.errors import CorpusError
@@ -44,32 +46,58 @@ def find_files(sources: Sequence[str | Path], options: ReadOptions) -> list[Sour
         if source.is_dir():
             found.extend(_files_of_folder(source, options))
         elif source.is_file():
-            found.append(SourceFile(source, source.name, source.name.split(".")[0] or source.name))
+            name = _printable(source.name)
+            found.append(SourceFile(source, name, name.split(".")[0] or name, _format(source)))
         else:
             raise CorpusError(f"{source}: no such file or folder")
     return found
 
 
 def _files_of_folder(root: Path, options: ReadOptions) -> list[SourceFile]:
-    files = sorted(p for p in root.rglob("*") if p.is_file() and not _hidden(p.relative_to(root)))
+    files = sorted(p for p in _walk(root) if p.is_file())
     if options.include:
         files = [p for p in files if any(fnmatch.fnmatch(p.name, pattern) for pattern in options.include)]
-    corpus_files = [p for p in files if p.name.lower().endswith(JSONL + PARQUET)]
+    corpus_files = [p for p in files if _format(p) != "text"]
     # A source tree holds stray .json files (settings, fixtures); they make it no corpus of JSON lines.
-    packed = [p for p in corpus_files if not p.name.lower().endswith(".json")]
-    files = corpus_files if packed or len(corpus_files) == len(files) else files
+    is_corpus = len(corpus_files) == len(files) or any(not p.name.lower().endswith(".json") for p in corpus_files)
+    files = corpus_files if is_corpus else files
     if not files:
         raise CorpusError(f"{root}: no files to read{' that match --include' if options.include else ''}")
     top = root.resolve().name
-    return [SourceFile(p, p.relative_to(root).as_posix(), _folder(p.relative_to(root), top)) for p in files]
+    return [
+        SourceFile(
+            p,
+            _printable(p.relative_to(root).as_posix()),
+            _printable(_folder(p.relative_to(root), top)),
+            _format(p) if is_corpus else "text",
+        )
+        for p in files
+    ]
 
 
-def _hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
+def _walk(root: Path) -> Iterator[Path]:
+    """Everything below root that is not hidden; a folder that can't be listed is an error, not an empty one."""
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    for folder, folders, names in os.walk(root, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(folder, name) for name in names if not name.startswith("."))
+
+
+def _format(file: Path) -> Literal["jsonl", "parquet", "text"]:
+    name = file.name.lower()
+    return "jsonl" if name.endswith(JSONL) else "parquet" if name.endswith(PARQUET) else "text"
 
 
 def _folder(relative: Path, top: str) -> str:
     return relative.parts[0] if len(relative.parts) > 1 else top
+
+
+def _printable(name: str) -> str:
+    """The name as text that any file can hold: bytes of a file name that are no UTF-8 become U+FFFD."""
+    return os.fsencode(name).decode("utf-8", errors="replace")
 
 
 def read_documents(files: Sequence[SourceFile], options: ReadOptions, bad: BadDocuments) -> Iterator[pa.RecordBatch]:
@@ -78,15 +106,17 @@ def read_documents(files: Sequence[SourceFile], options: ReadOptions, bad: BadDo
     from memindex.corpus.parquet import read_parquet
     from memindex.corpus.text import read_text
 
-    texts: list[SourceFile] = []
+    for kind, group in itertools.groupby(files, key=lambda file: file.format):
+        if kind == "text":
+            yield from read_text(_without_fields(group, options), bad)
+            continue
+        read = read_jsonl if kind == "jsonl" else read_parquet
+        for file in group:
+            yield from read(file, options.text_field, options.domain_field, bad)
+
+
+def _without_fields(files: Iterable[SourceFile], options: ReadOptions) -> Iterator[SourceFile]:
     for file in files:
-        name = file.file.name.lower()
-        if name.endswith(JSONL):
-            yield from read_jsonl(file, options.text_field, options.domain_field, bad)
-        elif name.endswith(PARQUET):
-            yield from read_parquet(file, options.text_field, options.domain_field, bad)
-        else:
-            texts.append(file)
-    if texts and options.domain_field:
-        raise CorpusError(f"{texts[0].file}: text files have no fields: leave --domain-field out to use folders")
-    yield from read_text(texts, bad)
+        if options.domain_field:
+            raise CorpusError(f"{file.file}: text files have no fields: leave --domain-field out to use folders")
+        yield file

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import re
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from memindex.errors import MemindexError
+from memindex.errors import MemindexError, QueryError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -33,6 +35,9 @@ HUB_NAMES = {
     "olmo-2": "allenai/OLMo-2-0425-1B",
     "olmo-3": "allenai/Olmo-3-7B-Base",
 }
+
+#: An organisation and a repository, as the hub allows them; anything else with a slash is a path.
+HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 #: Names of the end-of-text token, by how often the families use them.
 END_OF_TEXT = ("<|endoftext|>", "</s>", "<eos>", "<|end_of_text|>")
@@ -89,9 +94,13 @@ class Tokenizer:
         return 1 if largest < 0xFF else 2 if largest < 0xFFFF else 4
 
     def encode(self, text: str) -> list[int]:
-        """Ids of one text."""
+        """Ids of one text; raises QueryError when it holds half a surrogate pair, which no UTF-8 text does."""
+        try:
+            raw = text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise QueryError(f"the text is not valid Unicode (character {error.start + 1})") from None
         if self.definition is None:
-            return list(text.encode("utf-8"))
+            return list(raw)
         ids: list[int] = self._tokenizers().encode(text, add_special_tokens=False).ids
         return ids
 
@@ -130,7 +139,8 @@ class Tokenizer:
 
             self._batch = gigatoken.Tokenizer.from_json(self.definition)
         except Exception as error:
-            warnings.warn(f"gigatoken can't read {self.name} ({error}): tokenizing slowly", stacklevel=2)
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            warnings.warn(f"gigatoken can't read {self.name} ({reason}): tokenizing slowly", stacklevel=2)
             return
         sample = texts.slice(0, _rows_within(texts, COMPARED_BYTES))
         fast, slow = self._with_gigatoken(sample), self._with_tokenizers(sample)
@@ -191,8 +201,10 @@ def load_tokenizer(name: str | Path) -> Tokenizer:
     if file.is_file():
         # A file called tokenizer.json is named after its folder.
         label = file.resolve().parent.name if file.name == "tokenizer.json" else file.stem
+        # An index whose tokenizer is called `bytes` would be opened with the byte tokenizer.
+        label = f"{label}.json" if label == BYTES else label
         return _checked(Tokenizer(label, file.read_bytes()), text)
-    if text in HUB_NAMES or ("/" in text and not file.suffix):
+    if text in HUB_NAMES or (HUB_NAME.fullmatch(text) and file.suffix != ".json"):
         return _checked(Tokenizer(text, _from_hub(HUB_NAMES.get(text, text))), text)
     known = ", ".join([BYTES, *HUB_NAMES])
     raise MemindexError(f"unknown tokenizer {text}: give a tokenizer.json, a hub name (org/name), or one of {known}")
@@ -201,15 +213,21 @@ def load_tokenizer(name: str | Path) -> Tokenizer:
 def _checked(tokenizer: Tokenizer, name: str) -> Tokenizer:
     try:
         tokenizer.vocabulary  # noqa: B018  (reading it proves the definition is one)
-    except (ValueError, KeyError, TypeError) as error:
-        raise MemindexError(f"tokenizer {name}: not a tokenizer.json: {error}") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise MemindexError(f"tokenizer {name}: not a tokenizer.json: {error!r}") from None
+    tokenizer.encode("")
     return tokenizer
 
 
 def _from_hub(repository: str) -> bytes:
     try:
-        from huggingface_hub import hf_hub_download
+        from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
+        # What was loaded before needs no network; without one, the hub library tells of every retry.
+        cached = try_to_load_from_cache(repository, "tokenizer.json")
+        if isinstance(cached, str):
+            return Path(cached).read_bytes()
+        logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
         return Path(hf_hub_download(repository, "tokenizer.json")).read_bytes()
     except ImportError:
         raise MemindexError(f"tokenizer {repository}: pip install huggingface_hub to load it by name") from None

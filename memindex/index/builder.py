@@ -14,6 +14,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,13 +22,13 @@ from pathlib import Path
 
 import memindex
 from memindex import _core
-from memindex.corpus.documents import BadDocuments
+from memindex.corpus.documents import BadDocuments, SourceFile
 from memindex.corpus.sources import ReadOptions, find_files, read_documents
 from memindex.corpus.tokenizer import Tokenizer, load_tokenizer
 from memindex.errors import CorpusError, MemindexError
 from memindex.index.document_table import DocumentTable
 from memindex.index.manifest import FILE, TOKENIZER_FILE, FileFacts, Manifest
-from memindex.index.sorting import SortJob, peak_memory, sort_shard
+from memindex.index.sorting import Sorted, SortJob, end_with_parent, peak_memory, sort_shard
 
 #: Called with a stage's name, work done and work in all (bytes of files, or shards).
 Progress = Callable[[str, int, int], None]
@@ -74,17 +75,20 @@ def build_index(
         MemindexError: The target exists, or the tokenizer is unknown.
     """
     target = Path(out).absolute()
-    if target.exists() or target.is_symlink():
-        raise MemindexError(f"{out} exists already: choose another --out, or remove it first")
+    _check_free(target)
     if shards < 1:
         raise MemindexError(f"an index needs at least 1 shard, not {shards}")
     loaded = tokenizer if isinstance(tokenizer, Tokenizer) else load_tokenizer(tokenizer)
     width = _token_width(loaded, token_width)
     bad = BadDocuments(skip=skip_bad)
     options = options or ReadOptions()
+    files = find_files(sources, options)
     with _partial_directory(target) as partial:
         build = _Build(partial, loaded, options, shards, width, bad, progress or (lambda *_: None))
-        build.write_tokens(sources)
+        build.write_tokens(files)
+        if not build.documents.rows:
+            reason = f" ({bad.first[0]})" if bad.first else ""
+            raise CorpusError(f"no documents in {', '.join(map(str, sources))}{reason}")
         build.sort(workers)
         return build.finish(target)
 
@@ -97,9 +101,15 @@ def _token_width(tokenizer: Tokenizer, asked: int | None) -> int:
         raise MemindexError(f"--token-width {asked}: a token is 1, 2 or 4 bytes wide")
     if asked < needed:
         raise MemindexError(
-            f"--token-width {asked} can't hold the ids of {tokenizer.name} (0 to {tokenizer.vocabulary - 1}): use {needed}"
+            f"--token-width {asked} can't hold the ids of {tokenizer.name} "
+            f"(0 to {tokenizer.vocabulary - 1}): use {needed}"
         )
     return asked
+
+
+def _check_free(target: Path) -> None:
+    if target.exists() or target.is_symlink():
+        raise MemindexError(f"{target} exists already: choose another --out, or remove it first")
 
 
 @contextmanager
@@ -114,15 +124,28 @@ def _partial_directory(target: Path) -> Iterator[Path]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise MemindexError(f"another build is writing {target}: wait for it, or choose another --out") from None
-        for leftover in partial.iterdir():
-            leftover.unlink()
         try:
+            # Another build may have finished between the first look and the lock.
+            _check_free(target)
+            for leftover in partial.iterdir():
+                leftover.unlink()
             yield partial
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
     finally:
         os.close(handle)
+
+
+def _sorted(jobs: Sequence[SortJob], workers: int) -> Iterator[Sorted]:
+    context = multiprocessing.get_context("spawn")
+    try:
+        with ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent) as pool:
+            yield from pool.map(sort_shard, jobs)
+    except BrokenProcessPool:
+        raise MemindexError(
+            "a sorting process was killed, most likely for want of memory: build with more --shards"
+        ) from None
 
 
 class _Build:
@@ -158,9 +181,15 @@ class _Build:
     def _add(self, stage: str, seconds: float) -> None:
         self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
 
-    def write_tokens(self, sources: Sequence[str | Path]) -> None:
+    def write_tokens(self, files: Sequence[SourceFile]) -> None:
         """Stream all documents through the tokenizer into tokenized.S, offset.S, metadata.S and the document table."""
-        files = find_files(sources, self.options)
+        try:
+            self._write_tokens(files)
+        except BaseException:
+            self.documents.abandon()
+            raise
+
+    def _write_tokens(self, files: Sequence[SourceFile]) -> None:
         writer = _core.DocumentWriter(self.directory, self.shards, self.width)
         total = sum(file.file.stat().st_size for file in files)
         done = 0
@@ -186,9 +215,6 @@ class _Build:
         with self._timed("write tokens"):
             writer.close()
             self.documents.close()
-        if not self.documents.rows:
-            reason = f" ({self.bad.first[0]})" if self.bad.first else ""
-            raise CorpusError(f"no documents in {', '.join(map(str, sources))}{reason}")
 
     def sort(self, workers: int | None) -> None:
         """Sort every shard in a process of its own."""
@@ -199,10 +225,9 @@ class _Build:
             for s in range(self.shards)
         ]
         most = workers or min(self.shards, os.cpu_count() or 1)
-        context = multiprocessing.get_context("spawn")
-        with self._timed("sort and write table"), ProcessPoolExecutor(most, mp_context=context) as pool:
+        with self._timed("sort and write table"):
             self.progress("sort", 0, self.shards)
-            for done, shard in enumerate(pool.map(sort_shard, jobs), start=1):
+            for done, shard in enumerate(_sorted(jobs, most), start=1):
                 self.progress("sort", done, self.shards)
                 self._add("suffix sorting", shard.sort_seconds)
                 self._add("table and domain column", shard.write_seconds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -43,8 +44,15 @@ class DocumentTable:
         self._tokens: list[int] = []
         self._codes: list[npt.NDArray[np.uint16]] = []
         self._parquet = pq.ParquetWriter(directory / DOCUMENTS_FILE, SCHEMA, compression="zstd")
-        self._metadata: list[BinaryIO] = [(directory / f"metadata.{s}").open("wb") for s in range(shards)]
-        self._metaoff: list[BinaryIO] = [(directory / f"metaoff.{s}").open("wb") for s in range(shards)]
+        self._metadata: list[BinaryIO] = []
+        self._metaoff: list[BinaryIO] = []
+        try:
+            for shard in range(shards):
+                self._metadata.append((directory / f"metadata.{shard}").open("wb"))
+                self._metaoff.append((directory / f"metaoff.{shard}").open("wb"))
+        except OSError:
+            self.abandon()
+            raise
         self._bytes = [0] * shards
 
     def append(self, batch: pa.RecordBatch, firsts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> None:
@@ -94,6 +102,12 @@ class DocumentTable:
         self._parquet.close()
         for stream in (*self._metadata, *self._metaoff):
             stream.close()
+
+    def abandon(self) -> None:
+        """Let go of the files of a build that failed, also where closing fails again, as on a full disk."""
+        for file in (self._parquet, *self._metadata, *self._metaoff):
+            with suppress(Exception):
+                file.close()
 
     def domain_codes(self) -> npt.NDArray[np.uint16]:
         """Domain code of every document of the build, uint16 of shape (documents,)."""

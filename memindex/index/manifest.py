@@ -88,7 +88,7 @@ class Manifest:
             raise MemindexError(
                 f"{directory} is not an index: it has no {FILE}; build one with: memindex index build SRC --out DIR"
             ) from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise CorruptIndexError(f"{file}: not JSON: {error}") from None
         if not isinstance(raw, dict) or raw.get("format") != FORMAT:
             raise CorruptIndexError(f"{file}: format is not {FORMAT}: made by another version of memindex?")
@@ -97,23 +97,46 @@ class Manifest:
             raw["files"] = {str(name): FileFacts(**facts) for name, facts in raw["files"].items()}
             manifest = cls(**raw)
         except (TypeError, KeyError, AttributeError) as error:
-            raise CorruptIndexError(f"{file}: {error}") from None
-        manifest._check_types(file)
+            raise CorruptIndexError(f"{file}: a field is missing, unknown or of a wrong type: {error}") from None
+        wrong = manifest._damage()
+        if wrong:
+            raise CorruptIndexError(f"{file}: {wrong}")
         return manifest
 
-    def _check_types(self, file: Path) -> None:
-        whole = (
-            self.vocabulary,
-            self.token_width,
-            self.documents,
-            self.tokens,
-            self.shards,
-            self.domain_block,
-        )
-        if not all(isinstance(number, int) and number >= 0 for number in whole):
-            raise CorruptIndexError(f"{file}: a number is missing or negative")
-        if any("/" in name or name.startswith(".") for name in self.files):
-            raise CorruptIndexError(f"{file}: a file name leads out of the index")
+    def _damage(self) -> str | None:
+        """What can't be true of an index, or None."""
+        whole = ("vocabulary", "token_width", "documents", "tokens", "shards", "domain_block", "skipped_documents")
+        texts = ("name", "tokenizer", "tokenizer_checksum", "created", "memindex_version", "text_field")
+        wrong = [name for name in whole if not _is_count(getattr(self, name))]
+        wrong += [name for name in texts if not isinstance(getattr(self, name), str)]
+        if wrong:
+            return f"{wrong[0]} is {str(getattr(self, wrong[0]))[:40]!r}"
+        if self.token_width not in (1, 2, 4) or self.shards < 1 or self.domain_block < 1:
+            return "token_width, shards or domain_block is out of range"
+        return self._damaged_domains() or self._damaged_files()
+
+    def _damaged_domains(self) -> str | None:
+        if not all(isinstance(d.name, str) and _is_count(d.documents) and _is_count(d.tokens) for d in self.domains):
+            return "a domain's name is no text, or its numbers are no counts"
+        if len(set(self.domain_names())) < len(self.domains):
+            return "two domains have the same name"
+        sums = sum(d.documents for d in self.domains), sum(d.tokens for d in self.domains)
+        if sums != (self.documents, self.tokens):
+            return f"the domains hold {sums[0]} documents and {sums[1]} tokens, not {self.documents} and {self.tokens}"
+        return None
+
+    def _damaged_files(self) -> str | None:
+        for name, facts in self.files.items():
+            if "/" in name or "\0" in name or not name or name.startswith("."):
+                return f"the file name {name[:40]!r} leads out of the index"
+            if not _is_count(facts.bytes) or not isinstance(facts.blake3, str):
+                return f"size or checksum of {name} is not one"
+        return None
+
+
+def _is_count(number: object) -> bool:
+    """Whether it is a whole number that an index can reach; JSON knows no bounds, and true is an int in Python."""
+    return isinstance(number, int) and not isinstance(number, bool) and 0 <= number < 1 << 63
 
 
 def write_atomically(file: Path, content: bytes) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import threading
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,6 +35,21 @@ class Sorted(NamedTuple):
 def sort_shard(job: SortJob) -> Sorted:
     """Sort a shard's suffixes and write its table, unigrams and domain column."""
     return Sorted(*_core.sort_shard(*job), peak_memory())
+
+
+def end_with_parent() -> None:
+    """Make this process end when the one that started it does, also when that one is killed.
+
+    Otherwise it would go on sorting, and write its table into the folder of the next build of the same index.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_exit_after, args=(parent.sentinel,), daemon=True).start()
+
+
+def _exit_after(sentinel: int) -> None:
+    wait([sentinel])
+    os._exit(1)
 
 
 def peak_memory() -> int:
