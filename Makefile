@@ -25,7 +25,7 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/lookups.py
 
 docs: $(STAMP)
-	$(BIN)/python -m memindex.tables.schema > docs/tables.md
+	$(BIN)/python docs/generate.py
 
 $(STAMP): pyproject.toml core/Cargo.toml core/Cargo.lock $(wildcard core/src/*.rs)
 	@command -v $(PYTHON) >/dev/null || { echo "memindex needs Python 3.11 or newer: https://www.python.org/downloads/"; exit 2; }

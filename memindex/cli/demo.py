@@ -12,7 +12,7 @@ import click
 @click.option("--out", default="demo", show_default=True, type=click.Path(), help="Folder to make; must not exist.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="[default: a GPU where there is one]")
 def demo(out: str, device: str | None) -> None:
-    r"""Run the whole main job on text found on this machine: no network, minutes on two processor cores.
+    """Run the whole main job on text found on this machine: no network, minutes on two processor cores.
 
     Indexes the Python sources installed here, trains three small models on that index, and asks how much each
     memorized, by how often a sequence stands in the corpus, against text that none of them saw.
