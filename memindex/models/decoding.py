@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from memindex.errors import MemindexError
 
@@ -92,6 +93,9 @@ def _appendable(model: PreTrainedModel, cache: Any, slots: int) -> bool:
     """Whether tokens may be appended behind stale slots: plain cache, no window below `slots`."""
     if not isinstance(cache, DynamicCache):
         return False
+    # Hybrid models keep recurrent states in layers of the same cache.
+    if any(type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer) for layer in cache.layers):
+        return False
     config = model.config.get_text_config()
     windows = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size")]
     return all(window is None or window >= slots for window in windows)
@@ -111,9 +115,9 @@ def _append(
         while running[-1] <= step:
             running.pop()
         count = len(running)
-        if count < len(tokens) and count < _cached_rows(cache):
-            cache.batch_select_indices(torch.arange(count, device=device))
         rows, columns = torch.arange(count, device=device), matched[:count] + step
+        if count < cache.layers[0].keys.shape[0]:
+            cache.batch_select_indices(rows)
         logits = model(
             input_ids=tokens[rows, columns][:, None],
             attention_mask=mask[:count, : slots + step + 1],
@@ -127,16 +131,14 @@ def _append(
     return tokens
 
 
-def _cached_rows(cache: DynamicCache) -> int:
-    return int(cache.layers[0].keys.shape[0])
-
-
 def _repeat(model: PreTrainedModel, ids: torch.Tensor, prefix: int, known: torch.Tensor) -> torch.Tensor:
     """Teacher-force on the model's own last answer until it repeats: then it is the greedy one."""
     answer = known
-    while True:
+    # Every pass makes one more token final at least, so `length` passes always do.
+    for _ in range(known.shape[1]):
         read = torch.cat([ids[:, :prefix], answer], dim=1)
         following = teacher_forced(model, read, prefix, cached=False).argmax
         if torch.equal(following, answer):
-            return answer
+            break
         answer = following
+    return answer

@@ -40,12 +40,8 @@ def train_on_index(
         raise MemindexError(f"{out} exists; remove it or name another folder")
     eos = index.tokenizer.eos_token_id if eos_token_id is None else eos_token_id
     if eos is None:
-        raise MemindexError(
-            f"the tokenizer {index.tokenizer.name} names no end-of-text token: give its id (--eos-id)"
-        )
-    model = build_model(
-        architecture, size, max(index.manifest.vocabulary, eos + 1), context, seed, eos_token_id=eos
-    )
+        raise MemindexError(f"the tokenizer {index.tokenizer.name} names no end-of-text token: give its id (--eos-id)")
+    model = build_model(architecture, size, max(index.manifest.vocabulary, eos + 1), context, seed, eos_token_id=eos)
     config = TrainingConfig(
         tokens=tokens,
         eos_token_id=eos,

@@ -78,9 +78,7 @@ def load_model(
         wanted = torch.float32
     folder = Path(source).expanduser()
     if folder.is_dir() and not (folder / "config.json").is_file():
-        raise MemindexError(
-            f"{source} has no config.json; name a folder saved by transformers or memindex train"
-        )
+        raise MemindexError(f"{source} has no config.json; name a folder saved by transformers or memindex train")
     model = _read(folder if folder.is_dir() else source, revision, wanted).to(where).eval()
     name = model_id or (folder.resolve().name if folder.is_dir() else str(source).rstrip("/").split("/")[-1])
     if model_id is None and revision is not None:
@@ -108,9 +106,7 @@ def _read(source: str | Path, revision: str | None, dtype: torch.dtype | str) ->
         raise MemindexError(f"can't load the model {source}: {reason}") from error
     if info["missing_keys"]:
         example = min(info["missing_keys"])
-        raise MemindexError(
-            f"the model {source} lacks {len(info['missing_keys'])} weights, {example} for example"
-        )
+        raise MemindexError(f"the model {source} lacks {len(info['missing_keys'])} weights, {example} for example")
     loaded: PreTrainedModel = model
     return loaded
 

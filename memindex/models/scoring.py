@@ -76,6 +76,8 @@ def score_sequences(
             no rows, NaN logits, or a GPU too small for one row.
     """
     _check(loaded, prefixes, suffixes)
+    if batch_size is not None and batch_size < 1:
+        raise MemindexError(f"batch_size must be 1 or more, got {batch_size}")
     rows, length = suffixes.shape
     size = batch_size or _default_batch(loaded, prefixes.shape[1], length)
     logprobs = np.empty((rows, length), dtype=np.float32)
@@ -87,9 +89,7 @@ def score_sequences(
             logprobs[part], continuation[part] = _score_batch(loaded, prefixes[part], suffixes[part])
         except torch.OutOfMemoryError:
             if size == 1:
-                raise MemindexError(
-                    "the GPU has too little memory for one sequence; use --dtype bfloat16"
-                ) from None
+                raise MemindexError("the GPU has too little memory for one sequence; use --dtype bfloat16") from None
             size = max(1, min(size, rows) // 2)
             torch.cuda.empty_cache()
             continue
@@ -120,9 +120,7 @@ def _summarize(
 def _score_batch(
     loaded: LoadedModel, prefixes: npt.NDArray[Any], suffixes: npt.NDArray[Any]
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
-    ids = torch.from_numpy(np.concatenate([prefixes, suffixes], axis=1).astype(np.int64)).to(
-        loaded.model.device
-    )
+    ids = torch.from_numpy(np.concatenate([prefixes, suffixes], axis=1).astype(np.int64)).to(loaded.model.device)
     with torch.inference_mode():
         forced = teacher_forced(loaded.model, ids, prefixes.shape[1])
         continuation = complete(loaded.model, ids, prefixes.shape[1], forced)
@@ -132,9 +130,7 @@ def _score_batch(
 def _check(loaded: LoadedModel, prefixes: npt.NDArray[Any], suffixes: npt.NDArray[Any]) -> None:
     for name, ids in (("prefixes", prefixes), ("suffixes", suffixes)):
         if ids.ndim != 2 or not np.issubdtype(ids.dtype, np.integer):
-            raise MemindexError(
-                f"{name} must be integers of shape (rows, length), got {ids.dtype} {ids.shape}"
-            )
+            raise MemindexError(f"{name} must be integers of shape (rows, length), got {ids.dtype} {ids.shape}")
         if ids.size == 0:
             raise MemindexError(f"there is nothing to score: {name} has shape {ids.shape}")
         vocabulary = loaded.facts["vocabulary"]

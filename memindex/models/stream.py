@@ -50,9 +50,7 @@ class TokenStream:
         try:
             size = file.stat().st_size
             if size % self._dtype.itemsize:
-                raise MemindexError(
-                    f"{file}: {size} bytes are no whole number of {self._dtype.itemsize}-byte ids"
-                )
+                raise MemindexError(f"{file}: {size} bytes are no whole number of {self._dtype.itemsize}-byte ids")
             # An empty file can't be mapped.
             return np.memmap(file, dtype=self._dtype, mode="r") if size else np.empty(0, dtype=self._dtype)
         except OSError as error:

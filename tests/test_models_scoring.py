@@ -1,0 +1,213 @@
+"""Scoring equals step-by-step generation by transformers, for every architecture and both ways of decoding."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+from memindex.errors import MemindexError  # noqa: E402
+from memindex.models import decoding, scoring  # noqa: E402
+from memindex.models.architectures import ARCHITECTURES, build_model  # noqa: E402
+from memindex.models.loading import load_model  # noqa: E402
+from memindex.models.scoring import score_sequences  # noqa: E402
+from memindex.models.training import TrainingConfig, train  # noqa: E402
+
+pytestmark = pytest.mark.models
+
+# The models here are so small that a second thread only waits for the first.
+torch.set_num_threads(1)
+
+VOCABULARY, CONTEXT, EOS = 128, 64, 127
+DOCUMENTS = np.random.default_rng(0).integers(0, 100, size=(24, 80))
+
+
+@pytest.fixture(scope="module")
+def token_file(tmp_path_factory):
+    """Random documents, the later ones repeated often, so that training memorizes some and not others."""
+    order = np.random.default_rng(1).permutation(np.repeat(np.arange(24), [1, 1, 2, 4] * 3 + [16] * 12))
+    parts = [np.concatenate([[0xFFFF], DOCUMENTS[i]]) for i in order]
+    file = tmp_path_factory.mktemp("corpus") / "tokenized.0"
+    np.concatenate(parts).astype("<u2").tofile(file)
+    return file
+
+
+@pytest.fixture(scope="module")
+def load(token_file, tmp_path_factory):
+    """A function from an architecture to its model, trained once for all tests."""
+    models = {}
+
+    def trained(architecture):
+        if architecture not in models:
+            out = tmp_path_factory.mktemp("models") / architecture
+            model = build_model(architecture, "0.05M", VOCABULARY, CONTEXT, 0, eos_token_id=EOS)
+            config = TrainingConfig(120_000, EOS, context=48, batch_size=8, learning_rate=1e-2, device="cpu")
+            train(model, [token_file], out, config)
+            models[architecture] = load_model(out, device="cpu")
+        return models[architecture]
+
+    return trained
+
+
+def sequences():
+    """Windows of the documents, random ids, and documents that turn random in the middle of the suffix."""
+    random = np.random.default_rng(2)
+    windows = np.concatenate([DOCUMENTS[:, i : i + 64] for i in (0, 5, 10, 16)])
+    noise = random.integers(0, VOCABULARY, size=(80, 64))
+    turned = windows[::2].copy()
+    turned[:, 45:] = random.integers(0, VOCABULARY, size=turned[:, 45:].shape)
+    mixed = random.permutation(np.concatenate([windows, noise, turned]))
+    return mixed[:, :32], mixed[:, 32:]
+
+
+def generate(model, prefixes, length):
+    """The oracle: transformers' own greedy search, told not to stop at the end-of-document id."""
+    ids = torch.from_numpy(prefixes)
+    stopping = model.generation_config.eos_token_id
+    model.generation_config.eos_token_id = None
+    wanted = transformers.GenerationConfig(do_sample=False, max_new_tokens=length, pad_token_id=0)
+    try:
+        out = model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=wanted)
+    finally:
+        model.generation_config.eos_token_id = stopping
+    return out[:, prefixes.shape[1] :].numpy()
+
+
+def stepwise(model, ids):
+    """Log-probability of every token of `ids` from full forward passes in float64, one row at a time."""
+    rows = []
+    for row in ids:
+        logits = model(torch.from_numpy(row)[None]).logits[0].detach().numpy().astype(np.float64)
+        normalizer = np.log(np.exp(logits).sum(axis=1))
+        rows.append([logits[i - 1, row[i]] - normalizer[i - 1] for i in range(1, len(row))])
+    return np.array(rows)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_continuation_equals_generate(load, architecture):
+    loaded = load(architecture)
+    prefixes, suffixes = sequences()
+    scores = score_sequences(loaded, prefixes, suffixes, batch_size=96)
+    expected = generate(loaded.model, prefixes, 32)
+    equal = expected == suffixes
+    np.testing.assert_array_equal(scores.continuation, expected)
+    np.testing.assert_array_equal(scores.memorized, equal.all(axis=1))
+    np.testing.assert_allclose(scores.score, equal.mean(axis=1), rtol=1e-6)
+    first = [next((i for i, same in enumerate(row) if not same), 32) for row in equal]
+    np.testing.assert_array_equal(scores.matched, first)
+    # The mixture exercises what it should: no, partial and (where the family learns quickly enough) whole matches.
+    assert min(first) == 0
+    assert len(set(first)) > 8
+    assert max(first) == 32 or architecture in {"gpt_bigcode", "olmo2", "olmo3"}
+
+
+def test_repeated_teacher_forcing_equals_generate(load, monkeypatch):
+    loaded = load("llama")
+    prefixes, suffixes = sequences()
+    monkeypatch.setattr(decoding, "_appendable", lambda *_: False)
+    scores = score_sequences(loaded, prefixes, suffixes)
+    np.testing.assert_array_equal(scores.continuation, generate(loaded.model, prefixes, 32))
+
+
+def test_a_sliding_window_shorter_than_the_sequence_is_decoded_exactly(load):
+    model = build_model("olmo3", "0.05M", VOCABULARY, CONTEXT, 3, eos_token_id=EOS)
+    config = dataclasses.replace(model.config) if dataclasses.is_dataclass(model.config) else model.config
+    config.sliding_window = 16
+    config.layer_types = ["sliding_attention"] * config.num_hidden_layers
+    narrow = transformers.AutoModelForCausalLM.from_config(config).eval()
+    loaded = dataclasses.replace(load("olmo3"), model=narrow)
+    prefixes, suffixes = sequences()
+    scores = score_sequences(loaded, prefixes, suffixes)
+    np.testing.assert_array_equal(scores.continuation, generate(narrow, prefixes, 32))
+
+
+@pytest.mark.parametrize("architecture", ["gpt_neox", "llama"])
+def test_logprobs_equal_a_straightforward_computation(load, architecture):
+    loaded = load(architecture)
+    prefixes, suffixes = sequences()
+    scores = score_sequences(loaded, prefixes[:40], suffixes[:40])
+    expected = stepwise(loaded.model, np.concatenate([prefixes, suffixes], axis=1)[:40])[:, 31:]
+    np.testing.assert_allclose(scores.token_logprobs, expected, atol=1e-4)
+    np.testing.assert_allclose(scores.suffix_logprob, expected.sum(axis=1), atol=1e-3)
+
+
+def test_results_do_not_depend_on_the_batch_size_or_input_order(load):
+    loaded = load("gpt_neox")
+    prefixes, suffixes = sequences()
+    done = []
+    whole = score_sequences(loaded, prefixes, suffixes)
+    parts = score_sequences(loaded, prefixes[::-1], suffixes[::-1], 7, lambda *state: done.append(state))
+    np.testing.assert_array_equal(whole.continuation, parts.continuation[::-1])
+    np.testing.assert_allclose(whole.token_logprobs, parts.token_logprobs[::-1], atol=1e-4)
+    assert done[0] == (7, len(prefixes))
+    assert done[-1] == (len(prefixes), len(prefixes))
+    assert (whole.batch_size, parts.batch_size) == (64, 7)
+
+
+@pytest.mark.parametrize(("prefix", "suffix"), [(1, 1), (1, 8), (40, 1), (5, 59)])
+def test_other_lengths_equal_generate(load, prefix, suffix):
+    loaded = load("llama")
+    whole = DOCUMENTS[:, : prefix + suffix]
+    scores = score_sequences(loaded, whole[:, :prefix], whole[:, prefix:])
+    np.testing.assert_array_equal(scores.continuation, generate(loaded.model, whole[:, :prefix], suffix))
+
+
+def test_dtypes_and_shapes(load):
+    scores = score_sequences(load("llama"), *(part[:3].astype(np.uint16) for part in sequences()))
+    kinds = {f.name: getattr(scores, f.name) for f in dataclasses.fields(scores)}
+    del kinds["batch_size"]
+    assert {name: (str(value.dtype), value.shape) for name, value in kinds.items()} == {
+        "score": ("float32", (3,)),
+        "matched": ("int32", (3,)),
+        "memorized": ("bool", (3,)),
+        "suffix_logprob": ("float32", (3,)),
+        "token_logprobs": ("float32", (3, 32)),
+        "continuation": ("int32", (3, 32)),
+    }
+
+
+IDS = np.zeros((2, 32), dtype=np.int64)
+
+
+@pytest.mark.parametrize(
+    ("prefixes", "suffixes", "message"),
+    [
+        (IDS[:0], IDS[:0], "nothing to score"),
+        (IDS, IDS[:, :0], "nothing to score"),
+        (IDS, IDS[:1], "do not pair"),
+        (IDS[0], IDS[0], "shape"),
+        (IDS.astype(float), IDS, "integers"),
+        (IDS, np.zeros((2, 33), dtype=np.int64), "at most 64"),
+        (IDS + VOCABULARY, IDS, "knows 0 to 127"),
+        (IDS, IDS - 1, "token id -1"),
+    ],
+)
+def test_input_that_can_not_be_scored_is_refused(load, prefixes, suffixes, message):
+    with pytest.raises(MemindexError, match=message):
+        score_sequences(load("llama"), prefixes, suffixes)
+
+
+def test_nan_logits_are_refused(load):
+    broken = build_model("llama", "0.05M", VOCABULARY, CONTEXT, 0).eval()
+    with torch.no_grad():
+        broken.model.norm.weight[0] = float("nan")
+    with pytest.raises(MemindexError, match="NaN"):
+        score_sequences(dataclasses.replace(load("llama"), model=broken), IDS, IDS)
+
+
+def test_the_batch_is_halved_when_memory_runs_out(load, monkeypatch):
+    loaded, real = load("llama"), scoring._score_batch
+    prefixes, suffixes = sequences()
+
+    def small_gpu(model, some_prefixes, some_suffixes):
+        if len(some_prefixes) > 20:
+            raise torch.OutOfMemoryError
+        return real(model, some_prefixes, some_suffixes)
+
+    expected = score_sequences(loaded, prefixes, suffixes)
+    monkeypatch.setattr(scoring, "_score_batch", small_gpu)
+    scores = score_sequences(loaded, prefixes, suffixes)
+    assert scores.batch_size == 16
+    np.testing.assert_array_equal(scores.continuation, expected.continuation)

@@ -1,0 +1,189 @@
+"""Training: the windows are those of the stream, the order is the seed's, and `out` is whole or absent."""
+
+import json
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from memindex.errors import MemindexError  # noqa: E402
+from memindex.models.architectures import build_model, count_parameters  # noqa: E402
+from memindex.models.loading import load_model  # noqa: E402
+from memindex.models.stream import TokenStream  # noqa: E402
+from memindex.models.training import (  # noqa: E402
+    TrainingConfig,
+    default_learning_rate,
+    learning_rate_share,
+    train,
+)
+
+pytestmark = pytest.mark.models
+
+# The models here are so small that a second thread only waits for the first.
+torch.set_num_threads(1)
+
+EOS = 99
+
+
+def write(path, ids, dtype="u2"):
+    np.asarray(ids).astype(f"<{dtype}").tofile(path)
+    return path
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    random = np.random.default_rng(0)
+    parts = [np.concatenate([[0xFFFF], random.integers(0, 90, size=60)]) for _ in range(20)]
+    return write(tmp_path / "tokenized.0", np.concatenate(parts))
+
+
+def tiny(seed=0, architecture="llama"):
+    return build_model(architecture, "0.05M", 100, 32, seed, eos_token_id=EOS)
+
+
+def config(**change):
+    return TrainingConfig(**({"tokens": 3000, "eos_token_id": EOS, "context": 32, "device": "cpu"} | change))
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", "u4"])
+def test_windows_are_slices_of_the_joined_files(tmp_path, dtype):
+    separator = np.iinfo(dtype).max
+    random = np.random.default_rng(0)
+    parts = [random.integers(0, 200, size=size) for size in (37, 0, 5, 100)]
+    for part in parts:
+        part[::11] = separator
+    files = [write(tmp_path / f"tokenized.{i}", part, dtype) for i, part in enumerate(parts)]
+    joined = np.concatenate(parts)
+    joined[joined == separator] = EOS
+    stream = TokenStream(files, dtype, EOS)
+    assert len(stream) == 142
+    starts = np.arange(142 - 20 + 1)
+    expected = np.stack([joined[start : start + 20] for start in starts])
+    np.testing.assert_array_equal(stream.windows(starts, 20), expected)
+
+
+def test_window_starts_are_the_seeds_and_reach_both_ends(tmp_path):
+    stream = TokenStream([write(tmp_path / "t", np.zeros(50))], "u2", EOS)
+    starts = stream.starts(2000, 20, seed=3)
+    assert (starts.min(), starts.max()) == (0, 30)
+    np.testing.assert_array_equal(stream.starts(500, 20, seed=3), starts[:500])
+    assert not np.array_equal(stream.starts(500, 20, seed=4), starts[:500])
+
+
+@pytest.mark.parametrize("batch_size", [3, 8])
+def test_every_model_sees_the_same_tokens_in_the_same_order(corpus, tmp_path, monkeypatch, batch_size):
+    seen = {}
+    real = TokenStream.windows
+    for name in ("llama", "gpt_neox"):
+
+        def spy(self, starts, length, name=name):
+            seen.setdefault(name, []).extend(starts.tolist())
+            return real(self, starts, length)
+
+        monkeypatch.setattr(TokenStream, "windows", spy)
+        train(tiny(architecture=name), [corpus], tmp_path / name, config(batch_size=batch_size))
+    assert seen["llama"] == seen["gpt_neox"]
+    assert seen["llama"] == TokenStream([corpus], "u2", EOS).starts(3000 // 32, 33, 0).tolist()
+
+
+def test_training_learns_and_is_deterministic(corpus, tmp_path):
+    wanted = config(tokens=20_000, batch_size=8, learning_rate=1e-2)
+    first = train(tiny(), [corpus], tmp_path / "a", wanted)
+    again = train(tiny(), [corpus], tmp_path / "b", wanted)
+    assert first["loss_curve"] == again["loss_curve"]
+    assert (tmp_path / "a/model.safetensors").read_bytes() == (tmp_path / "b/model.safetensors").read_bytes()
+    # log(90) = 4.5 nats is what a model that learned nothing but the id's range reaches.
+    assert first["final_loss"] < 4.2
+
+
+def test_the_record_says_how_the_model_was_made(corpus, tmp_path):
+    calls = []
+    out = tmp_path / "models" / "tiny"
+    model = tiny()
+    record = train(model, [corpus], out, config(batch_size=5), lambda *state: calls.append(state))
+    assert json.loads((out / "training.json").read_text()) == json.loads(json.dumps(record))
+    windows = 3000 // 32
+    assert record["trained_tokens"] == windows * 32
+    assert record["steps"] == -(-windows // 5)
+    assert record["corpus_tokens"] == 20 * 61
+    assert (record["parameters"], record["non_embedding_parameters"]) == count_parameters(model)
+    assert record["config"]["learning_rate"] == default_learning_rate(48)
+    assert calls[-1] == (windows * 32, windows * 32, record["final_loss"])
+    assert [done for done, _, _ in calls] == sorted({done for done, _, _ in calls})
+    loaded = load_model(out, device="cpu")
+    assert loaded.facts["trained_tokens"] == windows * 32
+    for ours, saved in zip(model.parameters(), loaded.model.parameters(), strict=True):
+        assert torch.equal(ours, saved)
+
+
+def test_learning_rate_rises_then_falls():
+    shares = [learning_rate_share(step, 100, 0.1, 0.1) for step in range(100)]
+    assert shares[:2] == pytest.approx([0.1, 0.2])
+    assert max(shares) == shares[9] == 1
+    assert shares[55] == pytest.approx(0.55)
+    assert shares[10:] == sorted(shares[10:], reverse=True)
+    assert 0.1 <= shares[-1] < 0.11
+
+
+def test_an_interrupted_training_leaves_nothing(corpus, tmp_path):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny(), [corpus], tmp_path / "out", config(), stop)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_failed_save_leaves_nothing(corpus, tmp_path, monkeypatch):
+    model = tiny()
+
+    def full(folder):
+        (folder / "model.safetensors").write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(model, "save_pretrained", full)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(MemindexError, match="No space left"):
+        train(model, [corpus], tmp_path / "out", config())
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_diverging_loss_is_an_error(corpus, tmp_path):
+    model = tiny()
+    with torch.no_grad():
+        model.model.norm.weight[0] = float("nan")
+    with pytest.raises(MemindexError, match="loss is nan"):
+        train(model, [corpus], tmp_path / "out", config())
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"context": 33}, "longer than the model's 32"),
+        ({"eos_token_id": 100}, "outside the vocabulary"),
+        ({"dtype": "u3"}, "unknown token dtype"),
+        ({"tokens": 0}, "1 or more"),
+        ({"device": "cuda:99"}, "no such GPU"),
+    ],
+)
+def test_impossible_settings_are_refused(corpus, tmp_path, change, message):
+    with pytest.raises(MemindexError, match=message):
+        train(tiny(), [corpus], tmp_path / "out", config(**change))
+
+
+def test_impossible_corpora_are_refused(corpus, tmp_path):
+    def refused(files, message):
+        with pytest.raises(MemindexError, match=message):
+            train(tiny(), files, tmp_path / "out", config())
+
+    refused([], "no token files")
+    refused([tmp_path / "absent"], "No such file")
+    refused([write(tmp_path / "short", np.zeros(32))], "fewer than one window of 33")
+    refused([write(tmp_path / "odd", np.zeros(33), "u1")], "no whole number")
+    refused([write(tmp_path / "wide", np.full(100, 100))], "token id 100")
+    (tmp_path / "out").mkdir()
+    refused([corpus], "exists; remove it")
