@@ -8,13 +8,11 @@ hold nothing but one shard.
 from __future__ import annotations
 
 import fcntl
-import multiprocessing
 import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -28,7 +26,7 @@ from memindex.corpus.tokenizer import Tokenizer, load_tokenizer
 from memindex.errors import CorpusError, MemindexError
 from memindex.index.document_table import DocumentTable
 from memindex.index.manifest import FILE, TOKENIZER_FILE, FileFacts, Manifest
-from memindex.index.sorting import Sorted, SortJob, end_with_parent, peak_memory, sort_shard
+from memindex.index.sorting import SortJob, peak_memory, sort_shard
 
 #: Called with a stage's name, work done and work in all (bytes of files, or shards).
 Progress = Callable[[str, int, int], None]
@@ -137,17 +135,6 @@ def _partial_directory(target: Path) -> Iterator[Path]:
         os.close(handle)
 
 
-def _sorted(jobs: Sequence[SortJob], workers: int) -> Iterator[Sorted]:
-    context = multiprocessing.get_context("spawn")
-    try:
-        with ProcessPoolExecutor(workers, mp_context=context, initializer=end_with_parent) as pool:
-            yield from pool.map(sort_shard, jobs)
-    except BrokenProcessPool:
-        raise MemindexError(
-            "a sorting process was killed, most likely for want of memory: build with more --shards"
-        ) from None
-
-
 class _Build:
     """One build under way."""
 
@@ -225,9 +212,10 @@ class _Build:
             for s in range(self.shards)
         ]
         most = workers or min(self.shards, os.cpu_count() or 1)
-        with self._timed("sort and write table"):
+        # The threads only wait for their processes.
+        with self._timed("sort and write table"), ThreadPoolExecutor(most) as pool:
             self.progress("sort", 0, self.shards)
-            for done, shard in enumerate(_sorted(jobs, most), start=1):
+            for done, shard in enumerate(pool.map(sort_shard, jobs), start=1):
                 self.progress("sort", done, self.shards)
                 self._add("suffix sorting", shard.sort_seconds)
                 self._add("table and domain column", shard.write_seconds)

@@ -1,15 +1,22 @@
-"""The unit of work that sorts one shard, for a process of its own: imports the compiled core and nothing else."""
+"""Sorting one shard in a process of its own, which holds that shard and nothing else.
+
+The process is `python -m memindex.index.sorting`: it imports the compiled core only, so its memory is the suffix
+sorter's, and it does not run the caller's main module again, as multiprocessing would. It takes the job on standard
+input, answers on standard output, and ends when its input closes: a killed build leaves no sorter behind that would
+write into the next build's folder.
+"""
 
 from __future__ import annotations
 
-import multiprocessing
+import json
 import os
+import subprocess
+import sys
 import threading
-from multiprocessing.connection import wait
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
-from memindex import _core
+from memindex import _core, errors
 
 
 class SortJob(NamedTuple):
@@ -33,22 +40,75 @@ class Sorted(NamedTuple):
 
 
 def sort_shard(job: SortJob) -> Sorted:
-    """Sort a shard's suffixes and write its table, unigrams and domain column."""
-    return Sorted(*_core.sort_shard(*job), peak_memory())
+    """Sort a shard's suffixes and write its table, unigrams and domain column, in a new process.
 
-
-def end_with_parent() -> None:
-    """Make this process end when the one that started it does, also when that one is killed.
-
-    Otherwise it would go on sorting, and write its table into the folder of the next build of the same index.
+    Raises:
+        MemindexError: The shard can't be sorted, or the process was killed.
+        OSError: A file can't be read or written.
     """
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_exit_after, args=(parent.sentinel,), daemon=True).start()
+    package = Path(__file__).resolve().parents[2]
+    path = os.pathsep.join(filter(None, [str(package), os.environ.get("PYTHONPATH")]))
+    command = [sys.executable, "-m", "memindex.index.sorting"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": path}
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            _send(process.stdin, job)
+            answer = process.stdout.read()
+        except BaseException:
+            process.kill()
+            raise
+    return _read_answer(answer, process.returncode)
 
 
-def _exit_after(sentinel: int) -> None:
-    wait([sentinel])
+def _send(stream: IO[bytes], job: SortJob) -> None:
+    fields = job._asdict() | {"directory": str(job.directory), "domain_of_document": len(job.domain_of_document)}
+    try:
+        stream.write(json.dumps(fields).encode() + b"\n" + job.domain_of_document)
+        stream.flush()
+    except BrokenPipeError:
+        pass  # The process died; its exit code says how.
+
+
+def _read_answer(answer: bytes, code: int | None) -> Sorted:
+    if not answer:
+        raise errors.MemindexError(
+            f"a sorting process ended with code {code}, most likely for want of memory: build with more --shards"
+        )
+    read = json.loads(answer)
+    if "errno" in read:
+        raise OSError(read["errno"], read["strerror"], read["filename"])
+    if "error" in read:
+        raise getattr(errors, read["class"])(read["error"])
+    return Sorted(**read)
+
+
+def main() -> None:
+    """Be the sorting process."""
+    job = _receive(sys.stdin.buffer)
+    threading.Thread(target=_exit_at_end_of_input, daemon=True).start()
+    answer: dict[str, object]
+    try:
+        answer = Sorted(*_core.sort_shard(*job), peak_memory())._asdict()
+    except OSError as error:
+        answer = {"errno": error.errno, "strerror": error.strerror, "filename": error.filename}
+    except errors.MemindexError as error:
+        answer = {"error": str(error), "class": type(error).__name__}
+    print(json.dumps(answer), flush=True)
+    # The watching thread still reads standard input, which the interpreter's shutdown would wait for.
+    os._exit(0)
+
+
+def _receive(stream: IO[bytes]) -> SortJob:
+    fields = json.loads(stream.readline())
+    labels = stream.read(fields["domain_of_document"])
+    return SortJob(**fields | {"directory": Path(fields["directory"]), "domain_of_document": labels})
+
+
+def _exit_at_end_of_input() -> None:
+    sys.stdin.buffer.read()
     os._exit(1)
 
 
@@ -64,7 +124,13 @@ def peak_memory() -> int:
     except OSError:
         pass
     import resource
-    import sys
 
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        os._exit(130)
