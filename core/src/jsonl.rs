@@ -80,6 +80,9 @@ type Found<'a> = std::result::Result<(Cow<'a, str>, Cow<'a, str>), String>;
 
 fn document<'a>(line: &'a [u8], text: &[&str], domain: Option<&[&str]>, leftover: &mut Vec<u8>) -> Found<'a> {
     let raw: &RawValue = serde_json::from_slice(line).map_err(|error| reason(&error))?;
+    if !raw.get().starts_with('{') {
+        return Err("not a JSON object: every line must be one".to_string());
+    }
     let found = lookup(raw, text)?.ok_or_else(|| format!("no field {:?}", text.join(".")))?;
     let words = string(found).ok_or_else(|| format!("the field {:?} is not a valid string", text.join(".")))?;
     let domain = match domain {

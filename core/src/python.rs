@@ -296,8 +296,10 @@ fn sort_shard(
 #[pyfunction]
 fn checksum(py: Python<'_>, path: PathBuf) -> PyResult<String> {
     Ok(py.detach(|| {
+        let file = std::fs::File::open(&path).map_err(Error::io(&path))?;
         let mut hasher = blake3::Hasher::new();
-        hasher.update_mmap(&path).map_err(Error::io(&path))?;
+        // Read, not mapped: mapped pages would count as this process's memory.
+        hasher.update_reader(file).map_err(Error::io(&path))?;
         Ok::<_, Error>(hasher.finalize().to_hex().to_string())
     })?)
 }

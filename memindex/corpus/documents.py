@@ -29,7 +29,7 @@ SCHEMA = pa.schema(
 )
 
 #: Text per batch, in bytes: large enough to keep a parallel tokenizer busy, small beside the rest of a build.
-BATCH_BYTES = 16 << 20
+BATCH_BYTES = 4 << 20
 
 
 @dataclass(frozen=True)
