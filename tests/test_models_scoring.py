@@ -143,7 +143,7 @@ def test_results_do_not_depend_on_the_batch_size_or_input_order(load):
     np.testing.assert_allclose(whole.token_logprobs, parts.token_logprobs[::-1], atol=1e-4)
     assert done[0] == (7, len(prefixes))
     assert done[-1] == (len(prefixes), len(prefixes))
-    assert (whole.batch_size, parts.batch_size) == (64, 7)
+    assert (whole.batch_size, parts.batch_size) == (len(prefixes), 7)
 
 
 @pytest.mark.parametrize(("prefix", "suffix"), [(1, 1), (1, 8), (40, 1), (5, 59)])
@@ -208,6 +208,6 @@ def test_the_batch_is_halved_when_memory_runs_out(load, monkeypatch):
 
     expected = score_sequences(loaded, prefixes, suffixes)
     monkeypatch.setattr(scoring, "_score_batch", small_gpu)
-    scores = score_sequences(loaded, prefixes, suffixes)
+    scores = score_sequences(loaded, prefixes, suffixes, batch_size=64)
     assert scores.batch_size == 16
     np.testing.assert_array_equal(scores.continuation, expected.continuation)

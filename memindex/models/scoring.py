@@ -28,8 +28,9 @@ from memindex.models.loading import LoadedModel
 #: Called with (sequences scored, sequences in all).
 Progress = Callable[[int, int], None]
 
-#: Rows per batch on the CPU; more is no faster there (benchmarks/models).
-CPU_BATCH = 64
+#: Most rows per batch on the CPU, and most bytes of float32 logits they may have.
+CPU_BATCH = 256
+CPU_LOGITS = 1 << 28
 
 
 @dataclass(frozen=True)
@@ -149,9 +150,9 @@ def _check(loaded: LoadedModel, prefixes: npt.NDArray[Any], suffixes: npt.NDArra
 
 def _default_batch(loaded: LoadedModel, prefix: int, suffix: int) -> int:
     """Rows that fit in half the free GPU memory: cache, logits of the suffix, and a few wide activations."""
-    if loaded.model.device.type != "cuda":
-        return CPU_BATCH
     facts, width = loaded.facts, loaded.model.dtype.itemsize
+    if loaded.model.device.type != "cuda":
+        return int(max(1, min(CPU_BATCH, CPU_LOGITS // (4 * suffix * facts["vocabulary"]))))
     length = prefix + 2 * suffix
     cache = 2 * facts["layers"] * facts["hidden_size"] * length * width
     logits = suffix * facts["vocabulary"] * (2 * width + 8)
