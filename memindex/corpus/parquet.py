@@ -16,14 +16,19 @@ from memindex.errors import CorpusError
 #: Rows read at a time, at most; fewer when documents are long.
 MOST_ROWS = 16_384
 
+#: What Arrow raises on damaged files; names that are no UTF-8 come as Python's own error.
+UNREADABLE = (OSError, pa.ArrowException, UnicodeDecodeError)
+
 
 def read_parquet(
     source: SourceFile, text_field: str, domain_field: str | None, bad: BadDocuments
 ) -> Iterator[pa.RecordBatch]:
     """Yield the documents of one file; raises CorpusError with file and row."""
     try:
-        file = pq.ParquetFile(source.file)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        file = pq.ParquetFile(source.file, page_checksum_verification=True)
+    except UNREADABLE as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         raise CorpusError(f"{source.file}: not a readable Parquet file: {_first_line(error)}") from None
     _check_columns(file.schema_arrow.names, source, text_field, domain_field)
     row = 1
@@ -31,7 +36,7 @@ def read_parquet(
         for batch in file.iter_batches(batch_size=_rows_per_batch(file)):
             yield _documents(batch, source, text_field, domain_field, row, bad)
             row += len(batch)
-    except (OSError, pa.ArrowException) as error:
+    except UNREADABLE as error:
         raise CorpusError(f"{source.file}: near row {row}: {_first_line(error)}") from None
 
 
@@ -61,14 +66,20 @@ def _documents(
         domain = repeat(source.folder, len(batch), pa.large_string())
     for number in rows[wrong.to_numpy(zero_copy_only=False)]:
         bad.report(f"{source.file}: row {number}", "the text or the domain is NULL or not UTF-8")
-    good = pc.invert(wrong)
-    batch = batch.filter(good)
+    if pc.any(wrong).as_py():
+        good = pc.invert(wrong)
+        batch, text, domain, rows = (
+            batch.filter(good),
+            text.filter(good),
+            domain.filter(good),
+            rows[good.to_numpy(False)],
+        )
     return pa.record_batch(
         [
-            text.filter(good).cast(pa.large_binary()),
-            domain.filter(good),
+            text.cast(pa.large_binary()),
+            domain,
             repeat(source.name, len(batch), pa.string()),
-            pa.array(rows).filter(good),
+            pa.array(rows),
             _leftover_json(batch, text_field, source),
         ],
         schema=SCHEMA,

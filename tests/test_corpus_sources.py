@@ -1,0 +1,190 @@
+"""From sources to files: what is read, in which order, under which domain and name."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from synthetic_corpus import AWKWARD, write_jsonl
+from test_corpus_jsonl import texts
+
+from memindex.corpus import text as text_reader
+from memindex.corpus.documents import BadDocuments
+from memindex.corpus.sources import ReadOptions, find_files, read_documents
+from memindex.errors import CorpusError
+
+
+def read(sources, bad=None, **options):
+    options = ReadOptions(**options)
+    batches = read_documents(find_files(sources, options), options, bad or BadDocuments())
+    return [row for batch in batches for row in batch.to_pylist()]
+
+
+def tree(root: Path, files: dict[str, str | bytes]) -> Path:
+    for name, content in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+    return root
+
+
+def test_a_text_folder_is_a_document_per_file_with_its_top_folder_as_domain(tmp_path):
+    root = tree(tmp_path / "code", {"b/two.py": "2", "a/deep/er/one.py": "1", "top.md": "0", "b/a.txt": ""})
+    rows = read([root])
+    assert [(r["path"], r["domain"], r["text"], r["line"], r["metadata"]) for r in rows] == [
+        ("a/deep/er/one.py", "a", b"1", 1, "{}"),
+        ("b/a.txt", "b", b"", 1, "{}"),
+        ("b/two.py", "b", b"2", 1, "{}"),
+        ("top.md", "code", b"0", 1, "{}"),
+    ]
+
+
+def test_text_files_are_taken_byte_for_byte(tmp_path):
+    root = tree(tmp_path, {f"{i:02}.txt": text for i, text in enumerate(AWKWARD)})
+    assert texts(read([root])) == AWKWARD
+
+
+def test_hidden_files_and_folders_are_skipped(tmp_path):
+    root = tree(tmp_path, {".git/config": "x", "a/.hidden": "x", "a/b.txt": "seen", ".env": "x", "a/.b/c.txt": "x"})
+    assert texts(read([root])) == ["seen"]
+
+
+def test_a_root_that_is_hidden_itself_is_read(tmp_path):
+    root = tree(tmp_path / ".cache" / "corpus", {"a.txt": "seen"})
+    assert texts(read([root])) == ["seen"]
+
+
+def test_include_takes_what_one_of_the_patterns_matches(tmp_path):
+    root = tree(tmp_path, {"a.py": "py", "x/b.md": "md", "c.txt": "txt", "d.pyc": b"\xff\xff"})
+    assert texts(read([root], include=("*.py", "*.md"))) == ["py", "md"]
+    with pytest.raises(CorpusError, match="match --include"):
+        read([root], include=("*.rs",))
+
+
+def test_stray_json_in_a_source_tree_is_text(tmp_path):
+    root = tree(tmp_path, {"main.py": "x = 1", "settings.json": '{\n  "a": 1\n}\n', "data/big.JSON": "[1,\n2]"})
+    assert sorted(texts(read([root]))) == ["[1,\n2]", "x = 1", '{\n  "a": 1\n}\n']
+
+
+def test_a_folder_of_json_files_only_is_json_lines(tmp_path):
+    root = tree(tmp_path, {"a.json": '{"text": "one"}\n{"text": "two"}\n', "b.json": '{"text": "three"}'})
+    assert texts(read([root])) == ["one", "two", "three"]
+
+
+def test_a_folder_with_corpus_files_is_read_as_those(tmp_path):
+    root = tree(tmp_path, {"README.md": "about", "data/a.jsonl": '{"text": "one"}', "data/LICENSE": "free"})
+    rows = read([root])
+    assert [(r["path"], r["domain"], r["text"]) for r in rows] == [("data/a.jsonl", "data", b"one")]
+
+
+def test_sources_keep_their_order_and_files_are_sorted_within(tmp_path):
+    tree(tmp_path / "t", {"2.txt": "t2", "10.txt": "t10"})
+    write_jsonl(tmp_path / "j" / "b.jsonl", [{"text": "jb"}])
+    write_jsonl(tmp_path / "j" / "a.jsonl", [{"text": "ja"}])
+    pq.write_table(pa.table({"text": ["p"]}), tmp_path / "p.parquet")
+    tree(tmp_path, {"last.txt": "l"})
+    sources = [tmp_path / name for name in ("t", "j", "p.parquet", "last.txt")]
+    assert texts(read(sources)) == ["t10", "t2", "ja", "jb", "p", "l"]
+    assert texts(read(sources[::-1])) == ["l", "p", "ja", "jb", "t10", "t2"]
+
+
+def test_a_single_file_is_a_domain_of_its_name(tmp_path):
+    write_jsonl(tmp_path / "books.train.jsonl", [{"text": "a"}])
+    tree(tmp_path, {"novel.txt": "b", ".profile": "c"})
+    rows = read([tmp_path / name for name in ("books.train.jsonl", "novel.txt", ".profile")])
+    assert [(r["domain"], r["path"]) for r in rows] == [
+        ("books", "books.train.jsonl"),
+        ("novel", "novel.txt"),
+        (".profile", ".profile"),
+    ]
+
+
+def test_a_relative_dot_gives_the_name_of_the_folder(tmp_path, monkeypatch):
+    tree(tmp_path / "mine", {"a.txt": "a"})
+    monkeypatch.chdir(tmp_path / "mine")
+    assert [r["domain"] for r in read(["."])] == ["mine"]
+
+
+def test_small_batches_of_text_files_keep_every_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(text_reader, "BATCH_BYTES", 10)
+    root = tree(tmp_path, {f"{i:03}.txt": "x" * (i % 7) for i in range(50)})
+    rows = read([root])
+    assert [(r["path"], len(r["text"])) for r in rows] == [(f"{i:03}.txt", i % 7) for i in range(50)]
+
+
+def test_text_that_is_not_utf8_is_a_bad_document(tmp_path):
+    root = tree(tmp_path, {"a.txt": "good", "b.bin": b"abc\xff", "c.txt": "good too"})
+    with pytest.raises(CorpusError, match=r"b\.bin: not UTF-8 text \(byte 3\)"):
+        read([root])
+    bad = BadDocuments(skip=True)
+    assert texts(read([root], bad=bad)) == ["good", "good too"]
+    assert bad.count == 1
+
+
+def test_text_files_have_no_domain_field(tmp_path):
+    root = tree(tmp_path, {"a.txt": "x"})
+    with pytest.raises(CorpusError, match="--domain-field"):
+        read([root], domain_field="lang")
+
+
+def test_file_names_that_are_not_utf8_are_shown_with_a_mark(tmp_path):
+    folder = tmp_path / "d" / os.fsdecode(b"caf\xe9")
+    try:
+        folder.mkdir(parents=True)
+        (folder / os.fsdecode(b"r\xe9sum\xe9.txt")).write_text("text")
+    except OSError:
+        pytest.skip("this file system takes only UTF-8 names")
+    (row,) = read([tmp_path / "d"])
+    assert (row["path"], row["domain"]) == ("caf\ufffd/r\ufffdsum\ufffd.txt", "caf\ufffd")
+
+
+def test_links_to_files_are_followed_and_broken_ones_are_not_there(tmp_path):
+    tree(tmp_path / "store", {"blob": '{"text": "linked"}'})
+    root = tree(tmp_path / "root", {"x/a.jsonl": '{"text": "plain"}'})
+    (root / "x" / "b.jsonl").symlink_to(tmp_path / "store" / "blob")
+    (root / "x" / "c.jsonl").symlink_to(tmp_path / "nowhere")
+    assert texts(read([root])) == ["plain", "linked"]
+
+
+def test_a_folder_that_can_not_be_listed_is_an_error(tmp_path, monkeypatch):
+    root = tree(tmp_path, {"a/x.txt": "1", "b/y.txt": "2"})
+    scandir = os.scandir
+
+    def refusing(path):
+        if str(path).endswith("/b"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(PermissionError):
+        read([root])
+
+
+@pytest.mark.parametrize("name", ["missing", "missing.jsonl", "missing/below"])
+def test_a_missing_source_is_named(tmp_path, name):
+    with pytest.raises(CorpusError, match=f"{name}: no such file or folder"):
+        read([tmp_path / name])
+
+
+def test_an_empty_folder_is_refused(tmp_path):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    with pytest.raises(CorpusError, match="no files to read"):
+        read([tmp_path])
+
+
+def test_the_real_corpora_are_read_whole(shared):
+    # Documents as the README of the corpora counts them, train and heldout together.
+    options = ReadOptions("text", "meta.pile_set_name")
+    counts: dict[str, int] = {}
+    for batch in read_documents(find_files([shared / "corpora/mini-pile"], options), options, BadDocuments()):
+        for value in batch.column("domain").value_counts().to_pylist():
+            counts[value["values"]] = counts.get(value["values"], 0) + value["counts"]
+    assert counts == {"Novels": 44, "German Law": 1017, "Mathematics": 118, "Technical Proposals": 751}
+    options = ReadOptions("content", "lang")
+    counts = {}
+    for batch in read_documents(find_files([shared / "corpora/mini-stack"], options), options, BadDocuments()):
+        for value in batch.column("domain").value_counts().to_pylist():
+            counts[value["values"]] = counts.get(value["values"], 0) + value["counts"]
+    assert counts == {"C++": 3083, "Python": 4273}

@@ -1,0 +1,384 @@
+"""Token ids: gigatoken against `tokenizers`, on fuzzed text and on real text; the byte tokenizer; loading."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import warnings
+
+import gigatoken
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import tokenizers
+import zstandard
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from synthetic_corpus import AWKWARD, sentences, train_bpe, word_level
+from tokenizers import models
+
+from memindex.corpus import tokenizer as tokenizer_module
+from memindex.corpus.tokenizer import HUB_NAMES, Tokenizer, load_tokenizer
+from memindex.errors import MemindexError, QueryError
+
+
+@pytest.fixture(scope="session")
+def bpe_file(tmp_path_factory):
+    file = tmp_path_factory.mktemp("tokenizer") / "small" / "tokenizer.json"
+    train_bpe(file)
+    return file
+
+
+@pytest.fixture(scope="session")
+def bpe(bpe_file):
+    return load_tokenizer(bpe_file)
+
+
+def as_texts(texts):
+    return pa.array([text.encode("utf-8") for text in texts], pa.large_binary())
+
+
+def rows(ragged):
+    return [ragged.row(i).tolist() for i in range(ragged.rows)]
+
+
+def oracle(file, texts):
+    made = tokenizers.Tokenizer.from_file(str(file))
+    return [made.encode(text, add_special_tokens=False).ids for text in texts]
+
+
+def uses_gigatoken(loaded):
+    return loaded._batch is not None
+
+
+unicode_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
+PIECES = ["  ", "\r\n", "\n", "\t", " the", "'s", "123", "e\u0301", "\u200d", "😀", "<|endoftext|>", "\0", "日本"]
+rough_text = st.lists(st.sampled_from(PIECES) | unicode_text).map("".join)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(rough_text, max_size=5))
+@example(AWKWARD)
+def test_fuzzed_unicode_gives_the_ids_of_tokenizers(bpe, bpe_file, texts):
+    got = bpe.encode_batch(as_texts(texts))
+    assert rows(got) == oracle(bpe_file, texts)
+    assert uses_gigatoken(bpe)
+    assert (got.values.dtype, got.offsets.dtype) == ("uint32", "int64")
+
+
+@settings(max_examples=100, deadline=None)
+@given(rough_text)
+def test_one_text_gives_the_ids_it_has_in_a_batch(bpe, text):
+    assert bpe.encode(text) == rows(bpe.encode_batch(as_texts(["before", text, "after"])))[1]
+
+
+@settings(max_examples=100, deadline=None)
+@given(rough_text)
+def test_decoding_gives_the_text_back(bpe, text):
+    assert bpe.decode(bpe.encode(text)) == text
+
+
+def test_special_tokens_in_text_become_their_ids_in_both_engines(bpe, bpe_file):
+    # What trained the model saw the same: tokenizers does not tell such text from a real end of text.
+    texts = ["<|endoftext|>", "a<|endoftext|>b", " <|endoftext|> <|endoftext|>", "<|endoftext", "<|endoftext|"]
+    ids = oracle(bpe_file, texts)
+    assert ids[0] == [0]
+    assert [row.count(0) for row in ids] == [1, 1, 2, 0, 0]
+    assert rows(bpe.encode_batch(as_texts(texts))) == ids
+    assert [bpe.encode(text) for text in texts] == ids
+
+
+def test_no_special_tokens_are_put_around_a_text(tmp_path):
+    file = tmp_path / "tokenizer.json"
+    made = train_bpe(file)
+    made.post_processor = tokenizers.processors.TemplateProcessing(
+        single="<|endoftext|> $A <|endoftext|>", special_tokens=[("<|endoftext|>", 0)]
+    )
+    made.enable_truncation(3)
+    made.enable_padding(length=50)
+    made.save(str(file))
+    loaded = load_tokenizer(file)
+    text = "the quick brown fox jumps over lazy dogs"
+    made.no_truncation()
+    made.no_padding()
+    expected = made.encode(text, add_special_tokens=False).ids
+    assert loaded.encode(text) == expected
+    assert rows(loaded.encode_batch(as_texts([text, "a"])))[0] == expected
+
+
+@pytest.mark.parametrize("texts", [[], [""], ["", ""], ["", "a", "", "", "b", ""]])
+def test_empty_texts_and_batches(bpe_file, texts):
+    loaded = load_tokenizer(bpe_file)
+    assert rows(loaded.encode_batch(as_texts(texts))) == oracle(bpe_file, texts)
+
+
+def test_a_slice_of_a_batch_is_tokenized_alone(bpe, bpe_file):
+    texts = [*AWKWARD, "", "last"]
+    for start, length in [(0, 1), (3, 5), (len(texts) - 1, 1), (len(texts), 0)]:
+        part = as_texts(texts).slice(start, length)
+        assert rows(bpe.encode_batch(part)) == oracle(bpe_file, texts[start : start + length])
+
+
+def test_a_large_batch_keeps_its_rows_apart(bpe, bpe_file):
+    texts = [text for pair in zip(sentences(2000), AWKWARD * 200, strict=False) for text in pair]
+    assert rows(bpe.encode_batch(as_texts(texts))) == oracle(bpe_file, texts)
+
+
+def test_what_gigatoken_can_not_read_is_tokenized_by_tokenizers_with_a_warning(tmp_path):
+    file = tmp_path / "words.json"
+    made = word_level(file, ["the", "fox"])
+    loaded = load_tokenizer(file)
+    texts = ["the fox", "", "fox the unheard", "😀"]
+    with pytest.warns(UserWarning, match="gigatoken can't read words") as caught:
+        got = loaded.encode_batch(as_texts(texts))
+    assert "\n" not in str(caught[0].message)
+    assert rows(got) == [made.encode(text).ids for text in texts] == [[1, 2], [], [2, 1, 0], [0]]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loaded.encode_batch(as_texts(texts))
+
+
+def test_unigram_models_are_tokenized_by_tokenizers(tmp_path):
+    pieces = [("<unk>", 0.0), ("the", -1.0), (" fox", -1.5), ("t", -4.0), ("h", -4.0), ("e", -4.0), (" ", -3.0)]
+    made = tokenizers.Tokenizer(models.Unigram(pieces, unk_id=0))
+    made.save(str(tmp_path / "unigram.json"))
+    loaded = load_tokenizer(tmp_path / "unigram.json")
+    assert loaded.vocabulary == 7
+    with pytest.warns(UserWarning, match="tokenizing slowly"):
+        got = loaded.encode_batch(as_texts(["the fox", "he"]))
+    assert rows(got) == [made.encode("the fox").ids, made.encode("he").ids]
+
+
+class WrongTokenizer:
+    """A gigatoken that gives one wrong id, in the last text."""
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    @classmethod
+    def from_json(cls, definition):
+        return cls(ORIGINAL.from_json(definition))
+
+    def encode_batch(self, texts):
+        encoded = self.inner.encode_batch(texts)
+        lists = encoded.to_list()
+        if lists and lists[-1]:
+            lists[-1][-1] += 1
+        import awkward
+
+        return awkward.from_iter(lists)
+
+
+ORIGINAL = gigatoken.Tokenizer
+
+
+def test_a_tokenizer_that_differs_from_tokenizers_is_not_used(bpe_file, monkeypatch):
+    monkeypatch.setattr(gigatoken, "Tokenizer", WrongTokenizer)
+    loaded = load_tokenizer(bpe_file)
+    texts = ["the quick", "brown fox"]
+    with pytest.warns(UserWarning, match="gigatoken differs from tokenizers for small"):
+        got = loaded.encode_batch(as_texts(texts))
+    assert rows(got) == oracle(bpe_file, texts)
+    assert not uses_gigatoken(loaded)
+
+
+def test_the_comparison_takes_a_first_part_of_a_large_batch(bpe_file, monkeypatch):
+    monkeypatch.setattr(tokenizer_module, "COMPARED_BYTES", 100)
+    compared = []
+    slow = Tokenizer._with_tokenizers
+    monkeypatch.setattr(Tokenizer, "_with_tokenizers", lambda self, t: compared.append(len(t)) or slow(self, t))
+    loaded = load_tokenizer(bpe_file)
+    loaded.encode_batch(as_texts(["x" * 40] * 50))
+    loaded.encode_batch(as_texts(["x" * 40] * 50))
+    assert len(compared) == 1
+    assert 1 <= compared[0] <= 3
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(unicode_text, max_size=4))
+def test_byte_ids_are_the_utf8_bytes(texts):
+    loaded = load_tokenizer("bytes")
+    assert rows(loaded.encode_batch(as_texts(texts))) == [list(text.encode("utf-8")) for text in texts]
+    assert [loaded.encode(text) for text in texts] == [list(text.encode("utf-8")) for text in texts]
+    assert [loaded.decode(list(text.encode("utf-8"))) for text in texts] == texts
+
+
+def test_the_byte_tokenizer_takes_slices_and_shows_broken_bytes_with_a_mark():
+    loaded = load_tokenizer("bytes")
+    assert rows(loaded.encode_batch(as_texts(["ab", "", "cd", "e"]).slice(1, 2))) == [[], [99, 100]]
+    assert rows(loaded.encode_batch(as_texts([]))) == []
+    assert loaded.decode([0xC3]) == "\ufffd"
+    assert (loaded.vocabulary, loaded.token_width(), loaded.is_bytes) == (256, 1, True)
+
+
+@pytest.mark.parametrize("text", ["\ud800", "a\udcff", "\udfff b"])
+def test_half_a_surrogate_pair_is_refused(bpe, text):
+    for loaded in (bpe, load_tokenizer("bytes")):
+        with pytest.raises(QueryError, match="not valid Unicode"):
+            loaded.encode(text)
+
+
+@pytest.mark.parametrize(
+    ("largest", "width"), [(1, 1), (254, 1), (255, 2), (65534, 2), (65535, 4), (65536, 4), (100_000, 4)]
+)
+def test_token_width_keeps_the_separator_free(tmp_path, largest, width):
+    definition = {"model": {"vocab": {"a": 0, "b": largest}}, "added_tokens": []}
+    loaded = Tokenizer("t", json.dumps(definition).encode())
+    assert (loaded.vocabulary, loaded.token_width()) == (largest + 1, width)
+
+
+def test_added_tokens_count_for_the_vocabulary_and_name_the_end_of_text():
+    added = [{"id": 300, "content": "</s>"}, {"id": 7, "content": "<pad>"}]
+    loaded = Tokenizer("t", json.dumps({"model": {"vocab": {"a": 0}}, "added_tokens": added}).encode())
+    assert (loaded.vocabulary, loaded.eos_token_id) == (301, 300)
+
+
+def test_a_tokenizer_is_named_after_its_folder_or_file(bpe_file, tmp_path):
+    assert load_tokenizer(bpe_file).name == "small"
+    assert load_tokenizer(bpe_file.parent).name == "small"
+    (tmp_path / "mine.json").write_bytes(bpe_file.read_bytes())
+    assert load_tokenizer(str(tmp_path / "mine.json")).name == "mine"
+
+
+def test_a_folder_called_bytes_is_not_the_byte_tokenizer(bpe_file, tmp_path, monkeypatch):
+    (tmp_path / "bytes").mkdir()
+    (tmp_path / "bytes" / "tokenizer.json").write_bytes(bpe_file.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    loaded = load_tokenizer("./bytes")
+    assert loaded.name != "bytes"
+    assert not loaded.is_bytes
+    assert load_tokenizer("bytes").is_bytes
+
+
+BROKEN = {
+    "empty": b"",
+    "not JSON": b"{",
+    "not UTF-8": b'{"model": "\xff"}',
+    "a list": b"[]",
+    "a number": b"3",
+    "no model": b"{}",
+    "model is a list": b'{"model": []}',
+    "no vocabulary": b'{"model": {}}',
+    "empty vocabulary": b'{"model": {"vocab": {}}}',
+    "vocabulary of text": b'{"model": {"vocab": {"a": "b"}}}',
+    "vocabulary is a number": b'{"model": {"vocab": 3}}',
+    "added tokens without id": b'{"model": {"vocab": {"a": 0}}, "added_tokens": [{}]}',
+    "added tokens are numbers": b'{"model": {"vocab": {"a": 0}}, "added_tokens": [1]}',
+    "unknown model": b'{"model": {"type": "Magic", "vocab": {"a": 0}}}',
+    "nested too deep": b"[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN)
+def test_a_broken_definition_is_refused_when_it_is_loaded(tmp_path, content):
+    file = tmp_path / "tokenizer.json"
+    file.write_bytes(content)
+    with pytest.raises(MemindexError, match=r"not a (usable )?tokenizer\.json"):
+        load_tokenizer(file)
+
+
+@pytest.mark.parametrize("name", ["nothing", "./nothing/here", "/no/such/tokenizer.json", "a/b/c", "x/y.json", ""])
+def test_an_unknown_tokenizer_is_refused_without_asking_the_hub(name, monkeypatch):
+    monkeypatch.setattr(tokenizer_module, "_from_hub", lambda repository: pytest.fail(f"asked for {repository}"))
+    with pytest.raises(MemindexError, match="unknown tokenizer"):
+        load_tokenizer(name)
+
+
+@pytest.mark.parametrize(("name", "repository"), [*HUB_NAMES.items(), ("org/name-1.5_x", "org/name-1.5_x")])
+def test_names_of_families_and_of_the_hub_are_asked_for_there(bpe_file, monkeypatch, name, repository):
+    asked = []
+    monkeypatch.setattr(tokenizer_module, "_from_hub", lambda r: asked.append(r) or bpe_file.read_bytes())
+    assert load_tokenizer(name).name == name
+    assert asked == [repository]
+
+
+def test_a_hub_that_is_not_reachable_gives_one_line(monkeypatch):
+    import huggingface_hub
+
+    def unreachable(*_):
+        raise OSError("no route\nto host")
+
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", unreachable)
+    with pytest.raises(MemindexError, match=r"org/name: not on the model hub or not reachable: no route$"):
+        load_tokenizer("org/name")
+
+
+def test_what_the_hub_library_has_stored_needs_no_network(bpe_file, monkeypatch):
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: str(bpe_file))
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_: pytest.fail("asked the network"))
+    assert load_tokenizer("org/name").definition == bpe_file.read_bytes()
+
+
+def real_texts(shared, size):
+    """About `size` bytes of each development corpus, and the awkward strings."""
+    found = list(AWKWARD)
+    file = shared / "corpora/mini-pile/train/00.jsonl.zst"
+    with file.open("rb") as raw, zstandard.ZstdDecompressor().stream_reader(raw) as stream:
+        found += _until(size, (json.loads(line)["text"] for line in io.TextIOWrapper(stream, "utf-8")))
+    with gzip.open(shared / "corpora/mini-dolma/documents/rfcs/rfcs-0000.json.gz", "rt", encoding="utf-8") as stream:
+        found += _until(size, (json.loads(line)["text"] for line in stream))
+    for language in ("cpp", "python"):
+        table = pq.read_table(shared / f"corpora/mini-stack/heldout/{language}/{language}-00000.parquet")
+        found += _until(size // 2, iter(table.column("content").to_pylist()))
+    return found
+
+
+def _until(size, texts):
+    taken = []
+    while size > 0:
+        text = next(texts, None)
+        if text is None:
+            break
+        taken.append(text[:size])
+        size -= len(text)
+    return taken
+
+
+@pytest.mark.parametrize("name", ["pythia", "olmo-1", "olmo-2", "llama-2"])
+def test_real_texts_give_the_ids_of_tokenizers(shared, name):
+    file = shared / "tokenizers" / name / "tokenizer.json"
+    texts = real_texts(shared, 330_000)
+    loaded = load_tokenizer(file)
+    got = loaded.encode_batch(as_texts(texts))
+    assert uses_gigatoken(loaded)
+    assert rows(got) == oracle(file, texts)
+    assert int(got.values.max()) < loaded.vocabulary
+
+
+@pytest.mark.parametrize("name", ["pythia", "olmo-1", "olmo-2", "llama-2"])
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_fuzzed_unicode_gives_the_ids_of_real_tokenizers(shared, real_tokenizers, name, data):
+    _, loaded, slow = real_tokenizers(name)
+    texts = data.draw(st.lists(rough_text, max_size=4))
+    got = rows(loaded.encode_batch(as_texts(texts)))
+    assert got == [slow.encode(text, add_special_tokens=False).ids for text in texts]
+    assert uses_gigatoken(loaded)
+
+
+@pytest.fixture(scope="session")
+def real_tokenizers(shared):
+    made = {}
+
+    def get(name):
+        if name not in made:
+            file = shared / "tokenizers" / name / "tokenizer.json"
+            slow = tokenizers.Tokenizer.from_file(str(file))
+            made[name] = file, load_tokenizer(file), slow
+        return made[name]
+
+    return get
+
+
+@pytest.mark.parametrize("name", ["pythia", "olmo-1", "olmo-2"])
+def test_real_byte_level_tokenizers_give_the_text_back(shared, real_tokenizers, name):
+    _, loaded, slow = real_tokenizers(name)
+    assert loaded.token_width() == (4 if name == "olmo-2" else 2)
+    for text in AWKWARD:
+        # NFC, which some of them apply first, is no loss of ours.
+        normal = slow.normalizer.normalize_str(text) if slow.normalizer else text
+        assert loaded.decode(loaded.encode(text)) == normal
