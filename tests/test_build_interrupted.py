@@ -1,0 +1,243 @@
+"""A build is there whole or not at all: killed, failed, repeated, and run twice at once."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from synthetic_corpus import assert_refused, left_in, memindex, sentences, train_bpe, write_jsonl
+
+from memindex.corpus.sources import ReadOptions
+from memindex.errors import MemindexError
+from memindex.index import Index, build_index
+from memindex.index import builder as builder_module
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("corpus")
+    train_bpe(folder / "small.json")
+    for part in range(4):
+        rows = [{"text": t, "d": f"d{i % 3}"} for i, t in enumerate(sentences(1500, words=60, seed=part + 1))]
+        write_jsonl(folder / "text" / f"{part}.jsonl", rows)
+    return folder
+
+
+def arguments(corpus, out):
+    options = ["--tokenizer", corpus / "small.json", "--domain-field", "d", "--shards", "3"]
+    return ["index", "build", corpus / "text", "--out", out, *options]
+
+
+def build(corpus, out, **options):
+    """The same in this process."""
+    tokenizer, fields = corpus / "small.json", ReadOptions("text", "d")
+    build_index([corpus / "text"], out, tokenizer=tokenizer, options=fields, shards=3, **options)
+
+
+@pytest.fixture(scope="module")
+def reference(corpus):
+    result = memindex(*arguments(corpus, corpus / "reference"))
+    assert result.returncode == 0, result.stderr
+    return corpus / "reference"
+
+
+def content(index):
+    return {p.name: p.read_bytes() for p in index.iterdir() if p.name != "index.json"}
+
+
+def assert_same_index(index, reference):
+    assert content(index) == content(reference)
+    manifests = [json.loads((path / "index.json").read_text()) for path in (index, reference)]
+    for manifest in manifests:
+        del manifest["created"], manifest["name"]
+    assert manifests[0] == manifests[1]
+
+
+def test_a_second_build_gives_the_same_bytes(corpus, reference, tmp_path):
+    build(corpus, tmp_path / "again")
+    assert_same_index(tmp_path / "again", reference)
+
+
+def test_the_order_of_workers_changes_nothing(corpus, reference, tmp_path):
+    for workers in (1, 3):
+        build(corpus, tmp_path / str(workers), workers=workers)
+        assert_same_index(tmp_path / str(workers), reference)
+
+
+def partial(folder):
+    return folder / ".out.partial"
+
+
+MOMENTS = {
+    "the folder is made": lambda folder: partial(folder).exists(),
+    "the first tokens are written": lambda folder: size(partial(folder) / "documents.parquet") > 4,
+    "sorting begins": lambda folder: (partial(folder) / "unigram.0").exists(),
+    "a table is begun": lambda folder: (partial(folder) / "table.0").exists(),
+    "the domain column is begun": lambda folder: (partial(folder) / "domain.2").exists(),
+    "the tokenizer is copied": lambda folder: (partial(folder) / "tokenizer.json").exists(),
+}
+
+
+def size(file):
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return -1
+
+
+def children(pid):
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(fields[1]) == pid and fields[0] != "Z":
+            found.append(int(stat.parent.name))
+    return found
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds child processes in /proc, which is not here")
+@pytest.mark.parametrize(
+    ("kill", "moment"),
+    [*((signal.SIGKILL, name) for name in MOMENTS), *((signal.SIGINT, name) for name in list(MOMENTS)[:3])],
+)
+def test_a_build_that_is_stopped_leaves_no_index_and_can_be_repeated(corpus, reference, tmp_path, moment, kill):
+    command = [sys.executable, "-m", "memindex.cli", *map(str, arguments(corpus, tmp_path / "out"))]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while process.poll() is None and not MOMENTS[moment](tmp_path):
+            time.sleep(0.0005)
+        sorters = children(process.pid)
+        process.send_signal(kill)
+        _, stderr = process.communicate(timeout=60)
+    if process.returncode == 0:
+        pytest.skip("the build was faster than this test")
+    assert not (tmp_path / "out").exists()
+    if kill == signal.SIGINT:
+        assert (process.returncode, stderr.split("\n")) == (130, ["", "memindex: stopped", ""])
+        assert left_in(tmp_path) == []
+    deadline = time.monotonic() + 10
+    while any(map(alive, sorters)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not any(map(alive, sorters)), "a sorting process outlived its build"
+    build(corpus, tmp_path / "out")
+    assert_same_index(tmp_path / "out", reference)
+    assert left_in(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("stage", ["tokenize", "sort"])
+def test_two_builds_at_once_do_not_touch_each_other(corpus, reference, tmp_path, stage):
+    refused = []
+
+    def second(told, done, total):
+        if told == stage and not refused:
+            refused.append(memindex(*arguments(corpus, tmp_path / "out")))
+
+    build(corpus, tmp_path / "out", progress=second)
+    assert_refused(refused[0], "another build is writing", "out")
+    assert_same_index(tmp_path / "out", reference)
+    assert left_in(tmp_path) == ["out"]
+
+
+def test_an_index_that_appears_during_a_build_is_not_overwritten(corpus, tmp_path):
+    def appear(stage, done, total):
+        (tmp_path / "out").mkdir(exist_ok=True)
+        (tmp_path / "out" / "precious").write_text("mine")
+
+    with pytest.raises((MemindexError, OSError)):
+        build_index([corpus / "text"], tmp_path / "out", tokenizer="bytes", progress=appear)
+    assert left_in(tmp_path) == ["out"]
+    assert left_in(tmp_path / "out") == ["precious"]
+
+
+def limited(most_bytes):
+    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
+
+
+FULL_AT = ["documents.parquet", "metadata.0", "metaoff.1", "tokenized.0", "table.0", "domain.1", "index.json"]
+
+
+@pytest.mark.parametrize("name", FULL_AT)
+def test_a_disk_that_fills_up_gives_one_line_and_leaves_nothing(corpus, reference, tmp_path, name):
+    # No file may grow beyond the limit, as on a disk with that much room for it.
+    result = memindex(*arguments(corpus, tmp_path / "out"), preexec_fn=limited(size(reference / name) - 1))
+    assert_refused(result, "File too large")
+    assert left_in(tmp_path) == []
+
+
+def test_a_manifest_that_can_not_be_written_leaves_nothing(corpus, tmp_path, monkeypatch):
+    def full(self, directory):
+        raise OSError(28, "No space left on device", str(directory))
+
+    monkeypatch.setattr(builder_module.Manifest, "write", full)
+    with pytest.raises(OSError, match="No space left"):
+        build_index([corpus / "text" / "0.jsonl"], tmp_path / "out", tokenizer="bytes")
+    assert left_in(tmp_path) == []
+
+
+def test_what_a_killed_build_left_is_removed_by_the_next(tmp_path):
+    write_jsonl(tmp_path / "a.jsonl", [{"text": "abc"}])
+    partial(tmp_path).mkdir()
+    for name in ("table.7", "index.json", ".index.json.1.tmp", "stray"):
+        (partial(tmp_path) / name).write_text("old")
+    build_index([tmp_path / "a.jsonl"], tmp_path / "out", tokenizer="bytes")
+    assert left_in(tmp_path) == ["a.jsonl", "out"]
+    index = Index.open(tmp_path / "out")
+    assert set(left_in(index.path)) == {*index.manifest.files, "index.json"}
+
+
+@pytest.mark.parametrize("kind", ["folder", "full folder", "file", "link to a folder", "dangling link"])
+def test_a_target_that_exists_is_left_alone(corpus, tmp_path, kind):
+    target = tmp_path / "out"
+    if kind == "file":
+        target.write_text("mine")
+    elif kind == "dangling link":
+        target.symlink_to(tmp_path / "nowhere")
+    elif kind == "link to a folder":
+        (tmp_path / "real").mkdir()
+        target.symlink_to(tmp_path / "real")
+    else:
+        target.mkdir()
+        if kind == "full folder":
+            (target / "mine").write_text("mine")
+    before = left_in(tmp_path)
+    assert_refused(memindex(*arguments(corpus, target)), f"{target} exists already")
+    assert left_in(tmp_path) == before
+    assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize("where", ["file/out", "file/deep/out"])
+def test_a_target_below_a_file_is_refused(tmp_path, where):
+    write_jsonl(tmp_path / "a.jsonl", [{"text": "abc"}])
+    (tmp_path / "file").write_text("mine")
+    assert_refused(memindex("index", "build", tmp_path / "a.jsonl", "--out", tmp_path / where, "--tokenizer", "bytes"))
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_folders_above_the_target_are_made(tmp_path):
+    write_jsonl(tmp_path / "a.jsonl", [{"text": "abc"}])
+    build_index([tmp_path / "a.jsonl"], tmp_path / "new" / "deep" / "out", tokenizer="bytes")
+    assert left_in(tmp_path / "new" / "deep") == ["out"]
+
+
+def test_a_folder_without_right_to_write_is_refused(tmp_path):
+    if os.geteuid() == 0:
+        pytest.skip("root may write anywhere")
+    write_jsonl(tmp_path / "a.jsonl", [{"text": "abc"}])
+    (tmp_path / "locked").mkdir(mode=0o500)
+    command = ["index", "build", tmp_path / "a.jsonl", "--out", tmp_path / "locked" / "out", "--tokenizer", "bytes"]
+    assert_refused(memindex(*command), "Permission denied")
