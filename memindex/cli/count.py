@@ -70,7 +70,8 @@ def count(
         place = "standard input" if file == "-" else file
         answers = _answer_batch(index, queries, _tokens(index, queries, ids, f"{place}: line"), by_domain)
     else:
-        answers = (_answer_one(index, text, ids, by_domain) for text in texts)
+        # All of them before the first is printed: a bad one leaves no half of an answer.
+        answers = iter([_answer_one(index, text, ids, by_domain) for text in texts])
     _print(answers, by_domain, as_json)
 
 
