@@ -79,6 +79,44 @@ def test_decoding_gives_the_text_back(bpe, text):
     assert bpe.decode(bpe.encode(text)) == text
 
 
+#: Characters of Unicode 11 to 17 that gigatoken 0.10 and tokenizers 0.23 take for different things.
+NEWER = [0x7FD, 0x898, 0x9FE, 0x1ADB, 0xA7CE, 0x10940, 0x11F41, 0x16FF2, 0x18D80, 0x1E6C0, 0x2B73A, 0x323B0, 0x33479]
+
+
+def normalizing_bpe(file):
+    """NFC and GPT-2's pattern of letters, as pythia has: both depend on the version of Unicode."""
+    made = train_bpe(file)
+    made.normalizer = tokenizers.normalizers.NFC()
+    made.save(str(file))
+    return file
+
+
+def around(character):
+    return [f"a{character}a", f"{character}'s 1", f"\u0345{character}\u0316", f"{character}<the> {character}.", "plain"]
+
+
+def test_characters_newer_than_an_engine_get_the_ids_of_tokenizers(tmp_path):
+    file = normalizing_bpe(tmp_path / "nfc.json")
+    loaded = load_tokenizer(file)
+    loaded.encode_batch(as_texts(["compared with this"]))
+    texts = [text for code in NEWER for text in around(chr(code))]
+    assert rows(loaded.encode_batch(as_texts(texts))) == oracle(file, texts)
+    assert rows(load_tokenizer(file).encode_batch(as_texts(texts))) == oracle(file, texts)
+    assert uses_gigatoken(loaded)
+
+
+def test_no_code_point_gets_other_ids_than_those_of_tokenizers(tmp_path):
+    file = normalizing_bpe(tmp_path / "nfc.json")
+    loaded = load_tokenizer(file)
+    loaded.encode_batch(as_texts(["compared with this"]))
+    # Every code point of the planes with scripts, some 60 a text; private use and unassigned planes are left out.
+    codes = [code for code in range(0x20, 0x34000) if not 0xD800 <= code < 0xE000]
+    texts = ["".join(f"{chr(code)}a\u0316 " for code in codes[i : i + 60]) for i in range(0, len(codes), 60)]
+    got, want = rows(loaded.encode_batch(as_texts(texts))), oracle(file, texts)
+    assert [text for text, a, b in zip(texts, got, want, strict=True) if a != b] == []
+    assert uses_gigatoken(loaded)
+
+
 def test_special_tokens_in_text_become_their_ids_in_both_engines(bpe, bpe_file):
     # What trained the model saw the same: tokenizers does not tell such text from a real end of text.
     texts = ["<|endoftext|>", "a<|endoftext|>b", " <|endoftext|> <|endoftext|>", "<|endoftext", "<|endoftext|"]
