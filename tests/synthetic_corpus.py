@@ -54,7 +54,7 @@ def train_bpe(file: Path, vocabulary: int = 400) -> tokenizers.Tokenizer:
         special_tokens=["<|endoftext|>"],
         show_progress=False,
     )
-    made.train_from_iterator([*sentences(300), *AWKWARD], trainer)
+    made.train_from_iterator([*sentences(300), *AWKWARD, "it's the dog's, isn't it's? " * 30], trainer)
     file.parent.mkdir(parents=True, exist_ok=True)
     made.save(str(file))
     return made
