@@ -151,6 +151,9 @@ def build_model(
         tie_word_embeddings=target < TIED_BELOW if tie_embeddings is None else tie_embeddings,
         bos_token_id=eos_token_id,
         eos_token_id=eos_token_id,
+        # The families' 0.02 is meant for wide models; narrow ones stay with unigram statistics for long with it.
+        # 0.24M parameters after 250k tokens: 4.7 instead of 5.0 nats (gpt_neox), 5.3 instead of 5.7 (llama).
+        initializer_range=max(0.02, 0.5 / shape.hidden**0.5),
         # The families' default pad id would freeze one row of our embedding at zero.
         pad_token_id=None,
         **ARCHITECTURES[architecture](shape),
