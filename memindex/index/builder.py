@@ -87,6 +87,9 @@ def build_index(
         if not build.documents.rows:
             reason = f" ({bad.first[0]})" if bad.first else ""
             raise CorpusError(f"no documents in {', '.join(map(str, sources))}{reason}")
+        if build.documents.rows < shards:
+            # infini-gram's engine ends its process at an empty shard.
+            raise CorpusError(f"{build.documents.rows} documents can't fill {shards} shards: use fewer --shards")
         build.sort(workers)
         return build.finish(target)
 

@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -69,7 +70,9 @@ def _send(stream: IO[bytes], job: SortJob) -> None:
         stream.write(json.dumps(fields).encode() + b"\n" + job.domain_of_document)
         stream.flush()
     except BrokenPipeError:
-        pass  # The process died; its exit code says how.
+        # The process died; its exit code says how. What is still in the buffer must not be sent when it is closed.
+        with suppress(BrokenPipeError):
+            stream.close()
 
 
 def _read_answer(answer: bytes, code: int | None) -> Sorted:
