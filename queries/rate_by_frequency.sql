@@ -1,7 +1,8 @@
 -- title: Memorization rate by frequency
 -- question: How often must a sequence stand in the corpus until a model knows it by heart?
--- note: Sequences are grouped by the number of times they occur (powers of two). "Unseen" are held-out sequences that the
---   index counts zero times: what a model completes there it has not memorized. Rates have Wilson's 95 % interval.
+-- note: Distinct sequences are grouped by the number of times they occur (powers of two); a study without a bucket sample
+--   falls back on the uniform one. "Unseen" are held-out sequences whose suffix the index counts zero times: what a model
+--   completes there it has not memorized. Rates have Wilson's 95 % interval.
 -- figure: line
 -- x: frequency | Occurrences in the corpus
 -- y: rate | Memorized sequences | percent
@@ -18,7 +19,9 @@ WITH rates AS (
            count(DISTINCT ("index", shard, document)) AS documents,
            count_if(memorized)::BIGINT AS memorized
     FROM memorization
-    WHERE unseen OR (sample IN ('uniform', 'bucket') AND frequency_bucket IS NOT NULL)
+    WHERE unseen
+       OR (sample = (SELECT min(sample) FROM sequences WHERE sample IN ('bucket', 'uniform'))
+           AND frequency_bucket IS NOT NULL)
     GROUP BY ALL
 )
 SELECT run_label, frequency, nullif(frequency_bucket, -1) AS frequency_bucket,

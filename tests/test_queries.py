@@ -148,7 +148,8 @@ def test_rate_by_frequency(con: duckdb.DuckDBPyConnection, joined: pd.DataFrame)
     count = joined["sequence_count"]
     label = count.map(lambda n: "unseen" if n == 0 else f"{2 ** int(math.log2(n))}–{2 ** (int(math.log2(n)) + 1) - 1}")
     label = label.replace("1–1", "1")
-    chosen = ((joined["sample"] == "heldout") & (count == 0)) | ((joined["sample"] != "heldout") & (count > 0))
+    unseen = (joined["sample"] == "heldout") & (joined["suffix_count"] == 0)
+    chosen = unseen | ((joined["sample"] == "bucket") & (count > 0))
     groups = joined[chosen].groupby(["model_id", label[chosen]])
     expected = groups["memorized"].agg(["size", "sum"])
     documents = groups.apply(lambda g: len(set(zip(g["index"], g["shard"], g["document"], strict=True))))
@@ -208,11 +209,14 @@ def test_frequency_of_memorized(con: duckdb.DuckDBPyConnection, uniform: pd.Data
 
 def test_unseen_floor(con: duckdb.DuckDBPyConnection, joined: pd.DataFrame) -> None:
     answer = frame(con, "unseen_floor").set_index(["run_label", "held_out"])
-    assert len(answer) == 10
+    assert len(answer) == 15
     heldout = joined[joined["sample"] == "heldout"]
-    groups = heldout.groupby(["model_id", heldout["sequence_count"] == 0])["memorized"].agg(["size", "sum"])
-    for (model, unseen), (n, k) in groups.iterrows():
-        row = answer.loc[(model, "unseen" if unseen else "seen in the corpus")]
+    kind = np.where(heldout["sequence_count"] > 0, "whole sequence occurs", "suffix occurs, after other text")
+    kind[heldout["suffix_count"] == 0] = "unseen (suffix never occurs)"
+    groups = heldout.groupby(["model_id", kind])["memorized"].agg(["size", "sum"])
+    assert len(groups) == 15
+    for (model, held_out), (n, k) in groups.iterrows():
+        row = answer.loc[(model, held_out)]
         assert (row["sequences"], row["memorized"]) == (n, k)
         assert (row["rate"], row["rate_low"], row["rate_high"]) == pytest.approx((k / n, *wilson(k, n)))
 

@@ -87,10 +87,10 @@ def _plain(type_: object) -> str:
 def test_memorization_joins_every_run_with_every_sequence(con: duckdb.DuckDBPyConnection, study: Path) -> None:
     rows = con.execute("SELECT count(*), count(DISTINCT run_id), count(DISTINCT sequence_id) FROM memorization")
     assert rows.fetchall() == [(1000, 5, 200)]
-    con.execute("SELECT frequency_bucket, sequence_count, unseen, sample FROM memorization")
-    for bucket, count, unseen, sample in con.fetchall():
+    con.execute("SELECT frequency_bucket, sequence_count, suffix_count, unseen, sample FROM memorization")
+    for bucket, count, suffix_count, unseen, sample in con.fetchall():
         assert bucket == (count.bit_length() - 1 if count else None)
-        assert unseen == (sample == "heldout" and count == 0)
+        assert unseen == (sample == "heldout" and suffix_count == 0)
 
 
 def test_runs_without_frequencies_or_models_are_handled(tmp_path: Path) -> None:

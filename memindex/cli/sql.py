@@ -30,10 +30,10 @@ study_option = click.option(
 @click.argument("query", required=False)
 @study_option
 @click.option("-f", "--file", type=click.Path(), help="Read the SQL from a file (- is stdin).")
-@click.option("-p", "--parameter", "parameters", multiple=True, metavar="NAME=VALUE", help="Of a named query; repeatable.")
 @click.option(
-    "--format", "form", type=click.Choice(["table", "csv", "json"]), default="table", help="[default: table]"
+    "-p", "--parameter", "parameters", multiple=True, metavar="NAME=VALUE", help="Of a named query; repeatable."
 )
+@click.option("--format", "form", type=click.Choice(["table", "csv", "json"]), default="table", help="[default: table]")
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json: one object per row and line.")
 @click.option("--list", "list_names", is_flag=True, help="List the named queries.")
 def sql(

@@ -19,16 +19,16 @@ from memindex.errors import MemindexError
 STANDARD_LIBRARY = "standard library"
 
 #: Files outside these sizes are left out: empty ones say nothing, long ones would fill a domain alone.
-SMALLEST, LARGEST = 400, 6_000
+SMALLEST, LARGEST = 400, 4_000
 
 
 @dataclass(frozen=True)
 class CorpusPlan:
     """How much text to take: bytes of the standard library, packages, bytes of each, and the held-out share."""
 
-    standard_library: int = 300_000
-    packages: int = 3
-    package: int = 600_000
+    standard_library: int = 200_000
+    packages: int = 4
+    package: int = 450_000
     heldout_share: float = 0.08
 
 

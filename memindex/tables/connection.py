@@ -35,7 +35,7 @@ SELECT run_id, model_id, run_label, architecture, parameters, non_embedding_para
        sequence_id, sample, bucket, domain, document, s."index", shard, position,
        sequence_count, prefix_count, suffix_count,
        CASE WHEN sequence_count > 0 THEN floor(log2(sequence_count))::INTEGER END AS frequency_bucket,
-       sample = 'heldout' AND coalesce(sequence_count = 0, false) AS unseen,
+       sample = 'heldout' AND coalesce(suffix_count = 0, false) AS unseen,
        score, matched, memorized, suffix_logprob, prefix, suffix, continuation
 FROM continuations
 JOIN runs USING (run_id)

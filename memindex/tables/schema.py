@@ -207,7 +207,7 @@ MEMORIZATION = Table(
             "floor(log2(sequence_count)); NULL where that is 0 or not counted",
             nullable=True,
         ),
-        Column("unseen", pa.bool_(), "from the held-out sample, and the index counts it 0 times"),
+        Column("unseen", pa.bool_(), "from the held-out sample, and the index counts its suffix 0 times"),
         *(_column(CONTINUATIONS, name) for name in ("score", "matched", "memorized", "suffix_logprob")),
         *(_column(SEQUENCES, name) for name in ("prefix", "suffix")),
         _column(CONTINUATIONS, "continuation"),
