@@ -9,7 +9,13 @@ import click
 
 
 @click.command()
-@click.option("--out", default="demo", show_default=True, type=click.Path(), help="Folder to make; must not exist.")
+@click.option(
+    "--out",
+    default="demo",
+    show_default=True,
+    type=click.Path(),
+    help="Folder to make; a demo that was stopped goes on.",
+)
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="[default: a GPU where there is one]")
 def demo(out: str, device: str | None) -> None:
     """Run the whole main job on text found on this machine: no network, minutes on two processor cores.
@@ -48,9 +54,10 @@ def _results(study: Path) -> list[tuple[str, list[str], list[list[object]]]]:
     try:
         by_frequency = run_query(con, "rate_by_frequency").to_pylist()
         by_size = run_query(con, "rate_by_size").to_pylist()
+        by_domain = run_query(con, "domain_shares").to_pylist()
     finally:
         con.close()
-    return [_frequency_table(by_frequency), _size_table(by_size)]
+    return [_frequency_table(by_frequency), _size_table(by_size), _domain_table(by_domain)]
 
 
 def _frequency_table(rows: list[dict[str, object]]) -> tuple[str, list[str], list[list[object]]]:
@@ -75,3 +82,15 @@ def _size_table(rows: list[dict[str, object]]) -> tuple[str, list[str], list[lis
     ]
     title = "Memorization rate on sequences drawn uniformly from the corpus, with 95 % intervals"
     return title, ["model", "parameters", "rate", "interval"], lines
+
+
+def _domain_table(rows: list[dict[str, object]]) -> tuple[str, list[str], list[list[object]]]:
+    runs = list(dict.fromkeys(str(row["run_label"]) for row in rows))
+    lines: dict[str, list[object]] = {}
+    for row in rows:
+        line = lines.setdefault(
+            str(row["domain"]), [row["domain"], f"{row['share_sample']:.1%}", *([None] * len(runs))]
+        )
+        line[2 + runs.index(str(row["run_label"]))] = f"{row['share_memorized']:.1%}"
+    title = "Where the memorized sequences stand: each domain's share of them, beside its share of the corpus"
+    return title, ["domain", "corpus", *runs], list(lines.values())

@@ -30,13 +30,20 @@ def print_table(
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for number, name in enumerate(columns):
-        numeric = all(isinstance(row[number], int | float) or row[number] is None for row in rows)
+        numeric = all(_is_number(row[number]) for row in rows)
         table.add_column(name, justify="right" if numeric and rows else "left", overflow="fold")
     for row in rows:
         table.add_row(*(escape(shown(value)) for value in row))
-    console(stderr).print(table)
+    shown_on = console(stderr)
+    if title:
+        shown_on.print(title, style="bold")
+    shown_on.print(table)
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or isinstance(value, int | float) or (isinstance(value, str) and value.endswith("%"))
 
 
 def shown(value: Any) -> str:

@@ -47,6 +47,7 @@ def init(
       memindex study init my-study -i pile --heldout pile-heldout --model EleutherAI/pythia-160m
     """
     from memindex.index.index import Index
+    from memindex.index.manifest import write_atomically
     from memindex.study.config import SequenceConfig, study_toml
 
     for path in filter(None, (index_path, heldout)):
@@ -59,7 +60,7 @@ def init(
     target.mkdir(parents=True, exist_ok=True)
     sequences = SequenceConfig(prefix, suffix, uniform, per_bucket, heldout_sequences, seed)
     text = study_toml(target, index_path, heldout, models, sequences)
-    (target / FILE).write_text(text, encoding="utf-8")
+    write_atomically(target / FILE, text.encode())
     click.echo(os.fspath(target / FILE))
 
 

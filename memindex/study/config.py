@@ -139,9 +139,11 @@ def study_toml(
     heldout: str | Path | None,
     models: Sequence[str | Path],
     sequences: SequenceConfig,
+    *,
+    name: str | None = None,
 ) -> str:
     """The text of a study.toml for a study in `directory`; local paths become relative to it."""
-    lines = [f"name = {_quoted(directory.resolve().name)}", f"index = {_quoted(_relative(index, directory))}"]
+    lines = [f"name = {_quoted(name or directory.resolve().name)}", f"index = {_quoted(_relative(index, directory))}"]
     if heldout is not None:
         lines.append(f"heldout = {_quoted(_relative(heldout, directory))}")
     lines += [

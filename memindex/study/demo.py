@@ -1,21 +1,23 @@
 """The demo: the whole main job, once through, on text that this machine already has.
 
 corpus -> tokenizer -> index -> a series of models trained on the index -> sequences -> scores -> tables -> report.
-Everything goes through the same functions that a real study uses; only the sizes are small.
+Everything goes through the same functions that a real study uses; only the sizes are small. Every step leaves a file or
+folder that is there whole or not at all, and a step whose result exists is skipped: a demo that was stopped goes on.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from memindex.corpus.sources import ReadOptions
 from memindex.corpus.tokenizer import load_tokenizer
 from memindex.errors import MemindexError, MissingExtraError
 from memindex.index.builder import build_index
 from memindex.index.index import Index
+from memindex.index.manifest import write_atomically
 from memindex.study.config import FILE, SequenceConfig, load_study, study_toml
 from memindex.study.demo_corpus import CorpusPlan, write_corpus
 from memindex.study.running import run_study
@@ -33,49 +35,62 @@ class DemoPlan:
 
     corpus: CorpusPlan = field(default_factory=CorpusPlan)
     vocabulary: int = 2048
-    architecture: str = "llama"
+    architecture: str = "gpt_neox"
     sizes: tuple[str, ...] = ("0.06M", "0.25M", "1M")
     passes: float = 2.0
     batch_size: int = 8
-    context: int = 256
+    context: int = 128
     sequences: SequenceConfig = field(
         default_factory=lambda: SequenceConfig(uniform=2000, per_bucket=300, heldout=1500)
     )
 
 
 def run_demo(target: Path, plan: DemoPlan, tell: Tell, progress: Progress, device: str | None = None) -> Path:
-    """Run the whole demo in the new folder TARGET; returns the study's directory.
+    """Run the whole demo in the folder TARGET; returns the study's directory.
 
     Raises:
-        MemindexError: TARGET exists, or torch is not installed.
+        MemindexError: TARGET is a folder of something else, or torch is not installed.
     """
-    if target.exists():
-        raise MemindexError(f"{target} exists already: remove it, or name another folder with --out")
+    if target.exists() and not (target / "corpus").is_dir():
+        raise MemindexError(f"{target} exists already and is no demo: name another folder with --out")
     _require_models()
-    tell("Collecting Python sources installed on this machine")
-    sizes = write_corpus(target / "corpus", plan.corpus)
-    tell(f"  {sum(sizes.values()) / 1e6:.1f} MB in {len(sizes)} domains")
-    tell(f"Training a tokenizer of {plan.vocabulary:,} ids")
-    tokenizer = train_tokenizer(target / "corpus" / "train", target / "tokenizer", plan.vocabulary)
-    tell("Building the index of the corpus, and one of its held-out files")
-    for part, name in (("train", "python"), ("heldout", "python-heldout")):
-        build_index(
-            [target / "corpus" / part],
-            target / name,
-            tokenizer=load_tokenizer(tokenizer),
-            options=ReadOptions(),
-            progress=progress,
-        )
-    index = Index.open(target / "python")
-    tell(f"  {index.manifest.tokens:,} tokens in {index.manifest.documents:,} documents")
+    _corpus(target, plan, tell)
+    index = _indexes(target, tell, progress)
     models = [_train(index, size, plan, target, tell, progress, device) for size in plan.sizes]
     study = target / "study"
-    study.mkdir()
-    text = study_toml(study, index.path, target / "python-heldout", models, plan.sequences)
-    (study / FILE).write_text(text, encoding="utf-8")
+    study.mkdir(exist_ok=True)
+    if not (study / FILE).exists():
+        text = study_toml(study, index.path, target / "python-heldout", models, plan.sequences, name="demo")
+        write_atomically(study / FILE, text.encode())
     tell("Sampling sequences, counting them in the index, scoring every model on them")
     run_study(load_study(study), progress=progress)
     return study
+
+
+def _corpus(target: Path, plan: DemoPlan, tell: Tell) -> None:
+    """The text and a tokenizer trained on it, put in place together at the end."""
+    if (target / "corpus").is_dir():
+        return
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    tell("Collecting Python sources installed on this machine")
+    sizes = write_corpus(partial / "corpus", plan.corpus)
+    tell(f"  {sum(sizes.values()) / 1e6:.1f} MB in {len(sizes)} domains")
+    tell(f"Training a tokenizer of {plan.vocabulary:,} ids")
+    train_tokenizer(partial / "corpus" / "train", partial / "tokenizer", plan.vocabulary)
+    partial.rename(target)
+
+
+def _indexes(target: Path, tell: Tell, progress: Progress) -> Index:
+    """The index of the corpus; one of its held-out files is made beside it."""
+    tell("Building the index of the corpus, and one of its held-out files")
+    for part, name in (("train", "python"), ("heldout", "python-heldout")):
+        if not (target / name).exists():
+            tokenizer = load_tokenizer(target / "tokenizer")
+            build_index([target / "corpus" / part], target / name, tokenizer=tokenizer, progress=progress)
+    index = Index.open(target / "python")
+    tell(f"  {index.manifest.tokens:,} tokens in {index.manifest.documents:,} documents")
+    return index
 
 
 def _train(
@@ -83,8 +98,10 @@ def _train(
 ) -> Path:
     from memindex.models.from_index import train_on_index
 
-    tell(f"Training {plan.architecture} {size} on {plan.passes:g} passes over the index")
     out = target / "models" / f"{plan.architecture}-{size}"
+    if out.exists():
+        return out
+    tell(f"Training {plan.architecture} {size} on {plan.passes:g} passes over the index")
     record = train_on_index(
         index,
         plan.architecture,

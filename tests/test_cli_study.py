@@ -1,0 +1,166 @@
+"""The commands of a study, as a user types them: init, train, run, status, sql, report; and what they refuse."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="a study runs models")
+
+
+def memindex(*arguments: object, cwd: Path | None = None, stdin: str | None = None):
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    return subprocess.run(
+        [sys.executable, "-m", "memindex.cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        input=stdin,
+        env=environment,
+        check=False,
+    )
+
+
+def ok(*arguments: object, **options) -> str:
+    done = memindex(*arguments, **options)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def refused(*arguments: object, **options) -> str:
+    """The one line on stderr of a command that exits with 2."""
+    done = memindex(*arguments, **options)
+    assert done.returncode == 2, (done.stdout, done.stderr)
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert not done.stdout
+    return done.stderr
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory) -> Path:
+    """A folder with two indexes, a model, and a study that ran."""
+    root = tmp_path_factory.mktemp("work")
+    random = np.random.default_rng(1)
+    for part, files in (("train", 40), ("heldout", 8)):
+        (root / part).mkdir()
+        for i in range(files):
+            body = bytes(random.integers(97, 123, 300).tolist()).decode()
+            (root / part / f"{i}.txt").write_text("the same first line in every file, word for word\n" + body)
+        ok("index", "build", root / part, "--out", root / f"{part}-index", "--tokenizer", "bytes")
+    train = ["train", "-i", root / "train-index", "--architecture", "llama", "--size", "5k", "--tokens", "20k"]
+    ok(*train, "--context", 64, "--device", "cpu", "--out", root / "models" / "tiny")
+    options = ["--prefix", 8, "--suffix", 8, "--uniform", 50, "--per-bucket", 10, "--heldout-sequences", 20]
+    indexes = ["-i", root / "train-index", "--heldout", root / "heldout-index"]
+    printed = ok("study", "init", root / "study", *indexes, "--model", root / "models" / "tiny", *options)
+    assert printed.strip() == str(root / "study" / "study.toml")
+    assert json.loads(ok("study", "status", root / "study", "--json")) == {
+        "sequences": "missing",
+        "frequencies": "missing",
+        "scores of tiny": "missing",
+    }
+    ok("study", "run", root / "study", "--device", "cpu")
+    return root
+
+
+def test_a_study_that_ran_is_done(work):
+    assert set(json.loads(ok("study", "status", work / "study", "--json")).values()) == {"done"}
+
+
+def test_training_says_what_it_made(work):
+    record = json.loads((work / "models" / "tiny" / "training.json").read_text())
+    assert record["trained_tokens"] == 20_000 // 64 * 64
+    command = ["train", "-i", work / "train-index", "--size", "5k", "--tokens", "640", "--context", 32]
+    again = json.loads(ok(*command, "--device", "cpu", "--out", work / "models" / "second", "--json"))
+    assert (again["architecture"], again["trained_tokens"]) == ("gpt_neox", 640)
+
+
+def test_sql_answers_as_json_csv_and_table(work):
+    query = "SELECT sample, count(*) AS n FROM memorization GROUP BY sample ORDER BY sample"
+    rows = [json.loads(line) for line in ok("sql", "-s", work / "study", query, "--json").splitlines()]
+    assert {row["sample"] for row in rows} == {"bucket", "heldout", "uniform"}
+    table = list(csv.DictReader(io.StringIO(ok("sql", "-s", work / "study", query, "--format", "csv"))))
+    assert [(row["sample"], int(row["n"])) for row in table] == [(row["sample"], row["n"]) for row in rows]
+    assert "uniform" in ok("sql", "-s", work / "study", query)
+    (work / "question.sql").write_text(query)
+    assert ok("sql", "-s", work / "study", "-f", work / "question.sql", "--json").count("\n") == 3
+    assert ok("sql", "-s", work / "study", "-f", "-", "--json", stdin=query).count("\n") == 3
+
+
+def test_sql_counts_in_the_index(work):
+    query = """SELECT ngram_count('train-index', prefix || suffix) AS n, sequence_count
+               FROM sequences JOIN frequencies USING (sequence_id)"""
+    rows = [json.loads(line) for line in ok("sql", "-s", work / "study", query, "--json").splitlines()]
+    assert len(rows) > 70
+    assert all(row["n"] == row["sequence_count"] for row in rows)
+    text = "SELECT text_count('train-index', 'word for word') AS n"
+    assert json.loads(ok("sql", "-s", work / "study", text, "--json"))["n"] == 40
+
+
+def test_named_queries_run_and_take_parameters(work):
+    names = [json.loads(line)["query"] for line in ok("sql", "-s", work / "study", "--list", "--json").splitlines()]
+    assert "rate_by_frequency" in names
+    for name in names:
+        ok("sql", "-s", work / "study", name, "--json")
+    few = ok("sql", "-s", work / "study", "most_memorized_documents", "-p", "documents=1", "--json")
+    assert few.count("\n") <= 1
+
+
+def test_report_writes_one_page(work):
+    page = Path(ok("report", "-s", work / "study").strip())
+    assert page == work / "study" / "report.html"
+    assert page.read_text().startswith("<!doctype html>")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["sql", "-s", "nowhere", "SELECT 1"], "is not a study"),
+        (["sql", "-s", "study", "SELECT nothing FROM memorization"], "nothing"),
+        (["sql", "-s", "study", "SELEC 1 FROM memorization"], "SELEC"),
+        (["sql", "-s", "study", "no_such_query"], "no query"),
+        (["sql", "-s", "study", "rate_by_size", "-p", "colour=1"], "colour"),
+        (["sql", "-s", "study"], "QUERY"),
+        (["sql", "-s", "study", "-f", "missing.sql"], "missing.sql"),
+        (["sql", "-s", "study", "SELECT ngram_count('no-index', [1])"], "no-index"),
+        (["sql", "-s", "study", "SELECT ngram_count('train-index', []::INT[])"], "empty"),
+        (["report", "-s", "nowhere"], "is not a study"),
+        (["study", "run", "nowhere"], "is not a study"),
+        (["study", "init", "study", "-i", "train-index"], "exists already"),
+        (["study", "init", "other", "-i", "nowhere"], "is not an index"),
+        (["study", "init", "other", "-i", "train-index", "--prefix", "0"], "at least 1"),
+        (["train", "-i", "nowhere", "--size", "5k", "--tokens", "1k", "--out", "m"], "is not an index"),
+        (["train", "-i", "train-index", "--size", "many", "--tokens", "1k", "--out", "m"], "many"),
+        (["train", "-i", "train-index", "--size", "5k", "--tokens", "-3", "--out", "m"], "-3"),
+        (["train", "-i", "train-index", "--size", "5k", "--tokens", "1k", "--out", "models/tiny"], "exists"),
+        (["train", "-i", "train-index", "--size", "5k", "--tokens", "1k", "--out", "m", "--context", "1"], "context"),
+        (
+            ["train", "-i", "train-index", "--size", "5k", "--tokens", "1k", "--out", "m", "--architecture", "rnn"],
+            "unknown architecture",
+        ),
+    ],
+    ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else "",
+)
+def test_bad_input_gets_one_line_and_leaves_nothing(work, arguments, message):
+    before = sorted(work.rglob("*"))
+    assert message in refused(*arguments, cwd=work)
+    assert sorted(work.rglob("*")) == before
+
+
+def test_a_missing_model_is_named(work, tmp_path):
+    ok("study", "init", tmp_path / "s", "-i", work / "train-index", "--model", "no-such-org/no-such-model")
+    assert "no-such-org/no-such-model" in refused("study", "run", tmp_path / "s")
+
+
+def test_a_mistake_in_study_toml_is_named_with_its_file(work, tmp_path):
+    (tmp_path / "study.toml").write_text('index = "x"\n[sequences]\nprefx = 1\n')
+    line = refused("study", "run", tmp_path)
+    assert "study.toml" in line
+    assert "prefx" in line

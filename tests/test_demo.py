@@ -1,0 +1,101 @@
+"""The demo at a tiny size: it goes through every station, goes on where it was stopped, and its page is whole."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+pytest.importorskip("torch", reason="the demo trains models")
+
+from memindex.errors import MemindexError
+from memindex.report import write_report
+from memindex.study.config import SequenceConfig, load_study
+from memindex.study.demo import DemoPlan, run_demo
+from memindex.study.demo_corpus import CorpusPlan, write_corpus
+from memindex.tables.connection import connect
+from memindex.tables.queries import run_query
+
+TINY = DemoPlan(
+    corpus=CorpusPlan(standard_library=60_000, packages=2, package=60_000, heldout_share=0.2),
+    vocabulary=400,
+    sizes=("5k", "10k"),
+    passes=0.5,
+    context=64,
+    sequences=SequenceConfig(prefix=8, suffix=8, uniform=100, per_bucket=10, heldout=50),
+)
+
+
+def nothing(*_: object) -> None:
+    pass
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    target = tmp_path_factory.mktemp("demo") / "demo"
+    study = run_demo(target, TINY, nothing, nothing, "cpu")
+    return target, study
+
+
+def test_every_station_leaves_its_tables(finished):
+    target, study = finished
+    con = connect(study)
+    rows = con.execute("SELECT run_id, count(*), count(sequence_count) FROM memorization GROUP BY ALL").fetchall()
+    assert len(rows) == 2
+    assert all(n == counted > 150 for _, n, counted in rows)
+    trained = con.execute("SELECT trained_tokens FROM models").fetchall()
+    assert trained[0] == trained[1]
+    assert con.execute("SELECT count(DISTINCT domain) FROM documents").fetchall() == [(3,)]
+    unseen = con.execute("SELECT count(*), max(suffix_count) FROM memorization WHERE unseen").fetchall()[0]
+    assert unseen[0] > 0
+    assert unseen[1] == 0
+    assert run_query(con, "rate_by_frequency").num_rows > 4
+    con.close()
+    assert (target / "python" / "index.json").is_file()
+    assert load_study(study).name == "demo"
+
+
+def test_the_report_is_one_page_without_anything_from_elsewhere(finished):
+    page = write_report(finished[1]).read_text(encoding="utf-8")
+    assert "Memorization rate by frequency" in page
+    assert "<svg" in page
+    assert "<script" not in page
+    assert "src=" not in page
+
+
+def test_a_stopped_demo_goes_on_without_doing_anything_twice(finished):
+    target, study = finished
+    shutil.rmtree(study / "tables" / "runs")
+    shutil.rmtree(target / "models" / "gpt_neox-10k")
+    kept = {f: f.stat().st_mtime_ns for part in ("corpus", "python") for f in (target / part).rglob("*")}
+    before = {f: f.read_bytes() for f in (study / "tables" / "continuations").iterdir()}
+    told = []
+    assert run_demo(target, TINY, told.append, nothing, "cpu") == study
+    assert [line for line in told if line.startswith("Training")] == [
+        "Training gpt_neox 10k on 0.5 passes over the index"
+    ]
+    assert {f: f.stat().st_mtime_ns for part in ("corpus", "python") for f in (target / part).rglob("*")} == kept
+    assert {f: f.read_bytes() for f in (study / "tables" / "continuations").iterdir()} == before
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("keep")
+    with pytest.raises(MemindexError, match="is no demo"):
+        run_demo(tmp_path / "mine", TINY, nothing, nothing)
+    assert [f.name for f in (tmp_path / "mine").iterdir()] == ["notes.txt"]
+
+
+def test_the_corpus_is_the_same_every_time_and_splits_by_file(tmp_path):
+    plan = CorpusPlan(standard_library=50_000, packages=1, package=50_000, heldout_share=0.3)
+    sizes = [write_corpus(tmp_path / name, plan) for name in ("a", "b")]
+    assert sizes[0] == sizes[1]
+    files = [
+        {f.relative_to(tmp_path / name).as_posix(): f.read_bytes() for f in (tmp_path / name).rglob("*.py")}
+        for name in ("a", "b")
+    ]
+    assert files[0] == files[1]
+    parts = {part: {p.split("/", 1)[1] for p in files[0] if p.startswith(part)} for part in ("train", "heldout")}
+    assert parts["train"]
+    assert parts["heldout"]
+    assert not parts["train"] & parts["heldout"]
