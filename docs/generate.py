@@ -69,10 +69,10 @@ def _describe(name: str, thing: Any) -> Iterator[str]:
     yield from ("", f"### {name}", "", "```python", _signature(name, thing), "```", "", *_docstring(thing))
     if not inspect.isclass(thing) or issubclass(thing, Exception):
         return
-    for member, value in vars(thing).items():
-        value = value.__func__ if isinstance(value, classmethod | staticmethod) else value
+    for member, bound in vars(thing).items():
         if member.startswith("_"):
             continue
+        value = bound.__func__ if isinstance(bound, classmethod | staticmethod) else bound
         if inspect.isfunction(value):
             yield from ("", f"#### {name}.{member}", "", "```python", _signature(member, value), "```", "")
             yield from _docstring(value)
