@@ -57,7 +57,7 @@ def label_ends(ax: Axes, ends: list[tuple[str, float, float, str]]) -> None:
             va="center",
             color=colour,
             annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": colour, "lw": 0.6, "alpha": 0.6, "shrinkB": 4},
+            arrowprops={"arrowstyle": "-", "color": colour, "lw": 0.6, "alpha": 0.6, "relpos": (0, 0.5), "shrinkB": 4},
         )
 
 

@@ -4,8 +4,8 @@ Three samples, told apart by the column `sample`:
 uniform: windows drawn uniformly from all windows of the corpus; rates over it are rates of the corpus;
 bucket: the same number of distinct windows for each frequency bucket (floor(log2 of the count of the whole window)),
     each at one random occurrence; without it nearly every window would occur once;
-heldout: windows drawn uniformly from an index of documents that no model saw. Those that the training index counts
-    zero times are the unseen control: held-out documents share boilerplate with the corpus, so held out is not unseen.
+heldout: windows drawn uniformly from an index of documents that no model saw. Those whose suffix the
+    training index counts zero times are the unseen control: held-out documents share boilerplate with the corpus.
 No window crosses a document's end.
 """
 
