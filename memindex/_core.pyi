@@ -15,7 +15,13 @@ class Shard:
     """One open shard. Every lookup checks that the files still have the sizes they had at open."""
 
     def __init__(
-        self, directory: _Path, shard: int, token_width: int, domains: int = 0, domain_block: int = 1
+        self,
+        directory: _Path,
+        shard: int,
+        token_width: int,
+        domains: int = 0,
+        domain_block: int = 1,
+        keys: bool = False,
     ) -> None: ...
     def __len__(self) -> int: ...
     def count(self, values: npt.NDArray[np.uint32], offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]: ...

@@ -17,7 +17,7 @@ from memindex.ragged import from_lists
 WIDTHS = (1, 2, 4)
 
 
-def write_shard(directory: Path, documents: list[list[int]], width: int, domains: list[int], block: int = 4):
+def write_shard(directory: Path, documents: list[list[int]], width: int, domains: list[int], block=4, keys=True):
     """Build one shard of these documents (ids, domain codes) and open it."""
     batch = from_lists(documents)
     writer = _core.DocumentWriter(directory, 1, width)
@@ -25,7 +25,7 @@ def write_shard(directory: Path, documents: list[list[int]], width: int, domains
     writer.close()
     number = max(domains, default=0) + 1
     _core.sort_shard(directory, 0, width, np.array(domains, dtype="<u2").tobytes(), number, block)
-    return _core.Shard(directory, 0, width, number, block)
+    return _core.Shard(directory, 0, width, number, block, keys)
 
 
 def occurrences(document: list[int], query: list[int]) -> int:
@@ -42,10 +42,11 @@ ids = st.sampled_from([0, 1, 2, 3, 254])
 wide_ids = {1: ids, 2: st.one_of(ids, st.sampled_from([255, 256, 65534])), 4: st.one_of(ids, st.integers(0, 2**32 - 2))}
 
 
+@pytest.mark.parametrize("keys", [True, False], ids=["keys", "no keys"])
 @pytest.mark.parametrize("width", WIDTHS)
 @given(data=st.data())
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_counts_by_domain_equal_brute_force(tmp_path, width, data):
+def test_counts_by_domain_equal_brute_force(tmp_path, width, keys, data):
     documents = data.draw(st.lists(st.lists(wide_ids[width], max_size=30), min_size=1, max_size=8))
     domains = data.draw(st.lists(st.integers(0, 2), min_size=len(documents), max_size=len(documents)))
     queries = data.draw(st.lists(st.lists(wide_ids[width], min_size=1, max_size=6), min_size=1, max_size=10))
@@ -53,7 +54,7 @@ def test_counts_by_domain_equal_brute_force(tmp_path, width, data):
     for document in documents[:3]:
         if document:
             queries.append(document[: data.draw(st.integers(1, len(document)))])
-    shard = write_shard(tmp_path, documents, width, domains)
+    shard = write_shard(tmp_path, documents, width, domains, keys=keys)
     shard.verify_order()
     assert counts_of(shard, queries) == [sum(occurrences(d, q) for d in documents) for q in queries]
     batch = from_lists(queries)
@@ -78,6 +79,22 @@ def test_degenerate_corpora_count_right(tmp_path, width, documents):
     shard.verify_order()
     queries = [[5], [7], [7] * 2999, [7] * 3001, [1, 2, 1], [2, 1], [199], [10, 11, 12], [12, 11]]
     assert counts_of(shard, queries) == [sum(occurrences(d, q) for d in documents) for q in queries]
+
+
+@pytest.mark.parametrize("keys", [True, False], ids=["keys", "no keys"])
+@pytest.mark.parametrize("width", WIDTHS)
+def test_large_batches_over_several_threads_equal_brute_force(tmp_path, width, keys):
+    # Few ids, zero among them: many equal keys, and keys that end in zeros like those of short suffixes.
+    random = np.random.default_rng(width)
+    documents = [random.integers(0, 4, int(n)).tolist() for n in random.integers(0, 60, 100)] + [[0] * 50, [0]]
+    shard = write_shard(tmp_path, documents, width, [0] * len(documents), keys=keys)
+    windows = Counter(tuple(d[i : i + n]) for d in documents for n in range(1, 13) for i in range(len(d) - n + 1))
+    queries = [list(w) for w in windows] + [
+        random.integers(0, 5, int(n)).tolist() for n in random.integers(1, 13, 9000)
+    ]
+    random.shuffle(queries)
+    assert len(queries) > 20_000
+    assert counts_of(shard, queries) == [windows[tuple(query)] for query in queries]
 
 
 def test_a_query_never_matches_across_documents(tmp_path):
@@ -162,11 +179,11 @@ def test_offsets_outside_the_values_are_refused(tmp_path, offsets):
 
 def test_a_truncated_file_is_refused_at_open_and_while_open(tmp_path):
     shard = write_shard(tmp_path, [[1, 2, 3] * 1000], 2, [0])
-    for name in ("table.0", "tokenized.0", "domain.0", "domainsum.0"):
+    for name in ("table.0", "tokenized.0", "keys.0", "domain.0", "domainsum.0"):
         whole = (tmp_path / name).read_bytes()
         (tmp_path / name).write_bytes(whole[:-2])
         with pytest.raises(CorruptIndexError, match=name):
-            _core.Shard(tmp_path, 0, 2, 1, 4)
+            _core.Shard(tmp_path, 0, 2, 1, 4, True)
         with pytest.raises(CorruptIndexError, match=name):
             shard.count_by_domain_one([1])
         (tmp_path / name).write_bytes(whole)
@@ -185,7 +202,7 @@ def test_a_damaged_pointer_is_an_error_and_never_a_crash(tmp_path):
         damaged = bytearray(whole)
         damaged[random.integers(len(whole))] ^= 1 << int(random.integers(8))
         (tmp_path / "table.0").write_bytes(damaged)
-        shard = _core.Shard(tmp_path, 0, 2, 1, 4)
+        shard = _core.Shard(tmp_path, 0, 2, 1, 4, True)
         with pytest.raises(CorruptIndexError, match=r"table\.0: byte \d+"):
             shard.verify_order()
         try:

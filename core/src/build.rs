@@ -7,6 +7,7 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::files::{Output, pointer_width, shard_file};
+use crate::keys::write_keys;
 use crate::suffix_array::Text;
 
 /// Suffixes converted at a time; bounds the buffers to a few megabytes.
@@ -33,7 +34,8 @@ pub struct Built {
     pub write_seconds: f64,
 }
 
-/// Sorts `tokenized.S` and writes `table.S`, `unigram.S` and, when documents are labelled, `domain.S` and `domainsum.S`.
+/// Sorts `tokenized.S` and writes `table.S`, `unigram.S`, `keys.S` and, when documents are labelled, `domain.S` and
+/// `domainsum.S`.
 pub fn build_shard(directory: &Path, shard: usize, width: usize, labels: Option<DomainColumn>) -> Result<Built> {
     let text = Text::read(&shard_file(directory, "tokenized", shard), width)?;
     let text_bytes = text.tokens() * width;
@@ -43,6 +45,7 @@ pub fn build_shard(directory: &Path, shard: usize, width: usize, labels: Option<
     let sort_seconds = start.elapsed().as_secs_f64();
     let start = std::time::Instant::now();
     write_table(&shard_file(directory, "table", shard), &order, width, text_bytes)?;
+    write_keys(directory, shard, &order, width)?;
     if let Some(labels) = labels {
         let offsets = shard_file(directory, "offset", shard);
         let of_position = spread_domains(&offsets, &labels, order.len(), width)?;

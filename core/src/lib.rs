@@ -7,6 +7,8 @@ mod domain;
 mod error;
 mod files;
 mod jsonl;
+mod keys;
+mod lookup;
 mod python;
 mod shard;
 mod suffix_array;

@@ -9,7 +9,8 @@ use pyo3::types::PyBytes;
 use crate::build::{Built, DomainColumn, build_shard};
 use crate::error::{Error, Result};
 use crate::files::{pointer_width, shard_file};
-use crate::shard::Shard;
+use crate::lookup::{Batch, find_batch};
+use crate::shard::{Shard, Sidecars};
 use crate::{jsonl, verify, windows};
 
 /// One shard of an index, open for lookups.
@@ -23,7 +24,7 @@ struct PyShard {
 #[pymethods]
 impl PyShard {
     #[new]
-    #[pyo3(signature = (directory, shard, token_width, domains=0, domain_block=1))]
+    #[pyo3(signature = (directory, shard, token_width, domains=0, domain_block=1, keys=false))]
     fn open(
         py: Python<'_>,
         directory: PathBuf,
@@ -31,8 +32,10 @@ impl PyShard {
         token_width: usize,
         domains: usize,
         domain_block: usize,
+        keys: bool,
     ) -> PyResult<PyShard> {
-        let inner = py.detach(|| Shard::open(&directory, shard, token_width, domains, domain_block))?;
+        let sidecars = Sidecars { keys, domains, domain_block };
+        let inner = py.detach(|| Shard::open(&directory, shard, token_width, sidecars))?;
         Ok(PyShard { inner, directory, number: shard })
     }
 
@@ -49,12 +52,8 @@ impl PyShard {
     ) -> PyResult<Bound<'py, PyArray1<u64>>> {
         let (values, offsets) = (values.as_slice()?, offsets.as_slice()?);
         let counts = py.detach(|| {
-            let mut counts = vec![0u64; offsets.len().saturating_sub(1)];
-            self.each(values, offsets, |row, range, _| {
-                counts[row] = range.len() as u64;
-                Ok(())
-            })?;
-            Ok::<_, Error>(counts)
+            let found = self.find(values, offsets)?;
+            Ok::<_, Error>(found.into_iter().map(|range| range.len() as u64).collect::<Vec<_>>())
         })?;
         Ok(counts.into_pyarray(py))
     }
@@ -69,11 +68,11 @@ impl PyShard {
         let (values, offsets) = (values.as_slice()?, offsets.as_slice()?);
         let counts = py.detach(|| {
             let domains = self.domain_column()?;
-            let width = domains.count();
-            let mut counts = vec![0u64; offsets.len().saturating_sub(1) * width];
-            self.each(values, offsets, |row, range, _| {
-                domains.add_counts(range, &mut counts[row * width..(row + 1) * width])
-            })?;
+            let found = self.find(values, offsets)?;
+            let mut counts = vec![0u64; found.len() * domains.count()];
+            for (range, row) in found.into_iter().zip(counts.chunks_mut(domains.count())) {
+                domains.add_counts(range, row)?;
+            }
             Ok::<_, Error>(counts)
         })?;
         Ok(counts.into_pyarray(py))
@@ -111,48 +110,31 @@ impl PyShard {
     }
 
     fn find_one(&self, query: &[u32]) -> Result<std::ops::Range<usize>> {
-        self.inner.check_sizes()?;
-        let mut bytes = Vec::with_capacity(query.len() * self.inner.width);
-        encode(query, self.inner.width, 0, &mut bytes)?;
-        self.inner.find(&bytes)
+        let found = self.find(query, &[0, query.len() as i64])?;
+        Ok(found.into_iter().next().unwrap_or(0..0))
     }
 
-    /// Calls `answer(row, ranks, query)` for every row of the batch, in sorted order: neighbours share their pages.
-    fn each(
-        &self,
-        values: &[u32],
-        offsets: &[i64],
-        mut answer: impl FnMut(usize, std::ops::Range<usize>, &[u8]) -> Result<()>,
-    ) -> Result<()> {
+    /// Ranks of the suffixes that start with each row of a ragged batch.
+    fn find(&self, values: &[u32], offsets: &[i64]) -> Result<Vec<std::ops::Range<usize>>> {
         self.inner.check_sizes()?;
-        let width = self.inner.width;
-        let rows = offsets.len().saturating_sub(1);
-        let mut bytes = Vec::with_capacity(values.len() * width);
-        let mut bounds = Vec::with_capacity(rows);
-        for row in 0..rows {
-            let ids = usize::try_from(offsets[row])
-                .ok()
-                .zip(usize::try_from(offsets[row + 1]).ok())
-                .and_then(|(start, end)| values.get(start..end))
-                .ok_or_else(|| Error::Query(format!("query {row}: offsets are not ascending inside the values")))?;
-            let start = bytes.len();
-            encode(ids, width, row, &mut bytes)?;
-            bounds.push(start..bytes.len());
-        }
-        let mut order: Vec<usize> = (0..rows).collect();
-        order.sort_unstable_by(|&a, &b| bytes[bounds[a].clone()].cmp(&bytes[bounds[b].clone()]));
-        let mut last: Option<(usize, std::ops::Range<usize>)> = None;
-        for row in order {
-            let query = &bytes[bounds[row].clone()];
-            let range = match last {
-                Some((before, ref range)) if bytes[bounds[before].clone()] == *query => range.clone(),
-                _ => self.inner.find(query)?,
-            };
-            answer(row, range.clone(), query)?;
-            last = Some((row, range));
-        }
-        Ok(())
+        find_batch(&self.inner, &encode_batch(values, offsets, self.inner.width)?)
     }
+}
+
+fn encode_batch(values: &[u32], offsets: &[i64], width: usize) -> Result<Batch> {
+    let rows = offsets.len().saturating_sub(1);
+    let mut batch = Batch { bytes: Vec::with_capacity(values.len() * width), bounds: Vec::with_capacity(rows) };
+    for (row, pair) in offsets.windows(2).enumerate() {
+        let ids = usize::try_from(pair[0])
+            .ok()
+            .zip(usize::try_from(pair[1]).ok())
+            .and_then(|(start, end)| values.get(start..end))
+            .ok_or_else(|| Error::Query(format!("query {row}: offsets are not ascending inside the values")))?;
+        let start = batch.bytes.len();
+        encode(ids, width, row, &mut batch.bytes)?;
+        batch.bounds.push(start..batch.bytes.len());
+    }
+    Ok(batch)
 }
 
 /// Appends ids as little-endian tokens of `width` bytes.

@@ -1,11 +1,9 @@
-//! One open shard: its mapped files, and lookups by binary search in the suffix array.
+//! One open shard: its mapped files, and the suffix at any rank.
 //!
 //! Nothing read from a file is trusted: sizes are checked at open, and every pointer before it is followed. A damaged
 //! table gives `Error::Corrupt`; it can't make a read go out of bounds.
 
-use std::cmp::Ordering;
 use std::fs::File;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
@@ -13,6 +11,7 @@ use memmap2::Mmap;
 use crate::domain::Domains;
 use crate::error::{Error, Result};
 use crate::files::{map, pointer_width, shard_file};
+use crate::keys::Keys;
 
 /// A mapped file that may be empty, with its name for error messages.
 pub struct Bytes {
@@ -55,13 +54,26 @@ pub struct Shard {
     pub width: usize,
     pointer: usize,
     token_count: usize,
+    /// The key table, or none.
+    pub keys: Keys,
     /// The domain column, when the index has one.
     pub domains: Option<Domains>,
 }
 
+/// Which optional files a shard has.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Sidecars {
+    /// Whether there is a key table.
+    pub keys: bool,
+    /// Domains in the domain column; 0 for none.
+    pub domains: usize,
+    /// Suffixes between two rows of its cumulative counts.
+    pub domain_block: usize,
+}
+
 impl Shard {
-    /// Opens `tokenized.S` and `table.S`, and the domain column when `domains` > 0, and checks their sizes.
-    pub fn open(directory: &Path, shard: usize, width: usize, domains: usize, block: usize) -> Result<Shard> {
+    /// Opens `tokenized.S`, `table.S` and the sidecars, and checks their sizes.
+    pub fn open(directory: &Path, shard: usize, width: usize, sidecars: Sidecars) -> Result<Shard> {
         let tokens = Bytes::open(shard_file(directory, "tokenized", shard))?;
         let table = Bytes::open(shard_file(directory, "table", shard))?;
         if !matches!(width, 1 | 2 | 4) {
@@ -77,11 +89,15 @@ impl Shard {
                 format!("expected {} bytes, for the {token_count} tokens of tokenized.{shard}", token_count * pointer);
             return Err(Error::corrupt(&table.path, table.get().len(), what));
         }
-        let domains = match domains {
-            0 => None,
-            d => Some(Domains::open(directory, shard, d, block, token_count)?),
+        let keys = match sidecars.keys {
+            true => Keys::open(directory, shard, token_count)?,
+            false => Keys::none(),
         };
-        Ok(Shard { tokens, table, width, pointer, token_count, domains })
+        let domains = match sidecars.domains {
+            0 => None,
+            d => Some(Domains::open(directory, shard, d, sidecars.domain_block, token_count)?),
+        };
+        Ok(Shard { tokens, table, width, pointer, token_count, keys, domains })
     }
 
     /// Tokens in the shard, separators included.
@@ -98,49 +114,29 @@ impl Shard {
     pub fn check_sizes(&self) -> Result<()> {
         self.tokens.check_size()?;
         self.table.check_size()?;
+        self.keys.file().map_or(Ok(()), Bytes::check_size)?;
         self.domains.as_ref().map_or(Ok(()), |d| d.files().into_iter().try_for_each(Bytes::check_size))
     }
 
     /// Byte offset in the text of the suffix of rank `rank`; checked.
     pub fn suffix(&self, rank: usize) -> Result<usize> {
         let at = rank * self.pointer;
-        let raw = &self.table.get()[at..at + self.pointer];
-        let offset = raw.iter().rev().fold(0usize, |offset, &byte| offset << 8 | usize::from(byte));
+        let offset = match self.table.get()[at..].first_chunk::<8>() {
+            // One load for all but the last pointers: the bytes of the next pointer are masked out.
+            Some(wide) => (u64::from_le_bytes(*wide) & (u64::MAX >> (64 - 8 * self.pointer))) as usize,
+            None => {
+                let raw = &self.table.get()[at..at + self.pointer];
+                raw.iter().rev().fold(0usize, |offset, &byte| offset << 8 | usize::from(byte))
+            }
+        };
         match offset < self.text().len() && offset.is_multiple_of(self.width) {
             true => Ok(offset),
             false => Err(Error::corrupt(&self.table.path, at, format!("pointer {offset} leads nowhere"))),
         }
     }
 
-    /// How the suffix of rank `rank`, cut to the query's length, compares with the query.
-    fn compare(&self, rank: usize, query: &[u8]) -> Result<Ordering> {
-        let suffix = &self.text()[self.suffix(rank)?..];
-        Ok(suffix[..query.len().min(suffix.len())].cmp(query))
-    }
-
-    /// The first rank in `within` at which `before` no longer holds; `before` must hold for a first part of it.
-    fn partition(&self, within: Range<usize>, before: impl Fn(usize) -> Result<bool>) -> Result<usize> {
-        let (mut low, mut high) = (within.start, within.end);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            match before(middle)? {
-                true => low = middle + 1,
-                false => high = middle,
-            }
-        }
-        Ok(low)
-    }
-
-    /// The ranks of all suffixes that start with `query` (little-endian ids).
-    pub fn find(&self, query: &[u8]) -> Result<Range<usize>> {
-        let start = self.partition(0..self.token_count, |rank| Ok(self.compare(rank, query)? == Ordering::Less))?;
-        // Most n-grams are rare, so the end is searched by doubling steps from the start.
-        let mut step = 1;
-        while start + step < self.token_count && self.compare(start + step - 1, query)? == Ordering::Equal {
-            step *= 2;
-        }
-        let within = start + step / 2..(start + step).min(self.token_count);
-        let end = self.partition(within, |rank| Ok(self.compare(rank, query)? == Ordering::Equal))?;
-        Ok(start..end)
+    /// The error for a suffix that stands where order forbids it.
+    pub fn disorder(&self, rank: usize) -> Error {
+        Error::corrupt(&self.table.path, rank * self.pointer, "suffixes are not in order")
     }
 }

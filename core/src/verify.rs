@@ -29,7 +29,7 @@ pub fn verify_order(shard: &Shard, table: &std::path::Path, pointer: usize) -> R
         let (upper, lower) = (shard.suffix(rank - 1)?, shard.suffix(rank)?);
         let (a, b) = (&text[upper..upper + shard.width], &text[lower..lower + shard.width]);
         if a > b || (a == b && next(upper) > next(lower)) {
-            return Err(Error::corrupt(table, rank * pointer, "suffixes are not in order"));
+            return Err(shard.disorder(rank));
         }
     }
     Ok(())

@@ -57,8 +57,9 @@ class Index:
                 raise CorruptIndexError(f"{directory / name}: missing") from None
             if size != facts.bytes:
                 raise CorruptIndexError(f"{directory / name}: {size} bytes, {FILE} says {facts.bytes}")
+        domains, block = len(manifest.domains), manifest.domain_block
         shards = [
-            _core.Shard(directory, s, manifest.token_width, len(manifest.domains), manifest.domain_block)
+            _core.Shard(directory, s, manifest.token_width, domains, block, keys=f"keys.{s}" in manifest.files)
             for s in range(manifest.shards)
         ]
         if sum(len(shard) for shard in shards) != manifest.tokens + manifest.documents:
