@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::files::shard_file;
+use crate::lookup::{PER_THREAD, cores};
 use crate::shard::Bytes;
 
 /// `domain.S` and `domainsum.S` of an open shard; the layout stands at `build::write_domains`.
@@ -41,6 +42,24 @@ impl Domains {
     /// Number of domains.
     pub fn count(&self) -> usize {
         self.count
+    }
+
+    /// Counts of every range in every domain, range by range; processor threads take parts of the ranges.
+    pub fn count_ranges(&self, ranges: &[Range<usize>]) -> Result<Vec<u64>> {
+        let mut counts = vec![0u64; ranges.len() * self.count];
+        let part = ranges.len().div_ceil(cores()).max(PER_THREAD);
+        let fill = |(ranges, counts): (&[Range<usize>], &mut [u64])| {
+            let mut rows = ranges.iter().zip(counts.chunks_mut(self.count));
+            rows.try_for_each(|(range, row)| self.add_counts(range.clone(), row))
+        };
+        std::thread::scope(|scope| {
+            let mut parts = ranges.chunks(part).zip(counts.chunks_mut(part * self.count));
+            let mine = parts.next();
+            let others: Vec<_> = parts.map(|part| scope.spawn(move || fill(part))).collect();
+            mine.map_or(Ok(()), fill)?;
+            others.into_iter().try_for_each(|t| t.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        })?;
+        Ok(counts)
     }
 
     /// Adds to `into[d]` the suffixes of `range` in domain d.

@@ -24,13 +24,17 @@ pub fn pointer_width(text_bytes: usize) -> usize {
 
 /// Maps a file into memory; an empty file gives `None`, because nothing can be mapped.
 pub fn map(path: &Path) -> Result<Option<Mmap>> {
-    let file = File::open(path).map_err(Error::io(path))?;
+    map_file(&File::open(path).map_err(Error::io(path))?, path)
+}
+
+/// Maps an open file; see `map`.
+pub fn map_file(file: &File, path: &Path) -> Result<Option<Mmap>> {
     if file.metadata().map_err(Error::io(path))?.len() == 0 {
         return Ok(None);
     }
     // SAFETY: the map is only read. Another process that truncates the file could make a read fail with SIGBUS;
     // callers check the file's size before every batch (Shard::check_sizes).
-    let map = unsafe { Mmap::map(&file) }.map_err(Error::io(path))?;
+    let map = unsafe { Mmap::map(file) }.map_err(Error::io(path))?;
     Ok(Some(map))
 }
 

@@ -123,8 +123,13 @@ impl Keys {
         let end = self.seek(first, highest, true);
         let low = if first == 0 { -1 } else { rank(first - 1) };
         // Keys strictly between lowest and highest belong to suffixes that start with the query.
-        let (from, to) = (self.seek(first, lowest, true), self.seek(first, highest, false));
-        let inside = (from < to).then(|| (rank(from), rank(to - 1)));
+        let inside = match query.len() {
+            0..8 if first < end => {
+                let (from, to) = (self.seek(first, lowest, true), self.seek(first, highest, false));
+                (from < to).then(|| (rank(from), rank(to - 1)))
+            }
+            _ => None,
+        };
         Narrowed { low, inside, high: rank(end) }
     }
 }

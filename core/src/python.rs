@@ -9,7 +9,7 @@ use pyo3::types::PyBytes;
 use crate::build::{Built, DomainColumn, build_shard};
 use crate::error::{Error, Result};
 use crate::files::{pointer_width, shard_file};
-use crate::lookup::{Batch, find_batch};
+use crate::lookup::{Batch, Found, find_batch};
 use crate::shard::{Shard, Sidecars};
 use crate::{jsonl, verify, windows};
 
@@ -53,7 +53,7 @@ impl PyShard {
         let (values, offsets) = (values.as_slice()?, offsets.as_slice()?);
         let counts = py.detach(|| {
             let found = self.find(values, offsets)?;
-            Ok::<_, Error>(found.into_iter().map(|range| range.len() as u64).collect::<Vec<_>>())
+            Ok::<_, Error>(found.of_row.iter().map(|&i| found.ranges[i as usize].len() as u64).collect::<Vec<_>>())
         })?;
         Ok(counts.into_pyarray(py))
     }
@@ -69,11 +69,9 @@ impl PyShard {
         let counts = py.detach(|| {
             let domains = self.domain_column()?;
             let found = self.find(values, offsets)?;
-            let mut counts = vec![0u64; found.len() * domains.count()];
-            for (range, row) in found.into_iter().zip(counts.chunks_mut(domains.count())) {
-                domains.add_counts(range, row)?;
-            }
-            Ok::<_, Error>(counts)
+            let counts = domains.count_ranges(&found.ranges)?;
+            let row = |i: u32| &counts[i as usize * domains.count()..][..domains.count()];
+            Ok::<_, Error>(found.of_row.iter().flat_map(|&i| row(i)).copied().collect::<Vec<_>>())
         })?;
         Ok(counts.into_pyarray(py))
     }
@@ -111,11 +109,11 @@ impl PyShard {
 
     fn find_one(&self, query: &[u32]) -> Result<std::ops::Range<usize>> {
         let found = self.find(query, &[0, query.len() as i64])?;
-        Ok(found.into_iter().next().unwrap_or(0..0))
+        Ok(found.ranges.into_iter().next().unwrap_or(0..0))
     }
 
     /// Ranks of the suffixes that start with each row of a ragged batch.
-    fn find(&self, values: &[u32], offsets: &[i64]) -> Result<Vec<std::ops::Range<usize>>> {
+    fn find(&self, values: &[u32], offsets: &[i64]) -> Result<Found> {
         self.inner.check_sizes()?;
         find_batch(&self.inner, &encode_batch(values, offsets, self.inner.width)?)
     }

@@ -10,21 +10,24 @@ use memmap2::Mmap;
 
 use crate::domain::Domains;
 use crate::error::{Error, Result};
-use crate::files::{map, pointer_width, shard_file};
+use crate::files::{map_file, pointer_width, shard_file};
 use crate::keys::Keys;
+use crate::lookup::prefetch;
 
 /// A mapped file that may be empty, with its name for error messages.
 pub struct Bytes {
     /// Where it lies.
     pub path: PathBuf,
+    file: File,
     map: Option<Mmap>,
 }
 
 impl Bytes {
     /// Maps `path`.
     pub fn open(path: PathBuf) -> Result<Bytes> {
-        let map = map(&path)?;
-        Ok(Bytes { path, map })
+        let file = File::open(&path).map_err(Error::io(&path))?;
+        let map = map_file(&file, &path)?;
+        Ok(Bytes { path, file, map })
     }
 
     /// The content.
@@ -32,9 +35,10 @@ impl Bytes {
         self.map.as_deref().unwrap_or(&[])
     }
 
-    /// Fails when the file on disk is no longer as long as the map: reading it would be undefined.
+    /// Fails when the mapped file is no longer as long as the map: reading on would be a fault. A file that was deleted or
+    /// replaced under the same name stays mapped, and valid.
     fn check_size(&self) -> Result<()> {
-        let now = File::open(&self.path).and_then(|f| f.metadata()).map_err(Error::io(&self.path))?.len() as usize;
+        let now = self.file.metadata().map_err(Error::io(&self.path))?.len() as usize;
         match now == self.get().len() {
             true => Ok(()),
             false => Err(Error::corrupt(
@@ -133,6 +137,13 @@ impl Shard {
             true => Ok(offset),
             false => Err(Error::corrupt(&self.table.path, at, format!("pointer {offset} leads nowhere"))),
         }
+    }
+
+    /// Asks the processor for the part of the table around a rank.
+    pub fn prefetch_table(&self, rank: isize) {
+        let middle = rank.max(0) as usize * self.pointer;
+        prefetch(self.table.get(), middle.saturating_sub(32));
+        prefetch(self.table.get(), middle + 32);
     }
 
     /// The error for a suffix that stands where order forbids it.

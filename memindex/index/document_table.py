@@ -115,7 +115,7 @@ class DocumentTable:
 
     def domain_block(self) -> int:
         """Suffixes between two rows of cumulative counts: keeps those rows at a quarter byte per suffix at most."""
-        return max(1024, 32 * len(self.domains))
+        return max(128, 32 * len(self.domains))
 
     def domain_facts(self) -> tuple[DomainFacts, ...]:
         """Documents and tokens of every domain, in the order of the codes."""
