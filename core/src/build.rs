@@ -1,7 +1,8 @@
 //! Building a shard's table, domain column and unigram counts from its tokens.
 //!
-//! Memory: libsais needs the text (2 bytes a token for u16) and the suffix array (4 bytes a token). The text is given
-//! back before the domain column is made, for which the domain of every position is spread out (1 or 2 bytes a token).
+//! Memory, per token: libsais needs the text (2 bytes for u16, and for u32 when at most 65,536 ids occur; else 4) and
+//! the suffix array (4 bytes). The text is given back before the key table reads it again from its file (mapped: 2 or 4
+//! bytes), and that before the domain of every position is spread out (2 bytes).
 
 use std::path::Path;
 

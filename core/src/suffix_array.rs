@@ -4,7 +4,6 @@
 //! text is byte-swapped while it is read and libsais sorts integers. u32 ids are replaced by their rank among the ids
 //! that occur, which keeps the order and fits u16 for most corpora (6 bytes a token instead of 8).
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -86,11 +85,9 @@ impl Text {
             Text::U8(ids) => count_small(256, ids.iter().map(|&id| usize::from(id))),
             Text::U16(ids) => count_small(1 << 16, ids.iter().map(|&id| usize::from(id.swap_bytes()))),
             Text::U32(ids) => {
-                let mut counts = HashMap::<u32, u64>::new();
-                ids.iter().for_each(|&id| *counts.entry(id.swap_bytes()).or_default() += 1);
-                let mut counts: Vec<_> = counts.into_iter().collect();
-                counts.sort_unstable();
-                counts
+                let slots = Slots::new(ids);
+                let counts = slots.count(ids);
+                (0..counts.len()).filter(|&slot| counts[slot] > 0).map(|slot| (slots.id(slot), counts[slot])).collect()
             }
         }
     }
@@ -120,20 +117,74 @@ where
     Ok(SuffixArrayConstruction::for_text(text).in_owned_buffer32().single_threaded().run()?.into_vec())
 }
 
+/// A slot for every id that can occur in a u32 text, ascending by id: vocabularies are far smaller than 2^32, so the slot
+/// is the id itself, and the all-ones separator has the one behind the largest.
+struct Slots {
+    largest: u32,
+    /// The ids that occur, sorted, where the largest id is too large for a table.
+    sparse: Option<Vec<u32>>,
+}
+
+impl Slots {
+    /// Ids below this are their own slots: a table of them is small beside any text that is worth sorting.
+    const MOST: u32 = 1 << 24;
+
+    fn new(swapped: &[u32]) -> Slots {
+        let ids = || swapped.iter().map(|id| id.swap_bytes());
+        let largest = ids().filter(|&id| id != u32::MAX).max().unwrap_or(0);
+        let sparse = (largest >= Slots::MOST).then(|| {
+            let distinct: std::collections::BTreeSet<u32> = ids().collect();
+            distinct.into_iter().collect()
+        });
+        Slots { largest, sparse }
+    }
+
+    fn len(&self) -> usize {
+        self.sparse.as_ref().map_or(self.largest as usize + 2, Vec::len)
+    }
+
+    fn slot(&self, id: u32) -> usize {
+        match &self.sparse {
+            None => id.min(self.largest + 1) as usize,
+            Some(ids) => ids.binary_search(&id).unwrap_or_else(|slot| slot),
+        }
+    }
+
+    fn id(&self, slot: usize) -> u32 {
+        match &self.sparse {
+            None if slot > self.largest as usize => u32::MAX,
+            None => slot as u32,
+            Some(ids) => ids[slot],
+        }
+    }
+
+    fn count(&self, swapped: &[u32]) -> Vec<u64> {
+        let mut counts = vec![0u64; self.len()];
+        swapped.iter().for_each(|id| counts[self.slot(id.swap_bytes())] += 1);
+        counts
+    }
+}
+
 fn sort_u32(text: Vec<u32>) -> Sorted {
-    let mut distinct: Vec<u32> = text.iter().copied().collect::<std::collections::HashSet<_>>().into_iter().collect();
-    distinct.sort_unstable();
-    let ranks: HashMap<u32, i32> = distinct.iter().copied().zip(0..).collect();
-    if ranks.len() <= usize::from(u16::MAX) + 1 {
-        let dense: Vec<u16> = text.iter().map(|id| ranks[id] as u16).collect();
+    let slots = Slots::new(&text);
+    let counts = slots.count(&text);
+    let mut present: Vec<u32> = (0..counts.len()).filter(|&slot| counts[slot] > 0).map(|slot| slots.id(slot)).collect();
+    present.sort_unstable_by_key(|id| id.swap_bytes());
+    let mut ranks = vec![0i32; slots.len()];
+    for (rank, &id) in (0..).zip(&present) {
+        ranks[slots.slot(id)] = rank;
+    }
+    let rank = |swapped: u32| ranks[slots.slot(swapped.swap_bytes())];
+    if present.len() <= usize::from(u16::MAX) + 1 {
+        let dense: Vec<u16> = text.iter().map(|&id| rank(id) as u16).collect();
         drop(text);
         return sort_small(&dense);
     }
     // The standard library collects this into the same allocation: no second copy of the text.
-    let mut dense: Vec<i32> = text.into_iter().map(|id| ranks[&id]).collect();
+    let mut dense: Vec<i32> = text.into_iter().map(rank).collect();
     let construction = SuffixArrayConstruction::for_text_mut(&mut dense).in_owned_buffer32().single_threaded();
     // SAFETY: every value is a rank, hence at least 0 and below the number of ranks.
-    let construction = unsafe { construction.with_alphabet_size(AlphabetSize::new(ranks.len() as i32)) };
+    let construction = unsafe { construction.with_alphabet_size(AlphabetSize::new(present.len() as i32)) };
     Ok(construction.run()?.into_vec())
 }
 
@@ -183,6 +234,31 @@ mod tests {
     fn more_than_65536_distinct_ids_are_sorted_too() {
         let text: Vec<u8> = (0..70_000u32).flat_map(|i| (i * 977 % 70_001).to_le_bytes()).collect();
         assert_eq!(sort_suffixes(&text, 4), by_definition(&text, 4));
+    }
+
+    #[test]
+    fn ids_near_the_largest_are_sorted_and_counted_too() {
+        let ids = [u32::MAX, 5, 1 << 30, u32::MAX - 1, 5, 1 << 30, u32::MAX];
+        let text: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
+        assert_eq!(sort_suffixes(&text, 4), by_definition(&text, 4));
+        let mut read = Text::U32(vec![]);
+        read.extend(&text);
+        assert_eq!(read.unigrams(), vec![(5, 2), (1 << 30, 2), (u32::MAX - 1, 1), (u32::MAX, 2)]);
+    }
+
+    #[test]
+    fn unigrams_are_counted_for_every_width() {
+        for width in [1, 2, 4] {
+            let mut text = match width {
+                1 => Text::U8(vec![]),
+                2 => Text::U16(vec![]),
+                _ => Text::U32(vec![]),
+            };
+            let all = |id: u32| id.to_le_bytes()[..width].to_vec();
+            text.extend(&[all(7), all(u32::MAX), all(7), all(0)].concat());
+            let separator = u32::MAX >> (32 - 8 * width as u32);
+            assert_eq!(text.unigrams(), vec![(0, 1), (7, 2), (separator, 1)]);
+        }
     }
 
     #[test]
