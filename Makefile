@@ -20,9 +20,16 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Another corpus: make bench BENCH_CORPUS=pile/ BENCH_TOKENIZER=tokenizer.json BENCH_INDEX=pile-index
+BENCH_CORPUS    ?= demo/corpus/train
+BENCH_TOKENIZER ?= demo/tokenizer
+BENCH_INDEX     ?= demo/python
+
 bench: $(STAMP)
-	$(BIN)/python benchmarks/build.py
-	$(BIN)/python benchmarks/lookups.py
+	test -d demo/study || $(BIN)/memindex demo
+	$(BIN)/uv pip install --quiet --python $(BIN)/python fast-gram tokengrams
+	$(BIN)/python benchmarks/build.py $(BENCH_CORPUS) --tokenizer $(BENCH_TOKENIZER)
+	$(BIN)/python benchmarks/lookups.py $(BENCH_INDEX)
 
 docs: $(STAMP)
 	$(BIN)/python docs/generate.py

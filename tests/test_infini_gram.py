@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import SHARED
 
 from memindex import _core
 from memindex.corpus.documents import BadDocuments
@@ -16,6 +17,8 @@ from memindex.corpus.sources import ReadOptions, find_files, read_documents
 from memindex.corpus.tokenizer import load_tokenizer
 from memindex.index import Index, build_index
 from memindex.ragged import from_lists
+from memindex.study.demo import train_tokenizer
+from memindex.study.demo_corpus import CorpusPlan, write_corpus
 
 pytest.importorskip("infini_gram", reason="infini-gram has no wheel for this platform")
 
@@ -98,37 +101,40 @@ def test_all_files_equal_those_of_infini_grams_indexing_module(tmp_path):
         assert (tmp_path / "ours" / name).read_bytes() == (theirs / name).read_bytes(), name
 
 
-def test_two_million_real_tokens_sort_as_infini_gram_sorts_them(tmp_path, shared):
-    index = build_real_index(tmp_path / "ours", shared, 2_000_000)
+def test_two_million_real_tokens_sort_as_infini_gram_sorts_them(tmp_path):
+    index = build_real_index(tmp_path / "ours", 2_000_000)
     assert index.manifest.tokens > 2_000_000
     (tmp_path / "theirs").mkdir()
     expected = infini_gram_table(index.path / "tokenized.0", tmp_path / "theirs", 2)
     assert (index.path / "table.0").read_bytes() == expected
 
 
-def build_real_index(out: Path, shared: Path, tokens: int) -> Index:
-    """An index of whole documents of the development corpora, at least so many NeoX tokens."""
-    tokenizer = load_tokenizer(shared / "tokenizers" / "pythia")
-    options = ReadOptions(domain_field="meta.pile_set_name")
-    files = find_files([shared / "corpora" / "mini-pile" / "train"], options)
+def build_real_index(out: Path, tokens: int) -> Index:
+    """An index of at least so many tokens of real text: the development corpora beside the repository with the NeoX
+    tokenizer, or where they are not, Python sources installed here with a tokenizer trained on them."""
+    if (SHARED / "corpora").is_dir():
+        options = ReadOptions(domain_field="meta.pile_set_name")
+        source, tokenizer = SHARED / "corpora" / "mini-pile" / "train", load_tokenizer(SHARED / "tokenizers" / "pythia")
+    else:
+        options, source = ReadOptions(), out.with_name("sources") / "train"
+        plan = CorpusPlan(5 * tokens, 3, 2 * tokens, heldout_share=0.0, largest=100_000)
+        write_corpus(source.parent, plan)
+        tokenizer = load_tokenizer(train_tokenizer(source, out.with_name("tokenizer"), 4096))
     corpus = out.with_name("corpus.jsonl")
     written = 0
     with corpus.open("w") as target:
-        for batch in read_documents(files, options, BadDocuments()):
+        for batch in read_documents(find_files([source], options), options, BadDocuments()):
             lengths = np.diff(tokenizer.encode_batch(batch.column("text")).offsets)
             for row, length in zip(batch.to_pylist(), lengths, strict=True):
-                target.write(json.dumps({"text": row["text"].decode(), "set": row["domain"]}) + "\n")
-                written += int(length)
-                if written > tokens:
-                    break
-            if written > tokens:
-                break
+                if written <= tokens:
+                    target.write(json.dumps({"text": row["text"].decode(), "set": row["domain"]}) + "\n")
+                    written += int(length)
     build_index([corpus], out, tokenizer=tokenizer, options=ReadOptions(domain_field="set"))
     return Index.open(out)
 
 
-def test_ten_thousand_counts_equal_infini_gram_and_brute_force(tmp_path, shared):
-    index = build_real_index(tmp_path / "ours", shared, 400_000)
+def test_ten_thousand_counts_equal_infini_gram_and_brute_force(tmp_path):
+    index = build_real_index(tmp_path / "ours", 400_000)
     tokens = index.tokens_of_shard(0).astype(np.int64)
     queries = ngrams(tokens, 10_000)
     counts = index.count(queries)

@@ -64,12 +64,22 @@ def test_windows_are_slices_of_the_joined_files(tmp_path, dtype):
     np.testing.assert_array_equal(stream.windows(starts, 20), expected)
 
 
-def test_window_starts_are_the_seeds_and_reach_both_ends(tmp_path):
-    stream = TokenStream([write(tmp_path / "t", np.zeros(50))], "u2", EOS)
-    starts = stream.starts(2000, 20, seed=3)
-    assert (starts.min(), starts.max()) == (0, 30)
-    np.testing.assert_array_equal(stream.starts(500, 20, seed=3), starts[:500])
-    assert not np.array_equal(stream.starts(500, 20, seed=4), starts[:500])
+def test_every_pass_reads_every_token_once_in_the_seeds_order(tmp_path):
+    stream = TokenStream([write(tmp_path / "t", np.zeros(1000))], "u2", EOS)
+    starts = stream.starts(300, 20, seed=3)
+    np.testing.assert_array_equal(stream.starts(100, 20, seed=3), starts[:100])
+    assert not np.array_equal(stream.starts(100, 20, seed=4), starts[:100])
+    # 51 or 52 windows of 19 targets make a pass over 1,000 ids; six passes or so.
+    targets = (starts[:, None] + 1 + np.arange(19)).reshape(-1)
+    assert targets.max() < 1000
+    read = np.bincount(targets, minlength=1000)
+    assert set(read[40:960].tolist()) <= {5, 6}
+    assert not np.array_equal(np.sort(starts[:51]), starts[:51])
+
+
+def test_a_stream_of_one_window_is_read_again_and_again(tmp_path):
+    stream = TokenStream([write(tmp_path / "t", np.zeros(20))], "u2", EOS)
+    assert stream.starts(3, 20, seed=0).tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize("batch_size", [3, 8])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -13,11 +14,12 @@ import pytest
 from memindex.errors import MemindexError
 from memindex.index import Index, build_index
 from memindex.study.config import FILE, SequenceConfig, load_study, study_toml
-from memindex.study.running import run_study, status
-from memindex.study.sampling import count_sequences, sample_sequences, token_matrix
+from memindex.study.running import RunOptions, run_study, status
+from memindex.study.sampling import bucket_totals, count_sequences, sample_sequences, token_matrix
 from memindex.tables.store import TableStore
 
 HEADER = b"# Licensed under these terms, as is, without any warranty of any kind, to anybody who asks.\n"
+BUCKET_COLUMNS = ("bucket", "distinct", "sequences", "sampled")
 CONFIG = SequenceConfig(prefix=8, suffix=8, uniform=200, per_bucket=20, heldout=50, seed=3)
 
 
@@ -51,7 +53,7 @@ def documents(corpus: Path, part: str) -> dict[str, bytes]:
 
 def test_every_sequence_stands_where_the_table_says(corpus, indexes):
     index, heldout = indexes
-    table = sample_sequences(index, CONFIG, heldout)
+    table, _ = sample_sequences(index, CONFIG, heldout)
     paths = {
         opened.name: {
             (row["shard"], row["document"]): row for row in pq.read_table(opened.path / "documents.parquet").to_pylist()
@@ -71,7 +73,7 @@ def test_every_sequence_stands_where_the_table_says(corpus, indexes):
 
 def test_counts_and_buckets_equal_a_recount_of_the_raw_texts(corpus, indexes):
     index, heldout = indexes
-    table = sample_sequences(index, CONFIG, heldout)
+    table, _ = sample_sequences(index, CONFIG, heldout)
     counts = count_sequences(index, table)
     texts = list(documents(corpus, "train").values())
     for name, length in (("sequence", 16), ("prefix", 8), ("suffix", 8)):
@@ -88,7 +90,7 @@ def test_counts_and_buckets_equal_a_recount_of_the_raw_texts(corpus, indexes):
 
 
 def test_each_bucket_holds_as_many_distinct_sequences_as_asked_or_all(corpus, indexes):
-    table = sample_sequences(indexes[0], CONFIG)
+    table, totals = sample_sequences(indexes[0], CONFIG)
     rows = [row for row in table.to_pylist() if row["sample"] == "bucket"]
     texts = list(documents(corpus, "train").values())
     windows = Counter(t[i : i + 16] for t in texts for i in range(len(t) - 15))
@@ -96,11 +98,17 @@ def test_each_bucket_holds_as_many_distinct_sequences_as_asked_or_all(corpus, in
     drawn = Counter(row["bucket"] for row in rows)
     assert drawn == {bucket: min(20, number) for bucket, number in distinct.items()}
     assert len({(*row["prefix"], *row["suffix"]) for row in rows}) == len(rows)
+    in_all = Counter()
+    for count in windows.values():
+        in_all[count.bit_length() - 1] += count
+    columns = bucket_totals(indexes[0], CONFIG, totals, table)
+    told = {b: (d, n, s) for b, d, n, s in zip(*(columns[c].to_pylist() for c in BUCKET_COLUMNS), strict=True)}
+    assert told == {bucket: (distinct[bucket], in_all[bucket], drawn[bucket]) for bucket in distinct}
 
 
 def test_uniform_sample_covers_the_corpus_evenly(corpus, indexes):
     config = SequenceConfig(prefix=8, suffix=8, uniform=3000, per_bucket=0, heldout=0)
-    table = sample_sequences(indexes[0], config)
+    table, _ = sample_sequences(indexes[0], config)
     assert len(set(zip(table.column("shard").to_pylist(), table.column("position").to_pylist(), strict=True))) == 3000
     texts = documents(corpus, "train")
     windows = Counter()
@@ -116,7 +124,7 @@ def test_a_corpus_with_fewer_windows_than_asked_gives_them_all(tmp_path):
     (tmp_path / "a.txt").write_bytes(b"abcdefghij")
     build_index([tmp_path / "a.txt"], tmp_path / "ix", tokenizer="bytes")
     config = SequenceConfig(prefix=2, suffix=2, uniform=1000, per_bucket=0, heldout=0)
-    table = sample_sequences(Index.open(tmp_path / "ix"), config)
+    table, _ = sample_sequences(Index.open(tmp_path / "ix"), config)
     assert sorted(table.column("position").to_pylist()) == list(range(1, 8))
 
 
@@ -129,7 +137,7 @@ def test_sequences_longer_than_every_document_are_refused(tmp_path):
 
 def test_the_same_seed_gives_the_same_sequences(indexes):
     index, heldout = indexes
-    assert sample_sequences(index, CONFIG, heldout).equals(sample_sequences(index, CONFIG, heldout))
+    assert sample_sequences(index, CONFIG, heldout)[0].equals(sample_sequences(index, CONFIG, heldout)[0])
 
 
 def make_study(folder: Path, index: Index, heldout: Index, models: list[Path]) -> Path:
@@ -160,6 +168,10 @@ def test_study_toml_reads_back_what_was_written(tmp_path, indexes):
         ('index = "i"\n[sequences]\nuniform = -1\n', "uniform"),
         ("index = 5\n", "index"),
         ('index = "i"\nmodels = 3\n', "models"),
+        ('index = "i"\n[sequences]\nprefix = 9223372036854775807\n', "prefix must be at most"),
+        ('index = "i"\n[sequences]\nseed = 99999999999999999999999\n', "seed must be at most"),
+        ('index = "a/i"\nheldout = "b/i"\n', "both called i"),
+        ('index = "i"\n' + '[[models]]\nid = "m"\nsource = "s"\n' * 2, "two models have the id m"),
     ],
 )
 def test_mistakes_in_study_toml_are_named(tmp_path, text, message):
@@ -167,6 +179,56 @@ def test_mistakes_in_study_toml_are_named(tmp_path, text, message):
     with pytest.raises(MemindexError, match=message) as raised:
         load_study(tmp_path)
     assert FILE in str(raised.value)
+
+
+def test_a_study_toml_that_is_no_text_is_refused(tmp_path):
+    (tmp_path / FILE).write_bytes(b'name = "\xff"\n')
+    with pytest.raises(MemindexError, match=FILE):
+        load_study(tmp_path)
+
+
+def test_models_of_one_name_get_ids_that_differ(tmp_path, indexes):
+    index, heldout = indexes
+    study = make_study(tmp_path / "study", index, heldout, [Path("a/llama"), Path("b/llama")])
+    assert [m.id for m in load_study(study).models] == ["a/llama", "b/llama"]
+
+
+def test_scoring_alone_needs_sequences(tmp_path, indexes):
+    study = make_study(tmp_path / "study", *indexes, [])
+    with pytest.raises(MemindexError, match="no sequences yet"):
+        run_study(load_study(study), only="scores")
+    assert not (study / "tables").exists()
+
+
+def test_sampled_sequences_are_independent_of_the_training_windows(tmp_path):
+    """With equal seeds: a sequence must lie in a training window as often as chance says, not always."""
+    pytest.importorskip("torch")
+    from memindex.models.stream import TokenStream
+
+    text = bytes(np.random.default_rng(0).integers(97, 123, 200_000).tolist())
+    (tmp_path / "a.txt").write_bytes(text)
+    build_index([tmp_path / "a.txt"], tmp_path / "ix", tokenizer="bytes")
+    index = Index.open(tmp_path / "ix")
+    config = SequenceConfig(prefix=32, suffix=32, uniform=2000, per_bucket=0, heldout=0, seed=0)
+    positions = sample_sequences(index, config)[0].column("position").to_numpy()
+    starts = np.sort(TokenStream([index.path / "tokenized.0"], "u1", 255).starts(200_000 // 128, 129, seed=0))
+    before = starts[np.searchsorted(starts, positions, side="right") - 1]
+    inside = (positions + 64 <= before + 129).mean()
+    # One pass of windows of 129 ids, 128 apart: 66 of 128 places hold 64 ids whole. Five standard deviations.
+    assert abs(inside - 66 / 128) < 5 * np.sqrt(0.25 / 2000)
+
+
+def test_a_changed_model_is_refused_and_another_dtype_is_another_run(tmp_path, indexes):
+    index, heldout = indexes
+    study = make_study(tmp_path / "study", index, heldout, [tiny_model(tmp_path / "m-1", index)])
+    run_study(load_study(study))
+    run_study(load_study(study), options=RunOptions(dtype="bfloat16"))
+    store = TableStore(study / "tables")
+    assert sorted(row["dtype"] for row in store.read("runs").to_pylist()) == ["bfloat16", "float32"]
+    shutil.rmtree(tmp_path / "m-1")
+    tiny_model(tmp_path / "m-1", index, seed=1)
+    with pytest.raises(MemindexError, match="changed since it was scored"):
+        run_study(load_study(study))
 
 
 def test_changed_settings_are_refused_instead_of_mixed(tmp_path, indexes):
@@ -227,5 +289,36 @@ def test_an_interrupted_run_goes_on_and_gives_the_same_tables(tmp_path, indexes,
     assert not TableStore(broken.tables).units("runs")
     assert len(TableStore(broken.tables).units("continuations")) == 2
     run_study(broken)
-    for table in ("sequences", "frequencies", "continuations", "models"):
+    for table in ("sequences", "frequencies", "buckets", "continuations", "models"):
         assert TableStore(broken.tables).read(table).equals(TableStore(whole.tables).read(table)), table
+    runs = [TableStore(study.tables).read("runs").to_pylist()[0] for study in (whole, broken)]
+    assert runs[0].pop("seconds") > 0
+    assert runs[1].pop("seconds") is None
+    assert runs[0]["batch_size"] == 64
+    for run in runs:
+        del run["created"]
+    assert runs[0] == runs[1]
+
+
+def test_units_of_another_state_of_the_model_are_not_reused(tmp_path, indexes, monkeypatch):
+    monkeypatch.setattr("memindex.study.running.UNIT", 64)
+    index, heldout = indexes
+    model = tiny_model(tmp_path / "m-1", index)
+    study = load_study(make_study(tmp_path / "study", index, heldout, [model]))
+
+    class StopError(Exception):
+        pass
+
+    def stop(stage: str, done: int, total: int) -> None:
+        if stage.startswith("score") and done > 150:
+            raise StopError
+
+    with pytest.raises(StopError):
+        run_study(study, progress=stop)
+    shutil.rmtree(model)
+    tiny_model(model, index, seed=1)
+    run_study(study)
+    fresh = load_study(make_study(tmp_path / "fresh", index, heldout, [model]))
+    run_study(fresh)
+    for table in ("continuations", "models"):
+        assert TableStore(study.tables).read(table).equals(TableStore(fresh.tables).read(table)), table

@@ -133,7 +133,11 @@ impl Slots {
         let ids = || swapped.iter().map(|id| id.swap_bytes());
         let largest = ids().filter(|&id| id != u32::MAX).max().unwrap_or(0);
         let sparse = (largest >= Slots::MOST).then(|| {
-            let distinct: std::collections::BTreeSet<u32> = ids().collect();
+            // One by one: collecting the iterator would hold a sorted copy of the whole text.
+            let mut distinct = std::collections::BTreeSet::new();
+            for id in ids() {
+                distinct.insert(id);
+            }
             distinct.into_iter().collect()
         });
         Slots { largest, sparse }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 import time
 from pathlib import Path
 
@@ -39,9 +41,10 @@ def demo(out: str, device: str | None) -> None:
     for title, columns, rows in _results(study):
         print_table(columns, rows, title=title)
     click.echo(f"Report: {page}")
+    command = shlex.quote(sys.argv[0])
     click.echo("Ask further:")
-    click.echo(f"  memindex sql -s {study} --list")
-    click.echo(f"  memindex count -i {Path(out) / 'python'} 'Licensed under the Apache License' --by-domain")
+    click.echo(f"  {command} sql -s {study} unseen_floor")
+    click.echo(f"  {command} count -i {Path(out) / 'python'} 'Licensed under the Apache License' --by-domain")
     note(f"Done in {time.perf_counter() - start:.0f} s")
 
 
@@ -91,6 +94,11 @@ def _domain_table(rows: list[dict[str, object]]) -> tuple[str, list[str], list[l
         line = lines.setdefault(
             str(row["domain"]), [row["domain"], f"{row['share_sample']:.1%}", *([None] * len(runs))]
         )
-        line[2 + runs.index(str(row["run_label"]))] = f"{row['share_memorized']:.1%}"
+        line[2 + runs.index(str(row["run_label"]))] = _percent(row["share_memorized"])
     title = "Where the memorized sequences stand: each domain's share of them, beside its share of the corpus"
     return title, ["domain", "corpus", *runs], list(lines.values())
+
+
+def _percent(share: object) -> str | None:
+    # NULL where nothing was memorized: then no domain has a share of it.
+    return f"{share:.1%}" if isinstance(share, float) else None

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from memindex.errors import MemindexError
-from memindex.study.config import FILE, load_study
+from memindex.study.config import FILE, STEPS, load_study
 
 
 @click.group()
@@ -27,7 +27,7 @@ def study() -> None:
 @click.option("--uniform", default=2000, show_default=True, help="Sequences drawn uniformly from the corpus.")
 @click.option("--per-bucket", default=500, show_default=True, help="Distinct sequences per frequency bucket, at most.")
 @click.option("--heldout-sequences", default=1000, show_default=True, help="Sequences from the held-out index.")
-@click.option("--seed", default=0, show_default=True, help="Seed of all sampling.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of all sampling.")
 def init(
     directory: str,
     index_path: str,
@@ -66,7 +66,7 @@ def init(
 
 @study.command()
 @click.argument("directory", type=click.Path(), default=".")
-@click.option("--only", type=click.Choice(["sequences", "scores"]), help="Run one step only.")
+@click.option("--only", type=click.Choice(STEPS), help="Run one step only.")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="[default: a GPU where there is one]")
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), help="Type of the weights.")
 @click.option("--batch-size", type=click.IntRange(1), help="Sequences per forward pass.")
@@ -83,7 +83,7 @@ def run(directory: str, only: str | None, device: str | None, dtype: str | None,
     config = load_study(directory)
     with progress_bar() as progress:
         run_study(config, only=only, options=RunOptions(device, dtype, batch_size), progress=progress)
-    _print_status(directory, as_json=False)
+    _print_status(directory, as_json=False, dtype=dtype)
 
 
 @study.command()
@@ -99,11 +99,12 @@ def status(directory: str, as_json: bool) -> None:
     _print_status(directory, as_json)
 
 
-def _print_status(directory: str, as_json: bool) -> None:
+def _print_status(directory: str, as_json: bool, dtype: str | None = None) -> None:
     from memindex.cli.output import print_table
+    from memindex.study.running import RunOptions
     from memindex.study.running import status as work_status
 
-    work = work_status(load_study(directory))
+    work = work_status(load_study(directory), RunOptions(dtype=dtype))
     if as_json:
         click.echo(json.dumps(dict(work), ensure_ascii=False))
     else:

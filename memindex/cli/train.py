@@ -22,8 +22,12 @@ from memindex.cli.count import index_option
 @click.option("--out", required=True, type=click.Path(), help="Folder of the new model; must not exist.")
 @click.option("--context", default=256, show_default=True, help="Tokens per training window.")
 @click.option("--batch-size", default=16, show_default=True, help="Windows per step.")
-@click.option("--learning-rate", type=float, help="Peak learning rate. [default: by the model's width]")
-@click.option("--seed", default=0, show_default=True, help="Seed of weights and data order.")
+@click.option(
+    "--learning-rate",
+    type=click.FloatRange(0, min_open=True),
+    help="Peak learning rate. [default: by the model's width]",
+)
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of weights and data order.")
 @click.option("--eos-id", type=int, help="Id between documents. [default: the tokenizer's end-of-text token]")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="[default: a GPU where there is one]")
 @click.option("--json", "as_json", is_flag=True, help="Print the training record as JSON.")

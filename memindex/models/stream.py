@@ -1,4 +1,4 @@
-"""The training stream: raw token files read as one long run of ids, in random windows.
+"""The training stream: raw token files read as one long run of ids, in shuffled windows.
 
 The files are an index's `tokenized.N`: little-endian ids, every document preceded by a separator with all
 bits set. Models have no embedding for that id, so it is read as their end-of-document id. Window starts
@@ -18,6 +18,10 @@ import numpy.typing as npt
 from memindex.errors import MemindexError
 
 WIDTHS = ("u1", "u2", "u4")
+
+#: Second word of the generator's seed. Sampling sequences uses other words: with one seed and equal generators the
+#: sampled sequences would lie exactly where the training windows do.
+_STREAM = 0x7374726D
 
 
 class TokenStream:
@@ -57,16 +61,27 @@ class TokenStream:
             raise MemindexError(f"{file}: {error.strerror or error}") from None
 
     def starts(self, windows: int, length: int, seed: int) -> npt.NDArray[np.int64]:
-        """First positions of `windows` random windows of `length` ids; int64 of shape (windows,).
+        """First positions of `windows` windows of `length` ids, pass after pass; int64 of shape (windows,).
 
-        More windows with the same seed begin with the same ones. MemindexError when the stream is too short.
+        A pass cuts the stream, from a random offset on, into windows that share one id (the last target of one is the
+        first input of the next) and shuffles them: in every pass every token is a target once, but for less than a
+        window at both ends. More windows with the same seed begin with the same ones. MemindexError when the stream is
+        too short.
         """
         if len(self) < length:
             raise MemindexError(
                 f"the corpus has {len(self)} tokens, fewer than one window of {length}; "
                 "train on more text or with a shorter context"
             )
-        return np.random.default_rng(seed).integers(0, len(self) - length + 1, size=windows, dtype=np.int64)
+        random = np.random.default_rng([seed, _STREAM])
+        stride = max(1, length - 1)
+        passes: list[npt.NDArray[np.int64]] = []
+        while sum(map(len, passes)) < windows:
+            offset = random.integers(0, min(stride, len(self) - length + 1))
+            cut = np.arange(offset, len(self) - length + 1, stride, dtype=np.int64)
+            random.shuffle(cut)
+            passes.append(cut)
+        return np.concatenate(passes)[:windows]
 
     def windows(self, starts: npt.NDArray[np.int64], length: int) -> npt.NDArray[np.int64]:
         """The ids of the windows, separators replaced; int64 of shape (len(starts), length)."""

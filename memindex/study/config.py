@@ -19,6 +19,12 @@ from memindex.errors import MemindexError
 
 FILE = "study.toml"
 
+#: The steps of a study, in their order.
+STEPS = ("sequences", "scores")
+
+#: Largest number in [sequences]: what the compiled core can hold on every machine.
+MOST = 2**31 - 1
+
 
 @dataclass(frozen=True)
 class SequenceConfig:
@@ -42,6 +48,8 @@ class SequenceConfig:
         ):
             if getattr(self, name) < least:
                 raise MemindexError(f"sequences: {name} must be at least {least}")
+            if getattr(self, name) > MOST:
+                raise MemindexError(f"sequences: {name} must be at most {MOST}")
 
 
 @dataclass(frozen=True)
@@ -86,7 +94,7 @@ def load_study(directory: str | Path) -> StudyConfig:
         raise MemindexError(
             f"{directory} is not a study: it has no {FILE}; make one with: memindex study init {directory} -i INDEX"
         ) from None
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise MemindexError(f"{file}: {error}") from None
     known = {"name", "index", "heldout", "sequences", "models"}
     _reject_unknown(file, "", raw, known)
@@ -98,15 +106,28 @@ def load_study(directory: str | Path) -> StudyConfig:
     models = raw.get("models", [])
     if not isinstance(models, list):
         raise MemindexError(f"{file}: write each of the models under its own [[models]]")
-    heldout = raw.get("heldout")
-    return StudyConfig(
+    config = StudyConfig(
         directory=root,
         name=raw.get("name", root.name),
         index=(root / raw["index"]).resolve(),
-        heldout=None if heldout is None else (root / heldout).resolve(),
+        heldout=(root / raw["heldout"]).resolve() if "heldout" in raw else None,
         sequences=_build(SequenceConfig, raw.get("sequences", {}), file, "sequences"),
         models=tuple(_build(ModelConfig, m, file, "models") for m in models),
     )
+    _check_names(config, file)
+    return config
+
+
+def _check_names(config: StudyConfig, file: Path) -> None:
+    """Names tell rows of the tables apart, so they must differ."""
+    if config.heldout is not None and config.heldout.name == config.index.name:
+        raise MemindexError(
+            f"{file}: index and heldout are both called {config.index.name}: rename one of the directories"
+        )
+    ids = [model.id for model in config.models]
+    for model_id in ids:
+        if ids.count(model_id) > 1:
+            raise MemindexError(f"{file}: two models have the id {model_id}: give each [[models]] its own")
 
 
 def _reject_unknown(file: Path, section: str, raw: dict[str, Any], known: set[str]) -> None:
@@ -151,15 +172,20 @@ def study_toml(
         "[sequences]",
         *(f"{key} = {value}" for key, value in dataclasses.asdict(sequences).items()),
     ]
-    for model in models:
-        source = _relative(model, directory) if Path(model).is_dir() else str(model)
-        lines += [
-            "",
-            "[[models]]",
-            f"id = {_quoted(source.rstrip('/').split('/')[-1])}",
-            f"source = {_quoted(source)}",
-        ]
+    sources = [_relative(model, directory) if Path(model).is_dir() else str(model) for model in models]
+    for source, model_id in zip(sources, _distinct_ids(sources), strict=True):
+        lines += ["", "[[models]]", f"id = {_quoted(model_id)}", f"source = {_quoted(source)}"]
     return "\n".join(lines) + "\n"
+
+
+def _distinct_ids(sources: Sequence[str]) -> list[str]:
+    """The last part of each source's path, or as many parts as tell it from the others."""
+    parts = [source.rstrip("/").split("/") for source in sources]
+    for length in range(1, max(map(len, parts), default=1) + 1):
+        ids = ["/".join(p[-length:]) for p in parts]
+        if len(set(ids)) == len(ids):
+            return ids
+    raise MemindexError("the same model is named twice")
 
 
 def _relative(path: str | Path, directory: Path) -> str:

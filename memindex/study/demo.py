@@ -20,7 +20,7 @@ from memindex.index.index import Index
 from memindex.index.manifest import write_atomically
 from memindex.study.config import FILE, SequenceConfig, load_study, study_toml
 from memindex.study.demo_corpus import CorpusPlan, write_corpus
-from memindex.study.running import run_study
+from memindex.study.running import RunOptions, run_study
 
 END_OF_TEXT = "<|endoftext|>"
 
@@ -63,7 +63,7 @@ def run_demo(target: Path, plan: DemoPlan, tell: Tell, progress: Progress, devic
         text = study_toml(study, index.path, target / "python-heldout", models, plan.sequences, name="demo")
         write_atomically(study / FILE, text.encode())
     tell("Sampling sequences, counting them in the index, scoring every model on them")
-    run_study(load_study(study), progress=progress)
+    run_study(load_study(study), options=RunOptions(device=device), progress=progress)
     return study
 
 

@@ -18,18 +18,21 @@ from memindex.errors import MemindexError
 
 STANDARD_LIBRARY = "standard library"
 
-#: Files outside these sizes are left out: empty ones say nothing, long ones would fill a domain alone.
-SMALLEST, LARGEST = 400, 4_000
-
 
 @dataclass(frozen=True)
 class CorpusPlan:
-    """How much text to take: bytes of the standard library, packages, bytes of each, and the held-out share."""
+    """How much text to take: bytes of the standard library, packages, bytes of each, and the held-out share.
+
+    Files outside `smallest` and `largest` bytes are left out: empty ones say nothing, and small ones make many licence
+    headers and copied modules in little text.
+    """
 
     standard_library: int = 200_000
     packages: int = 4
     package: int = 450_000
     heldout_share: float = 0.08
+    smallest: int = 400
+    largest: int = 4_000
 
 
 def write_corpus(target: Path, plan: CorpusPlan) -> dict[str, int]:
@@ -60,20 +63,20 @@ def write_corpus(target: Path, plan: CorpusPlan) -> dict[str, int]:
 def _domains(plan: CorpusPlan) -> Iterator[tuple[str, Path, list[Path], int]]:
     """(domain, root, files, bytes to take) for the standard library and the packages with the most files."""
     library = Path(sysconfig.get_path("stdlib"))
-    yield STANDARD_LIBRARY, library, _sources(library), plan.standard_library
+    yield STANDARD_LIBRARY, library, _sources(library, plan), plan.standard_library
     site = Path(sysconfig.get_path("purelib"))
-    packages = [(p.name, _sources(p)) for p in site.iterdir() if (p / "__init__.py").is_file()]
+    packages = [(p.name, _sources(p, plan)) for p in site.iterdir() if (p / "__init__.py").is_file()]
     ranked = sorted(packages, key=lambda item: (-len(item[1]), item[0]))
     for name, files in ranked[: plan.packages]:
         yield name, site / name, files, plan.package
 
 
-def _sources(root: Path) -> list[Path]:
+def _sources(root: Path, plan: CorpusPlan) -> list[Path]:
     """Python files of a fitting size that are UTF-8; tests and installed packages below a library are left out."""
     skipped = {"site-packages", "test", "tests", "__pycache__", "_vendor"}
     files = []
     for file in root.rglob("*.py"):
-        if skipped.isdisjoint(file.relative_to(root).parts) and SMALLEST <= file.stat().st_size <= LARGEST:
+        if skipped.isdisjoint(file.relative_to(root).parts) and plan.smallest <= file.stat().st_size <= plan.largest:
             try:
                 file.read_bytes().decode("utf-8")
             except (UnicodeDecodeError, OSError):

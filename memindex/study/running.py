@@ -2,6 +2,8 @@
 
 Every piece of work is a unit with a file of its own, and a unit whose file exists is skipped: a study that was killed
 goes on where it was. A run's row in `runs` is written after its last continuations, so a row there means a whole run.
+What a file was made from stands in its unit's name or its row (settings, checksums, fingerprints): a change is refused
+instead of mixed in.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -20,16 +23,17 @@ import memindex
 from memindex.errors import MemindexError
 from memindex.index.index import Index
 from memindex.study.config import ModelConfig, StudyConfig
-from memindex.study.sampling import count_sequences, sample_sequences, token_matrix
+from memindex.study.sampling import bucket_totals, count_sequences, sample_sequences, token_matrix
 from memindex.tables.store import TableStore
 
 if TYPE_CHECKING:
     from memindex.models.loading import LoadedModel
 
+#: The file that `memindex train` leaves beside a model's weights.
+TRAINING_RECORD = "training.json"
+
 #: Sequences per unit of scoring: what a killed run loses at most.
 UNIT = 16_384
-
-STEPS = ("sequences", "scores")
 
 Progress = Callable[[str, int, int], None]
 
@@ -53,9 +57,11 @@ def run_study(
     """Do what is missing: sample and count the sequences, then score every model of study.toml on them.
 
     Raises:
-        MemindexError: The study's settings changed since its sequences were sampled, or a model can't be run.
+        MemindexError: The study's settings or a model changed since they were used, or a model can't be run.
     """
     report = progress or (lambda *_: None)
+    if only == "scores" and not TableStore(config.tables).has("frequencies", _sample_name(config)):
+        raise MemindexError(f"{config.directory} has no sequences yet: run it with --only sequences first")
     sequences = ensure_sequences(config, report)
     if only == "sequences":
         return
@@ -67,8 +73,7 @@ def ensure_sequences(config: StudyConfig, progress: Progress) -> pa.Table:
     """The study's sequences, sampled and counted now if they were not before."""
     store = TableStore(config.tables)
     unit = _sample_name(config)
-    others = [name for name in store.units("sequences") if name != unit]
-    if others:
+    if any(name != unit for table in ("sequences", "frequencies", "buckets") for name in store.units(table)):
         raise MemindexError(
             f"{config.directory}: its sequences were sampled with other settings or another index; "
             f"remove {config.tables} to start anew"
@@ -77,7 +82,9 @@ def ensure_sequences(config: StudyConfig, progress: Progress) -> pa.Table:
     if not store.has("sequences", unit):
         progress("sample sequences", 0, 1)
         heldout = Index.open(config.heldout) if config.heldout else None
-        store.write("sequences", unit, sample_sequences(index, config.sequences, heldout))
+        sequences, totals = sample_sequences(index, config.sequences, heldout)
+        store.write("buckets", unit, bucket_totals(index, config.sequences, totals, sequences))
+        store.write("sequences", unit, sequences)
         progress("sample sequences", 1, 1)
     sequences = store.read("sequences")
     if not store.has("frequencies", unit):
@@ -90,28 +97,54 @@ def score_model(
 ) -> None:
     """Score one model on all sequences, unless its run is there already."""
     store = TableStore(config.tables)
-    run_id = f"{model.id} {config.sequences.prefix}+{config.sequences.suffix}"
+    run_id = _run_id(config, model, options)
+    fingerprint = model_fingerprint(config, model)
     if store.has("runs", run_id):
+        _check_unchanged(store, run_id, fingerprint, config)
         return
     from memindex.models.loading import load_model
-    from memindex.models.runtime import versions
-    from memindex.models.scoring import score_sequences
 
     loaded = load_model(_source(config, model), model.revision, options.device, options.dtype, model_id=model.id)
+    timing = _score_units(store, run_id, f"{fingerprint} {loaded.device}", loaded, sequences, options, progress)
+    store.write("models", model.id, _model_row(loaded, model))
+    row = _run_row(config, run_id, model, fingerprint, loaded, len(sequences), timing)
+    store.write("runs", run_id, {name: [value] for name, value in row.items()})
+
+
+@dataclass
+class _Timing:
+    """Seconds of scoring (None when some of it was done before) and the largest batch."""
+
+    seconds: float | None = 0.0
+    batch_size: int = 0
+
+
+def _score_units(
+    store: TableStore,
+    run_id: str,
+    made_by: str,
+    loaded: LoadedModel,
+    sequences: pa.Table,
+    options: RunOptions,
+    progress: Progress,
+) -> _Timing:
+    """Score the sequences unit by unit; units that another device or another state of the model left are removed."""
+    from memindex.models.scoring import score_sequences
+
+    key = hashlib.sha256(made_by.encode()).hexdigest()[:8]
+    units = {f"{run_id} {key} {part.start:09d}": part for part in _units(len(sequences))}
+    for unit in store.units("continuations"):
+        if unit.startswith(f"{run_id} ") and unit not in units:
+            store.file("continuations", unit).unlink()
     prefixes, suffixes = token_matrix(sequences, "prefix"), token_matrix(sequences, "suffix")
-    start, batch_size = time.perf_counter(), 0
-    for part in _units(len(sequences)):
-        unit = f"{run_id} {part.start:09d}"
+    timing = _Timing()
+    for unit, part in units.items():
         if store.has("continuations", unit):
+            timing.seconds = None
             continue
-        scores = score_sequences(
-            loaded,
-            prefixes[part],
-            suffixes[part],
-            options.batch_size,
-            _shifted(progress, f"score {model.id}", part.start, len(sequences)),
-        )
-        batch_size = scores.batch_size
+        start = time.perf_counter()
+        shifted = _shifted(progress, f"score {loaded.model_id}", part.start, len(sequences))
+        scores = score_sequences(loaded, prefixes[part], suffixes[part], options.batch_size, shifted)
         columns = {
             "run_id": pa.array([run_id] * len(scores.score)),
             "sequence_id": sequences.column("sequence_id")[part],
@@ -123,8 +156,24 @@ def score_model(
             "continuation": scores.continuation,
         }
         store.write("continuations", unit, columns)
-    store.write("models", model.id, _model_row(loaded, model))
-    row = {
+        timing.batch_size = max(timing.batch_size, scores.batch_size)
+        if timing.seconds is not None:
+            timing.seconds += time.perf_counter() - start
+    return timing
+
+
+def _run_row(
+    config: StudyConfig,
+    run_id: str,
+    model: ModelConfig,
+    fingerprint: str,
+    loaded: LoadedModel,
+    sequences: int,
+    timing: _Timing,
+) -> dict[str, Any]:
+    from memindex.models.runtime import versions
+
+    return {
         "run_id": run_id,
         "model_id": model.id,
         "prefix_length": config.sequences.prefix,
@@ -133,24 +182,57 @@ def score_model(
         "dtype": loaded.dtype,
         "device": loaded.device,
         "attention": loaded.attention,
-        "batch_size": batch_size,
-        "sequences": len(sequences),
-        "seconds": time.perf_counter() - start,
+        "model_fingerprint": fingerprint,
+        "batch_size": timing.batch_size,
+        "sequences": sequences,
+        "seconds": timing.seconds,
         "versions": json.dumps({"memindex": memindex.__version__, **versions()}),
         "created": datetime.now(UTC),
     }
-    store.write("runs", run_id, {name: [value] for name, value in row.items()})
 
 
-def status(config: StudyConfig) -> list[tuple[str, str]]:
+def status(config: StudyConfig, options: RunOptions | None = None) -> list[tuple[str, str]]:
     """(piece of work, "done" or "missing") for everything the study consists of."""
     store = TableStore(config.tables)
     unit = _sample_name(config)
     work = [("sequences", store.has("sequences", unit)), ("frequencies", store.has("frequencies", unit))]
     for model in config.models:
-        run_id = f"{model.id} {config.sequences.prefix}+{config.sequences.suffix}"
+        run_id = _run_id(config, model, options or RunOptions())
         work.append((f"scores of {model.id}", store.has("runs", run_id)))
     return [(name, "done" if done else "missing") for name, done in work]
+
+
+def _run_id(config: StudyConfig, model: ModelConfig, options: RunOptions) -> str:
+    """Model and protocol; a dtype that was asked for makes a run of its own."""
+    protocol = f"{model.id} {config.sequences.prefix}+{config.sequences.suffix}"
+    return f"{protocol} {options.dtype}" if options.dtype else protocol
+
+
+def model_fingerprint(config: StudyConfig, model: ModelConfig) -> str:
+    """Tells two states of a model apart: 12 hex digits over source and revision, and for a folder its files.
+
+    Of every file the size and the first and last mebibyte count: reading all weights of a large model would take
+    longer than many a run. The training record does not: it tells how long training took.
+    """
+    digest = hashlib.sha256(json.dumps([model.source, model.revision]).encode())
+    folder = Path(_source(config, model))
+    for file in sorted(folder.glob("*")) if folder.is_dir() else []:
+        if file.is_file() and file.name != TRAINING_RECORD:
+            digest.update(f"{file.name} {file.stat().st_size}".encode())
+            with file.open("rb") as stream:
+                digest.update(stream.read(1 << 20))
+                stream.seek(max(stream.tell(), file.stat().st_size - (1 << 20)))
+                digest.update(stream.read())
+    return digest.hexdigest()[:12]
+
+
+def _check_unchanged(store: TableStore, run_id: str, fingerprint: str, config: StudyConfig) -> None:
+    rows = [row for row in store.read("runs").to_pylist() if row["run_id"] == run_id]
+    if any(row["model_fingerprint"] != fingerprint for row in rows):
+        raise MemindexError(
+            f"{config.directory}: the model of the run {run_id!r} changed since it was scored: "
+            "give the changed one another id in study.toml"
+        )
 
 
 def _sample_name(config: StudyConfig) -> str:

@@ -11,6 +11,8 @@ No window crosses a document's end.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +28,9 @@ from memindex.ragged import from_matrix
 from memindex.study.config import SequenceConfig
 from memindex.tables.schema import SEQUENCES
 
+#: Second words of the generators' seeds: equal seeds here and in training must not draw equal positions.
+UNIFORM, HELDOUT = 0x756E6966, 0x68656C64
+
 #: Proposals that are drawn in vain before a corpus counts as having no window.
 MOST_ROUNDS = 200
 
@@ -38,27 +43,57 @@ class Windows(NamedTuple):
     bucket: npt.NDArray[np.int32]
 
 
-def sample_sequences(index: Index, config: SequenceConfig, heldout: Index | None = None) -> pa.Table:
-    """Sample the sequences of a study: a table of the schema `sequences`.
+class BucketTotal(NamedTuple):
+    """What the corpus holds in one frequency bucket: distinct windows, and windows in all."""
+
+    bucket: int
+    distinct: int
+    windows: int
+
+
+def sample_sequences(
+    index: Index, config: SequenceConfig, heldout: Index | None = None
+) -> tuple[pa.Table, list[BucketTotal]]:
+    """Sample the sequences of a study: a table of the schema `sequences`, and what each frequency bucket holds.
+
+    The totals are empty when no bucket sample was asked for.
 
     Raises:
         MemindexError: No document is as long as prefix + suffix, or the two indexes have different tokenizers.
     """
     length = config.prefix + config.suffix
     parts = []
+    totals: list[BucketTotal] = []
     if config.uniform:
-        parts.append(_sequences(index, "uniform", _uniform(index, length, config.uniform, config.seed), config))
+        windows = _uniform(index, length, config.uniform, [config.seed, UNIFORM])
+        parts.append(_sequences(index, "uniform", windows, config))
     if config.per_bucket:
-        parts.append(_sequences(index, "bucket", _per_bucket(index, length, config.per_bucket, config.seed), config))
+        windows, totals = _per_bucket(index, length, config.per_bucket, config.seed)
+        parts.append(_sequences(index, "bucket", windows, config))
     if heldout is not None and config.heldout:
         _same_tokenizer(index, heldout)
-        windows = _uniform(heldout, length, config.heldout, config.seed + 1)
+        windows = _uniform(heldout, length, config.heldout, [config.seed, HELDOUT])
         parts.append(_sequences(heldout, "heldout", windows, config))
     if not parts:
         raise MemindexError("[sequences] asks for none: set uniform, per_bucket or heldout above 0")
     table = pa.concat_tables(parts)
     numbered = table.append_column("sequence_id", pa.array(np.arange(len(table))))
-    return numbered.select([c.name for c in SEQUENCES.columns]).cast(SEQUENCES.schema())
+    return numbered.select([c.name for c in SEQUENCES.columns]).cast(SEQUENCES.schema()), totals
+
+
+def bucket_totals(
+    index: Index, config: SequenceConfig, totals: Sequence[BucketTotal], sequences: pa.Table
+) -> dict[str, Any]:
+    """Columns of the table `buckets`: what the corpus holds at each frequency, and how much of it was sampled."""
+    sampled = Counter(sequences.column("bucket").to_pylist())
+    return {
+        "index": pa.array([index.name] * len(totals), type=pa.string()),
+        "length": pa.array([config.prefix + config.suffix] * len(totals), type=pa.int32()),
+        "bucket": pa.array([total.bucket for total in totals], type=pa.int32()),
+        "distinct": pa.array([total.distinct for total in totals], type=pa.int64()),
+        "sequences": pa.array([total.windows for total in totals], type=pa.int64()),
+        "sampled": pa.array([sampled[total.bucket] for total in totals], type=pa.int64()),
+    }
 
 
 def count_sequences(index: Index, sequences: pa.Table) -> dict[str, Any]:
@@ -90,7 +125,7 @@ def _same_tokenizer(index: Index, heldout: Index) -> None:
         )
 
 
-def _uniform(index: Index, length: int, windows: int, seed: int) -> Windows:
+def _uniform(index: Index, length: int, windows: int, seed: list[int]) -> Windows:
     """Positions drawn uniformly, without replacement, from all windows; fewer when the corpus has fewer."""
     random = np.random.default_rng(seed)
     tokens = [index.tokens_of_shard(s) for s in range(index.manifest.shards)]
@@ -118,9 +153,9 @@ def _uniform(index: Index, length: int, windows: int, seed: int) -> Windows:
     return Windows(shard.astype(np.int32), found - bounds[shard], np.full(len(found), -1, dtype=np.int32))
 
 
-def _per_bucket(index: Index, length: int, per_bucket: int, seed: int) -> Windows:
-    (bucket, _, shard, position), _ = _core.sample_windows(index.shards, length, per_bucket, seed)
-    return Windows(shard, position, bucket)
+def _per_bucket(index: Index, length: int, per_bucket: int, seed: int) -> tuple[Windows, list[BucketTotal]]:
+    (bucket, _, shard, position), totals = _core.sample_windows(index.shards, length, per_bucket, seed)
+    return Windows(shard, position, bucket), [BucketTotal(*total) for total in totals]
 
 
 def _sequences(index: Index, sample: str, windows: Windows, config: SequenceConfig) -> pa.Table:
