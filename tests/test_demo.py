@@ -99,3 +99,25 @@ def test_the_corpus_is_the_same_every_time_and_splits_by_file(tmp_path):
     assert parts["train"]
     assert parts["heldout"]
     assert not parts["train"] & parts["heldout"]
+
+
+def test_the_printed_tables_have_every_run_and_survive_a_model_that_memorized_nothing():
+    from memindex.cli.demo import _domain_table, _frequency_table, _size_table
+
+    shares = [
+        {"run_label": run, "domain": domain, "share_sample": 0.5, "share_memorized": share}
+        for run, share in (("small", None), ("large", 0.25))
+        for domain in ("a", "b")
+    ]
+    assert _domain_table(shares)[1:] == (
+        ["domain", "corpus", "small", "large"],
+        [["a", "50.0%", None, "25.0%"], ["b", "50.0%", None, "25.0%"]],
+    )
+    rates = [
+        {"run_label": run, "frequency": frequency, "sequences": 10, "rate": rate}
+        for run, rate in (("small", 0.0), ("large", 0.5))
+        for frequency in ("unseen", "1")
+    ]
+    assert _frequency_table(rates)[2] == [["unseen", 10, "0.0%", "50.0%"], ["1", 10, "0.0%", "50.0%"]]
+    size = {"run_label": "small", "non_embedding_parameters": 5, "rate": 0.1, "rate_low": 0.05, "rate_high": 0.2}
+    assert _size_table([size])[2] == [["small", 5, "10.00%", "5.00% to 20.00%"]]
