@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import collections
+import gzip
 import json
 import sys
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import tokenizers
 from synthetic_corpus import AWKWARD, sentences, train_bpe, word_level, write_jsonl
@@ -285,7 +288,7 @@ def test_small_batches_give_the_same_index(corpus, tokenizer_file, tmp_path, mon
     monkeypatch.undo()
     build_index([corpus], tmp_path / "large", tokenizer=tokenizer_file, options=OPTIONS, shards=3)
     small, large = (Manifest.read(tmp_path / name) for name in ("small", "large"))
-    # Row groups of the Parquet file follow the batches; its rows do not.
+    # The pages of the Parquet file follow the batches; its rows do not.
     different = {name for name in large.files if small.files[name] != large.files[name]}
     assert different <= {"documents.parquet"}
     frames = [pd.read_parquet(tmp_path / name / "documents.parquet") for name in ("small", "large")]
@@ -307,6 +310,82 @@ def test_progress_reaches_the_end_of_both_stages(corpus, tmp_path):
     size = sum(p.stat().st_size for p in corpus.iterdir())
     assert [step for step in told if step[0] == "tokenize"][-1] == ("tokenize", size, size)
     assert [step for step in told if step[0] == "sort"] == [("sort", 0, 2), ("sort", 1, 2), ("sort", 2, 2)]
+
+
+def packed(data):
+    import zstandard
+
+    return {"a.jsonl": data, "a.jsonl.gz": gzip.compress(data), "a.jsonl.zst": zstandard.compress(data)}
+
+
+def progress_of_one_file(file, tmp_path):
+    told = []
+    build_index([file], tmp_path / "out", tokenizer="bytes", progress=lambda *step: told.append(step))
+    size = file.stat().st_size
+    steps = [done for stage, done, total in told if stage == "tokenize" and total == size]
+    assert steps == sorted(steps)
+    assert steps[-1] == size
+    return [done / size for done in steps]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.jsonl.zst"])
+def test_progress_inside_a_file_follows_its_bytes(tmp_path, monkeypatch, name):
+    monkeypatch.setattr("memindex.corpus.jsonl.BATCH_BYTES", 100_000)
+    # Text that hardly packs: a packed file is read in blocks of some size.
+    random = np.random.default_rng(1)
+    data = b"".join(b'{"text": "%s"}\n' % random.bytes(500).hex().encode() for _ in range(2000))
+    (tmp_path / name).write_bytes(packed(data)[name])
+    parts = progress_of_one_file(tmp_path / name, tmp_path)
+    assert parts[0] < 0.25
+    assert any(0.4 < part < 0.6 for part in parts)
+
+
+def test_progress_inside_a_parquet_file_follows_its_rows(tmp_path, monkeypatch):
+    monkeypatch.setattr("memindex.corpus.parquet.MOST_ROWS", 100)
+    pq.write_table(pa.table({"text": [f"document {i}" for i in range(1000)]}), tmp_path / "a.parquet")
+    assert progress_of_one_file(tmp_path / "a.parquet", tmp_path) == pytest.approx(
+        [*np.arange(1, 11) / 10, 1], abs=0.01
+    )
+
+
+def test_progress_in_a_folder_of_texts_follows_the_files(tmp_path, monkeypatch):
+    monkeypatch.setattr("memindex.corpus.text.BATCH_BYTES", 100)
+    told = []
+    (tmp_path / "in").mkdir()
+    for i in range(10):
+        (tmp_path / "in" / f"{i}.txt").write_text("x" * 100)
+    build_index([tmp_path / "in"], tmp_path / "out", tokenizer="bytes", progress=lambda *step: told.append(step))
+    assert [step[1] for step in told if step[0] == "tokenize"] == [*range(100, 1001, 100), 1000]
+
+
+def row_groups(file):
+    facts = pq.ParquetFile(file).metadata
+    return [facts.row_group(i).num_rows for i in range(facts.num_row_groups)]
+
+
+def test_rows_of_documents_are_collected_to_row_groups(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr("memindex.corpus.jsonl.BATCH_BYTES", 700)
+    build_index([corpus], tmp_path / "one", tokenizer="bytes", options=OPTIONS)
+    assert row_groups(tmp_path / "one" / "documents.parquet") == [len(ROWS)]
+    monkeypatch.setattr("memindex.index.document_table.GROUP_ROWS", 50)
+    build_index([corpus], tmp_path / "rows", tokenizer="bytes", options=OPTIONS)
+    groups = row_groups(tmp_path / "rows" / "documents.parquet")
+    assert sum(groups) == len(ROWS)
+    assert all(50 <= rows < 100 for rows in groups[:-1])
+    monkeypatch.setattr("memindex.index.document_table.GROUP_BYTES", 1000)
+    build_index([corpus], tmp_path / "bytes", tokenizer="bytes", options=OPTIONS)
+    assert len(row_groups(tmp_path / "bytes" / "documents.parquet")) > len(groups)
+    frames = [pd.read_parquet(tmp_path / name / "documents.parquet") for name in ("one", "rows", "bytes")]
+    pd.testing.assert_frame_equal(frames[0], frames[1])
+    pd.testing.assert_frame_equal(frames[0], frames[2])
+
+
+def test_documents_of_several_sources_have_paths_of_their_own(tmp_path):
+    for name in ("p", "q"):
+        (tmp_path / name / "x").mkdir(parents=True)
+        (tmp_path / name / "x" / "f.txt").write_text(name)
+    build_index([tmp_path / "p", tmp_path / "q"], tmp_path / "out", tokenizer="bytes")
+    assert pd.read_parquet(tmp_path / "out" / "documents.parquet")["path"].tolist() == ["p/x/f.txt", "q/x/f.txt"]
 
 
 def test_a_sorting_process_that_is_killed_is_told_in_one_line(corpus, tmp_path, monkeypatch):

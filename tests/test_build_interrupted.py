@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import resource
@@ -77,7 +78,7 @@ def partial(folder):
 
 MOMENTS = {
     "the folder is made": lambda folder: partial(folder).exists(),
-    "the first tokens are written": lambda folder: size(partial(folder) / "documents.parquet") > 4,
+    "the first tokens are written": lambda folder: size(partial(folder) / "tokenized.0") > 0,
     "sorting begins": lambda folder: (partial(folder) / "unigram.0").exists(),
     "a table is begun": lambda folder: (partial(folder) / "table.0").exists(),
     "the domain column is begun": lambda folder: (partial(folder) / "domain.2").exists(),
@@ -153,6 +154,43 @@ def test_two_builds_at_once_do_not_touch_each_other(corpus, reference, tmp_path,
     assert_refused(refused[0], "another build is writing", "out")
     assert_same_index(tmp_path / "out", reference)
     assert left_in(tmp_path) == ["out"]
+
+
+def test_a_build_that_waited_for_one_that_failed_leaves_the_folder_of_a_third_alone(corpus, tmp_path, monkeypatch):
+    flock, third = fcntl.flock, []
+
+    def late(handle, how):
+        if not third:
+            # Between opening and locking, the build that was there fails, and another begins.
+            partial(tmp_path).rmdir()
+            partial(tmp_path).mkdir()
+            (partial(tmp_path) / "tokenized.0").write_text("the third build's")
+            third.append(os.open(partial(tmp_path), os.O_RDONLY))
+            flock(third[0], fcntl.LOCK_EX | fcntl.LOCK_NB)
+        flock(handle, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    try:
+        with pytest.raises(MemindexError, match="another build is writing"):
+            build(corpus, tmp_path / "out")
+        assert (partial(tmp_path) / "tokenized.0").read_text() == "the third build's"
+    finally:
+        os.close(third[0])
+    build(corpus, tmp_path / "out")
+    assert left_in(tmp_path) == ["out"]
+
+
+def test_a_build_that_waited_for_one_that_failed_takes_its_place(corpus, reference, tmp_path, monkeypatch):
+    flock, removed = fcntl.flock, []
+
+    def late(handle, how):
+        if not removed:
+            removed.append(partial(tmp_path).rmdir())
+        flock(handle, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    build(corpus, tmp_path / "out")
+    assert_same_index(tmp_path / "out", reference)
 
 
 def test_an_index_that_appears_during_a_build_is_not_overwritten(corpus, tmp_path):

@@ -18,6 +18,7 @@ from synthetic_corpus import assert_refused, left_in, memindex, train_bpe, write
 from memindex.cli import cli, main
 from memindex.corpus import tokenizer as tokenizer_module
 from memindex.errors import MemindexError
+from memindex.index import builder as builder_module
 
 GOOD = b'{"text": "a good line", "d": "x"}\n'
 
@@ -162,6 +163,9 @@ def test_tokenizers_that_are_unknown_or_broken(refused, tmp_path, monkeypatch):
         (["--shards", "-3"], "at least 1 shard"),
         (["--shards", "many"], "--shards"),
         (["--shards", "1000000"], "Too many open files"),
+        (["--workers", "0"], "at least 1 worker"),
+        (["--workers", "-2"], "at least 1 worker"),
+        (["--workers", "many"], "--workers"),
         (["--token-width", "3"], "1, 2 or 4"),
         (["--token-width", "x"], "--token-width"),
         (["--no-such-option"], "--no-such-option"),
@@ -223,6 +227,30 @@ def test_what_was_built_is_told_as_json_or_text(run, tmp_path):
     result = run(*build, "--out", tmp_path / "text")
     assert result.stdout == f"{tmp_path / 'text'}: 3 tokens in 3 documents\n"
     assert "tokenize" in result.stderr
+
+
+def test_workers_sort_the_shards(run, tmp_path, monkeypatch):
+    pools = []
+
+    class Pool(builder_module.ThreadPoolExecutor):
+        def __init__(self, most):
+            pools.append(most)
+            super().__init__(most)
+
+    monkeypatch.setattr(builder_module, "ThreadPoolExecutor", Pool)
+    write_jsonl(tmp_path / "a.jsonl", [{"text": "ab"}, {"text": "cd"}, {"text": "ef"}])
+    build = ["index", "build", tmp_path / "a.jsonl", "--tokenizer", "bytes", "--shards", "3"]
+    assert run(*build, "--out", tmp_path / "out", "--workers", "2").returncode == 0
+    assert pools == [2]
+
+
+def test_a_folder_of_corpus_and_text_files_is_refused(refused, run, tmp_path):
+    write_jsonl(tmp_path / "in" / "a.jsonl", [{"text": "a"}])
+    for name in ("a.py", "b.py", "c.py"):
+        (tmp_path / "in" / name).write_text("x = 1")
+    refused(tmp_path / "in", "3 text files beside 1 corpus files in", "in: choose with --include")
+    build = ["index", "build", tmp_path / "in", "--out", tmp_path / "out", "--tokenizer", "bytes"]
+    assert run(*build, "--include", "*.py").stdout == f"{tmp_path / 'out'}: 15 tokens in 3 documents\n"
 
 
 def test_a_slow_tokenizer_is_told_in_one_line(tmp_path):

@@ -73,10 +73,32 @@ def test_a_folder_of_json_files_only_is_json_lines(tmp_path):
     assert texts(read([root])) == ["one", "two", "three"]
 
 
-def test_a_folder_with_corpus_files_is_read_as_those(tmp_path):
-    root = tree(tmp_path, {"README.md": "about", "data/a.jsonl": '{"text": "one"}', "data/LICENSE": "free"})
-    rows = read([root])
-    assert [(r["path"], r["domain"], r["text"]) for r in rows] == [("data/a.jsonl", "data", b"one")]
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        ({"a.py": "1", "b.py": "2", "x/c.py": "3", "data.jsonl": '{"text": "one"}'}, "3 text files beside 1 corpus"),
+        ({"README.md": "about", "data/a.jsonl": '{"text": "one"}', "data/LICENSE": "free"}, "2 text files beside 1"),
+        ({"a.py": "1", "b.json.gz": b"", "c.parquet": b""}, "1 text files beside 2 corpus files"),
+        ({".gitattributes": "x", "a.jsonl": '{"text": "one"}'}, r"1 text files \(1 hidden\) beside 1 corpus files"),
+        ({"a.py": "1", "stray.json": "{}", "data.jsonl": '{"text": "one"}'}, "1 text files beside 2 corpus files"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_folder_of_corpus_and_other_files_is_refused(tmp_path, files, told):
+    root = tree(tmp_path / "mixed", files)
+    with pytest.raises(CorpusError, match=rf"{told}.* in .*mixed: choose with --include"):
+        read([root])
+
+
+def test_include_chooses_in_a_folder_of_corpus_and_other_files(tmp_path):
+    root = tree(
+        tmp_path, {"a.py": "1", "data/b.jsonl": '{"text": "one"}', ".b.jsonl": "x", ".c.py": "x", ".git/d": "x"}
+    )
+    rows = read([root], include=("*.jsonl",))
+    assert [(r["path"], r["domain"], r["text"]) for r in rows] == [("data/b.jsonl", "data", b"one")]
+    assert texts(read([root], include=("*.py",))) == ["1"]
+    with pytest.raises(CorpusError, match="1 text files beside 1 corpus files"):
+        read([root], include=("*.py", "*.jsonl"))
 
 
 def test_sources_keep_their_order_and_files_are_sorted_within(tmp_path):
@@ -99,6 +121,30 @@ def test_a_single_file_is_a_domain_of_its_name(tmp_path):
         ("novel", "novel.txt"),
         (".profile", ".profile"),
     ]
+
+
+def paths_of(sources):
+    return [row["path"] for row in read(sources)]
+
+
+def test_paths_of_several_sources_start_with_the_name_of_theirs(tmp_path, monkeypatch):
+    tree(tmp_path, {"p/x/f.txt": "1", "q/x/f.txt": "2", "g.txt": "3"})
+    assert paths_of([tmp_path / "p"]) == ["x/f.txt"]
+    assert paths_of([tmp_path / "p", tmp_path / "q", tmp_path / "g.txt"]) == ["p/x/f.txt", "q/x/f.txt", "g.txt"]
+    monkeypatch.chdir(tmp_path / "p")
+    assert paths_of([".", "../q/"]) == ["p/x/f.txt", "q/x/f.txt"]
+    assert [row["domain"] for row in read([".", "../q/"])] == ["x", "x"]
+
+
+def test_sources_of_one_name_are_told_apart_by_more_of_their_path(tmp_path):
+    tree(tmp_path, {"p/x/f.txt": "1", "q/x/f.txt": "2", "a/p/x/f.txt": "3", "p/f.txt": "4", "q/f.txt": "5"})
+    assert paths_of([tmp_path / "p/x", tmp_path / "q/x"]) == ["p/x/f.txt", "q/x/f.txt"]
+    assert paths_of([tmp_path / "p/f.txt", tmp_path / "q/f.txt"]) == ["p/f.txt", "q/f.txt"]
+    sources = [tmp_path / name for name in ("p", "q/x", "a/p/x", "p/x/f.txt", "q/f.txt")]
+    names = dict(zip(texts(read(sources)), paths_of(sources), strict=True))
+    assert len(set(names.values())) == len(names) == 5
+    # The same file by two ways and a source given twice are no reason to look further up.
+    assert paths_of([tmp_path / "q/x", tmp_path / "q/x"]) == ["x/f.txt", "x/f.txt"]
 
 
 def test_a_relative_dot_gives_the_name_of_the_folder(tmp_path, monkeypatch):

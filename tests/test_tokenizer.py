@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import time
 import warnings
 
 import gigatoken
@@ -15,7 +16,7 @@ import tokenizers
 import zstandard
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from synthetic_corpus import AWKWARD, sentences, train_bpe, word_level
+from synthetic_corpus import AWKWARD, assert_refused, memindex, sentences, train_bpe, word_level, write_jsonl
 from tokenizers import models
 
 from memindex.corpus import tokenizer as tokenizer_module
@@ -337,13 +338,33 @@ def test_names_of_families_and_of_the_hub_are_asked_for_there(bpe_file, monkeypa
 def test_a_hub_that_is_not_reachable_gives_one_line(monkeypatch):
     import huggingface_hub
 
-    def unreachable(*_):
+    def unreachable(url, timeout):
+        assert (url.endswith("/org/name/resolve/main/tokenizer.json"), timeout <= 5) == (True, True)
         raise OSError("no route\nto host")
 
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: None)
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", unreachable)
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", unreachable)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_: pytest.fail("asked again"))
     with pytest.raises(MemindexError, match=r"org/name: not on the model hub or not reachable: no route$"):
         load_tokenizer("org/name")
+
+
+def test_a_machine_without_network_is_told_soon(tmp_path):
+    write_jsonl(tmp_path / "a.jsonl", [{"text": "a"}])
+    nobody = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path / "cache")}
+    start = time.monotonic()
+    build = ["index", "build", tmp_path / "a.jsonl", "--out", tmp_path / "out", "--tokenizer", "pythia"]
+    assert_refused(memindex(*build, env=nobody), "EleutherAI/pythia-160m: not on the model hub or not reachable")
+    assert time.monotonic() - start < 10
+
+
+def test_what_is_on_the_hub_is_loaded(bpe_file, monkeypatch):
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", lambda *_, **__: None)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_: str(bpe_file))
+    assert load_tokenizer("org/name").definition == bpe_file.read_bytes()
 
 
 def test_what_the_hub_library_has_stored_needs_no_network(bpe_file, monkeypatch):

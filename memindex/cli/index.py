@@ -29,7 +29,10 @@ def index() -> None:
     help="A tokenizer.json, a folder with one, a hub name, a family's name (pythia, olmo-2, …), or bytes.",
 )
 @click.option("--text-field", default="text", show_default=True, help="Dotted path of the text (JSON lines, Parquet).")
-@click.option("--domain-field", help="Dotted path of the domain. [default: the top-level folder of the file]")
+@click.option(
+    "--domain-field",
+    help="Dotted path of the domain. [default: the file's top folder; of a single file, its name without suffixes]",
+)
 @click.option(
     "--include",
     multiple=True,
@@ -37,6 +40,7 @@ def index() -> None:
 )
 @click.option("--shards", default=1, show_default=True, help="Independent parts; up to 2 billion tokens each.")
 @click.option("--token-width", type=int, help="Bytes per token: 1, 2 or 4. [default: the least that holds all ids]")
+@click.option("--workers", type=int, help="Shards sorted at the same time. [default: all, at most one per processor]")
 @click.option("--skip-bad", is_flag=True, help="Leave malformed documents out and report them, instead of stopping.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was built as JSON.")
 def build(
@@ -48,13 +52,15 @@ def build(
     include: tuple[str, ...],
     shards: int,
     token_width: int | None,
+    workers: int | None,
     skip_bad: bool,
     as_json: bool,
 ) -> None:
     """Build an index of the documents in SRC: files, or folders of them.
 
-    Formats: .jsonl, .json (one object per line; also with .gz or .zst), .parquet; any other file is one document of
-    plain text.
+    Formats: .jsonl, .ndjson, .json (one object per line; also with .gz or .zst), .parquet; any other file is one
+    document of plain text. A folder that holds both is refused: choose with --include. Plain .json files beside text
+    files are text too. Hidden files are not read.
 
     \b
     Examples:
@@ -74,6 +80,7 @@ def build(
             options=ReadOptions(text_field, domain_field, include),
             shards=shards,
             token_width=token_width,
+            workers=workers,
             skip_bad=skip_bad,
             progress=progress,
         )

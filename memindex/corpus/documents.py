@@ -59,6 +59,24 @@ class BadDocuments:
             self.first.append(f"{place}: {reason}")
 
 
+@dataclass
+class BytesRead:
+    """How much of the files was read, in bytes as they lie on the disk: packed where they are packed."""
+
+    finished: int = 0
+    inside: int = 0
+
+    @property
+    def total(self) -> int:
+        """Bytes of the files that are done, and those read of the present one; never falls."""
+        return self.finished + self.inside
+
+    def finish(self, size: int) -> None:
+        """The present file, of that many bytes, is done."""
+        self.finished += size
+        self.inside = 0
+
+
 def large_binary(values: np.ndarray, offsets: np.ndarray, kind: pa.DataType) -> pa.Array:
     """An Arrow array over (bytes, offsets) as the core returns strings; no copy."""
     buffers = [None, pa.py_buffer(offsets), pa.py_buffer(values)]

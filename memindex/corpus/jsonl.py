@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 from memindex import _core
-from memindex.corpus.documents import BATCH_BYTES, SCHEMA, BadDocuments, SourceFile, large_binary, repeat
+from memindex.corpus.documents import BATCH_BYTES, SCHEMA, BadDocuments, BytesRead, SourceFile, large_binary, repeat
 from memindex.errors import CorpusError
 
 #: A line that is longer than this is taken for a damaged file.
@@ -21,11 +21,11 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def read_jsonl(
-    source: SourceFile, text_field: str, domain_field: str | None, bad: BadDocuments
+    source: SourceFile, text_field: str, domain_field: str | None, bad: BadDocuments, read: BytesRead
 ) -> Iterator[pa.RecordBatch]:
     """Yield the documents of one file; raises CorpusError with file and line."""
     line = 1
-    for block in _blocks(source):
+    for block in _blocks(source, read):
         if line == 1:
             block = block.removeprefix(BYTE_ORDER_MARK)  # noqa: PLW2901
         texts, domains, metadata, lines, wrong = _core.parse_jsonl(block, text_field, domain_field, line)
@@ -50,10 +50,10 @@ def read_jsonl(
         line += block.count(b"\n")
 
 
-def _blocks(source: SourceFile) -> Iterator[bytes]:
+def _blocks(source: SourceFile, read: BytesRead) -> Iterator[bytes]:
     """Whole lines, about BATCH_BYTES at a time."""
     rest = b""
-    for data in _chunks(source):
+    for data in _chunks(source, read):
         end = data.rfind(b"\n") + 1
         if end == 0:
             rest += data
@@ -66,14 +66,15 @@ def _blocks(source: SourceFile) -> Iterator[bytes]:
         yield rest
 
 
-def _chunks(source: SourceFile) -> Iterator[bytes]:
+def _chunks(source: SourceFile, read: BytesRead) -> Iterator[bytes]:
     compression = {".gz": "gzip", ".zst": "zstd"}.get(source.file.suffix.lower())
     if compression and source.file.stat().st_size == 0:
         # Nothing compresses to nothing: this is what a download that failed leaves.
         raise CorpusError(f"{source.file}: can't be decompressed: the file is empty")
     try:
-        with pa.input_stream(str(source.file), compression=compression) as stream:
+        with pa.OSFile(str(source.file)) as raw, pa.input_stream(raw, compression=compression) as stream:
             while data := stream.read(BATCH_BYTES):
+                read.inside = raw.tell()
                 yield data
     except OSError as error:
         if error.errno is not None:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from memindex.corpus.documents import BATCH_BYTES, SCHEMA, BadDocuments, SourceFile, repeat
+from memindex.corpus.documents import BATCH_BYTES, SCHEMA, BadDocuments, BytesRead, SourceFile, repeat
 from memindex.errors import CorpusError
 
 #: Rows read at a time, at most; fewer when documents are long.
@@ -21,7 +21,7 @@ UNREADABLE = (OSError, pa.ArrowException, UnicodeDecodeError)
 
 
 def read_parquet(
-    source: SourceFile, text_field: str, domain_field: str | None, bad: BadDocuments
+    source: SourceFile, text_field: str, domain_field: str | None, bad: BadDocuments, read: BytesRead
 ) -> Iterator[pa.RecordBatch]:
     """Yield the documents of one file; raises CorpusError with file and row."""
     try:
@@ -31,9 +31,11 @@ def read_parquet(
             raise
         raise CorpusError(f"{source.file}: not a readable Parquet file: {_first_line(error)}") from None
     _check_columns(file.schema_arrow.names, source, text_field, domain_field)
-    row = 1
+    row, rows, size = 1, file.metadata.num_rows, source.file.stat().st_size
     try:
         for batch in file.iter_batches(batch_size=_rows_per_batch(file)):
+            # Columns lie apart in the file, so its rows say how far the reading is.
+            read.inside = size * (row - 1 + len(batch)) // rows
             yield _documents(batch, source, text_field, domain_field, row, bad)
             row += len(batch)
     except UNREADABLE as error:

@@ -1,7 +1,8 @@
 """From the sources on a command line to a stream of document batches.
 
-A source is a file or a folder. A folder that holds files of a corpus format is read as that corpus; any other folder
-is one of text files, a document each. Files are taken in sorted order, so a build gives the same index every time.
+A source is a file or a folder. A folder whose files all have a corpus format is read as that corpus; one without such
+files is a folder of text files, a document each; one that holds both is refused, for half of it would be lost. Files
+are taken in sorted order, so a build gives the same index every time.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from memindex.corpus.documents import BadDocuments, SourceFile
+from memindex.corpus.documents import BadDocuments, BytesRead, SourceFile
 from memindex.errors import CorpusError
 
 if TYPE_CHECKING:
@@ -42,32 +43,41 @@ class ReadOptions:
 def find_files(sources: Sequence[str | Path], options: ReadOptions) -> list[SourceFile]:
     """The corpus files below the sources, sorted; raises CorpusError when a source is missing or holds none."""
     found: list[SourceFile] = []
-    for source in map(Path, sources):
+    paths = [Path(source) for source in sources]
+    for source, label in zip(paths, _labels(paths), strict=True):
         if source.is_dir():
-            found.extend(_files_of_folder(source, options))
+            found.extend(_files_of_folder(source, label if len(paths) > 1 else "", options))
         elif source.is_file():
             name = _printable(source.name)
-            found.append(SourceFile(source, name, name.split(".")[0] or name, _format(source)))
+            found.append(SourceFile(source, _printable(label), name.split(".")[0] or name, _format(source)))
         else:
             raise CorpusError(f"{source}: no such file or folder")
     return found
 
 
-def _files_of_folder(root: Path, options: ReadOptions) -> list[SourceFile]:
-    files = sorted(p for p in _walk(root) if p.is_file())
-    if options.include:
-        files = [p for p in files if any(fnmatch.fnmatch(p.name, pattern) for pattern in options.include)]
-    corpus_files = [p for p in files if _format(p) != "text"]
-    # A source tree holds stray .json files (settings, fixtures); they make it no corpus of JSON lines.
-    is_corpus = len(corpus_files) == len(files) or any(not p.name.lower().endswith(".json") for p in corpus_files)
-    files = corpus_files if is_corpus else files
+def _labels(sources: Sequence[Path]) -> list[str]:
+    """A name for each source that no other has: its own, with as many folders before it as that takes.
+
+    All get the same number of parts, so that no label with a file's path behind it can equal another.
+    """
+    # Not resolve: a linked source keeps the name that it was given by.
+    parts = [Path(os.path.abspath(source)).parts for source in sources]  # noqa: PTH100
+    depth = 1
+    while len({p[-depth:] for p in parts}) < len(set(parts)):
+        depth += 1
+    return ["/".join(p[1:][-depth:]) for p in parts]
+
+
+def _files_of_folder(root: Path, label: str, options: ReadOptions) -> list[SourceFile]:
+    files, hidden = _listed(root, options)
     if not files:
         raise CorpusError(f"{root}: no files to read{' that match --include' if options.include else ''}")
+    is_corpus = _is_corpus(root, files, hidden)
     top = root.resolve().name
     return [
         SourceFile(
             p,
-            _printable(p.relative_to(root).as_posix()),
+            _printable((label / p.relative_to(root)).as_posix()),
             _printable(_folder(p.relative_to(root), top)),
             _format(p) if is_corpus else "text",
         )
@@ -75,15 +85,40 @@ def _files_of_folder(root: Path, options: ReadOptions) -> list[SourceFile]:
     ]
 
 
+def _listed(root: Path, options: ReadOptions) -> tuple[list[Path], int]:
+    """The files of a folder to choose from, sorted, and the number of hidden ones, which are never read."""
+    files = sorted(p for p in _walk(root) if p.is_file())
+    seen = [p for p in files if not p.name.startswith(".")]
+    if options.include:
+        # The choice is made; hidden files can't be chosen, so there is nothing to say about them.
+        return [p for p in seen if any(fnmatch.fnmatch(p.name, pattern) for pattern in options.include)], 0
+    return seen, len(files) - len(seen)
+
+
+def _is_corpus(root: Path, files: Sequence[Path], hidden: int) -> bool:
+    """Whether the files are a corpus rather than text files; raises CorpusError when they are both."""
+    corpus_files = [p for p in files if _format(p) != "text"]
+    others = len(files) - len(corpus_files) + hidden
+    # A source tree holds stray .json files (settings, fixtures); they make it no corpus of JSON lines.
+    if all(p.name.lower().endswith(".json") for p in corpus_files):
+        return len(corpus_files) == len(files)
+    if others:
+        of_them = f" ({hidden} hidden)" if hidden else ""
+        raise CorpusError(
+            f"{others} text files{of_them} beside {len(corpus_files)} corpus files in {root}: choose with --include"
+        )
+    return True
+
+
 def _walk(root: Path) -> Iterator[Path]:
-    """Everything below root that is not hidden; a folder that can't be listed is an error, not an empty one."""
+    """Everything below root but hidden folders; a folder that can't be listed is an error, not an empty one."""
 
     def refuse(error: OSError) -> None:
         raise error
 
     for folder, folders, names in os.walk(root, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (Path(folder, name) for name in names if not name.startswith("."))
+        yield from (Path(folder, name) for name in names)
 
 
 def _format(file: Path) -> Literal["jsonl", "parquet", "text"]:
@@ -100,19 +135,26 @@ def _printable(name: str) -> str:
     return os.fsencode(name).decode("utf-8", errors="replace")
 
 
-def read_documents(files: Sequence[SourceFile], options: ReadOptions, bad: BadDocuments) -> Iterator[pa.RecordBatch]:
-    """Yield all documents of the files as record batches (`documents.SCHEMA`), each file in its own format."""
+def read_documents(
+    files: Sequence[SourceFile], options: ReadOptions, bad: BadDocuments, read: BytesRead | None = None
+) -> Iterator[pa.RecordBatch]:
+    """Yield all documents of the files as record batches (`documents.SCHEMA`), each file in its own format.
+
+    `read` is kept at what was read when a batch comes; a batch may be empty.
+    """
     from memindex.corpus.jsonl import read_jsonl
     from memindex.corpus.parquet import read_parquet
     from memindex.corpus.text import read_text
 
+    read = read or BytesRead()
     for kind, group in itertools.groupby(files, key=lambda file: file.format):
         if kind == "text":
-            yield from read_text(_without_fields(group, options), bad)
+            yield from read_text(_without_fields(group, options), bad, read)
             continue
-        read = read_jsonl if kind == "jsonl" else read_parquet
+        reader = read_jsonl if kind == "jsonl" else read_parquet
         for file in group:
-            yield from read(file, options.text_field, options.domain_field, bad)
+            yield from reader(file, options.text_field, options.domain_field, bad, read)
+            read.finish(file.file.stat().st_size)
 
 
 def _without_fields(files: Iterable[SourceFile], options: ReadOptions) -> Iterator[SourceFile]:

@@ -6,16 +6,17 @@ from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
 
-from memindex.corpus.documents import BATCH_BYTES, SCHEMA, BadDocuments, SourceFile
+from memindex.corpus.documents import BATCH_BYTES, SCHEMA, BadDocuments, BytesRead, SourceFile
 
 
-def read_text(sources: Iterable[SourceFile], bad: BadDocuments) -> Iterator[pa.RecordBatch]:
+def read_text(sources: Iterable[SourceFile], bad: BadDocuments, read: BytesRead) -> Iterator[pa.RecordBatch]:
     """Yield the files as documents; a file that is not UTF-8 is a bad document."""
     files: list[SourceFile] = []
     texts: list[bytes] = []
     size = 0
     for source in sources:
         text = source.file.read_bytes()
+        read.finish(len(text))
         try:
             text.decode("utf-8")
         except UnicodeDecodeError as error:

@@ -39,6 +39,9 @@ HUB_NAMES = {
 #: An organisation and a repository, as the hub allows them; anything else with a slash is a path.
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
+#: Seconds the hub has to answer, before it counts as not reachable.
+HUB_TIMEOUT = 5.0
+
 #: Names of the end-of-text token, by how often the families use them.
 END_OF_TEXT = ("<|endoftext|>", "</s>", "<eos>", "<|end_of_text|>")
 
@@ -266,13 +269,15 @@ def _checked(tokenizer: Tokenizer, name: str) -> Tokenizer:
 
 def _from_hub(repository: str) -> bytes:
     try:
-        from huggingface_hub import hf_hub_download, try_to_load_from_cache
+        from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
 
         # What was loaded before needs no network; without one, the hub library tells of every retry.
         cached = try_to_load_from_cache(repository, "tokenizer.json")
         if isinstance(cached, str):
             return Path(cached).read_bytes()
         logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+        # The download repeats its look-up for half a minute where there is no network; this one asks once.
+        get_hf_file_metadata(hf_hub_url(repository, "tokenizer.json"), timeout=HUB_TIMEOUT)
         return Path(hf_hub_download(repository, "tokenizer.json")).read_bytes()
     except ImportError:
         raise MemindexError(f"tokenizer {repository}: pip install huggingface_hub to load it by name") from None

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import memindex
 from memindex import _core
-from memindex.corpus.documents import BadDocuments, SourceFile
+from memindex.corpus.documents import BadDocuments, BytesRead, SourceFile
 from memindex.corpus.sources import ReadOptions, find_files, read_documents
 from memindex.corpus.tokenizer import Tokenizer, load_tokenizer
 from memindex.errors import CorpusError, MemindexError
@@ -65,7 +65,7 @@ def build_index(
         shards: Independent parts; document i goes to shard i modulo shards.
         token_width: Bytes per token (1, 2, 4); by default the least that holds the tokenizer's ids.
         skip_bad: Leave malformed documents out, and count them, instead of stopping at the first.
-        workers: Processes that sort shards; by default one per processor and shard.
+        workers: Processes that sort shards at the same time; by default one per shard, at most one per processor.
         progress: Told about every stage.
 
     Raises:
@@ -76,6 +76,8 @@ def build_index(
     _check_free(target)
     if shards < 1:
         raise MemindexError(f"an index needs at least 1 shard, not {shards}")
+    if workers is not None and workers < 1:
+        raise MemindexError(f"shards are sorted by at least 1 worker, not {workers}")
     loaded = tokenizer if isinstance(tokenizer, Tokenizer) else load_tokenizer(tokenizer)
     width = _token_width(loaded, token_width)
     bad = BadDocuments(skip=skip_bad)
@@ -118,13 +120,10 @@ def _partial_directory(target: Path) -> Iterator[Path]:
     """A folder beside the target that is gone at the end, unless it was renamed to the target."""
     partial = target.with_name(f".{target.name}.partial")
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial.mkdir(exist_ok=True)
-    handle = os.open(partial, os.O_RDONLY)
+    handle = _locked(partial)
+    if handle is None:
+        raise MemindexError(f"another build is writing {target}: wait for it, or choose another --out")
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise MemindexError(f"another build is writing {target}: wait for it, or choose another --out") from None
         try:
             # Another build may have finished between the first look and the lock.
             _check_free(target)
@@ -135,6 +134,27 @@ def _partial_directory(target: Path) -> Iterator[Path]:
             shutil.rmtree(partial, ignore_errors=True)
             raise
     finally:
+        os.close(handle)
+
+
+def _locked(directory: Path) -> int | None:
+    """A handle that locks the directory, which is made when there is none; None when another build has the lock."""
+    while True:
+        directory.mkdir(exist_ok=True)
+        try:
+            handle = os.open(directory, os.O_RDONLY)
+        except FileNotFoundError:
+            continue
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # A build that ended may have removed or renamed what was opened; a third one may hold the name by now.
+            if os.path.samestat(os.fstat(handle), directory.stat()):
+                return handle
+        except BlockingIOError:
+            os.close(handle)
+            return None
+        except FileNotFoundError:
+            pass
         os.close(handle)
 
 
@@ -182,10 +202,8 @@ class _Build:
     def _write_tokens(self, files: Sequence[SourceFile]) -> None:
         writer = _core.DocumentWriter(self.directory, self.shards, self.width)
         total = sum(file.file.stat().st_size for file in files)
-        done = 0
-        names: set[str] = set()
-        sizes = {file.name: file.file.stat().st_size for file in files}
-        batches = read_documents(files, self.options, self.bad)
+        read = BytesRead()
+        batches = read_documents(files, self.options, self.bad, read)
         while True:
             with self._timed("read"):
                 batch = next(batches, None)
@@ -198,10 +216,9 @@ class _Build:
             with self._timed("write tokens"):
                 firsts = writer.append(tokens.values, tokens.offsets)
                 self.documents.append(batch, firsts, tokens.lengths())
-            for name in set(batch.column("path").unique().to_pylist()) - names:
-                names.add(name)
-                done += sizes.get(name, 0)
-            self.progress("tokenize", min(done, total), total)
+            # A file may grow while it is read.
+            self.progress("tokenize", min(read.total, total), total)
+        self.progress("tokenize", total, total)
         with self._timed("write tokens"):
             writer.close()
             self.documents.close()

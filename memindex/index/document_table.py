@@ -32,6 +32,10 @@ SCHEMA = pa.schema(
 
 MOST_DOMAINS = 1 << 16
 
+#: A row group is written at so many rows or bytes (columns as they lie in memory), whichever comes first.
+GROUP_ROWS = 100_000
+GROUP_BYTES = 64 << 20
+
 
 class DocumentTable:
     """Takes the batches of a build in order; document i belongs to shard i modulo shards."""
@@ -44,6 +48,7 @@ class DocumentTable:
         self._tokens: list[int] = []
         self._codes: list[npt.NDArray[np.uint16]] = []
         self._parquet = pq.ParquetWriter(directory / DOCUMENTS_FILE, SCHEMA, compression="zstd")
+        self._group: list[pa.RecordBatch] = []
         self._metadata: list[BinaryIO] = []
         self._metaoff: list[BinaryIO] = []
         try:
@@ -71,11 +76,20 @@ class DocumentTable:
             pa.array(lengths),
             *(batch.column(name).cast(SCHEMA.field(name).type) for name in ("domain", "path", "line", "metadata")),
         ]
-        self._parquet.write_batch(pa.record_batch(columns, schema=SCHEMA))
+        self._group.append(pa.record_batch(columns, schema=SCHEMA))
+        if sum(map(len, self._group)) >= GROUP_ROWS or sum(part.nbytes for part in self._group) >= GROUP_BYTES:
+            self._write_group()
         lines = _metadata_lines(batch)
         for shard in range(self.shards):
             self._write_metadata(shard, lines.take(pa.array(np.flatnonzero(number % self.shards == shard))))
         self.rows += len(batch)
+
+    def _write_group(self) -> None:
+        """Write the collected rows as one row group: small ones make the file large and slow to scan."""
+        if self._group:
+            table = pa.Table.from_batches(self._group, schema=SCHEMA)
+            self._parquet.write_table(table, row_group_size=len(table))
+            self._group = []
 
     def _encode(self, labels: pa.Array) -> npt.NDArray[np.uint16]:
         encoded = labels.dictionary_encode()
@@ -99,6 +113,7 @@ class DocumentTable:
 
     def close(self) -> None:
         """Finish the files; a full disk shows here at the latest."""
+        self._write_group()
         self._parquet.close()
         for stream in (*self._metadata, *self._metaoff):
             stream.close()
