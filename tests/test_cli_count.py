@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -156,6 +157,57 @@ def test_people_see_the_same_numbers(run, index, slow):  # noqa: F811
         assert any(line.strip().startswith(text.strip()) and line.split()[-2:] == want for line in many), text
 
 
+def test_the_largest_ids_of_the_vocabulary_are_counted(run, index, tmp_path):  # noqa: F811
+    assert answers(run("count", "-i", index, "--ids", "399", "--json"))[0]["tokens"] == [399]
+    write_jsonl(tmp_path / "a.jsonl", [{"text": "ab"}])
+    build_index([tmp_path / "a.jsonl"], tmp_path / "bytes", tokenizer="bytes")
+    assert answers(run("count", "-i", tmp_path / "bytes", "--ids", "254", "--json"))[0]["count"] == 0
+    assert_refused(run("count", "-i", tmp_path / "bytes", "--ids", "255"), "run from 0 to 254")
+
+
+def test_people_see_the_ids_of_every_query(run, index, slow):  # noqa: F811
+    texts = [" quick brown", " the fox jumps" * 9]
+    lines = run("count", "-i", index, *texts).stdout.splitlines()
+    short, long = (expected(slow, text) for text in texts)
+    ids = " ".join(map(str, short["tokens"]))
+    assert any(
+        line.split() == ["quick", "brown", *ids.split(), str(len(short["tokens"])), str(short["count"])]
+        for line in lines
+    )
+    shown = " ".join(map(str, long["tokens"][:12]))
+    assert len(long["tokens"]) > 12
+    assert any(f" {shown} … " in line and line.split()[-2] == str(len(long["tokens"])) for line in lines)
+    many = run("count", "-i", index, *texts, "--by-domain").stdout.splitlines()
+    assert any(line.split()[-3:] == [str(n) for n in short["domains"].values()] and f" {ids} " in line for line in many)
+
+
+@pytest.mark.parametrize("by_domain", [False, True])
+def test_many_queries_are_answered_in_plain_lines(run, index, tmp_path, monkeypatch, by_domain):  # noqa: F811
+    monkeypatch.setattr("memindex.cli.count.MOST_TABLE_ROWS", 5)
+    queries = ["a\tb", "c\\t", " the", "é", " the quick\rbrown " * 5, " fox"]
+    (tmp_path / "q.txt").write_bytes("\n".join(queries).encode())
+    options = ["--by-domain"] if by_domain else []
+    want = answers(run("count", "-i", index, "--file", tmp_path / "q.txt", "--json", *options))
+    result = run("count", "-i", index, "--file", tmp_path / "q.txt", *options)
+    assert (result.returncode, result.stderr) == (0, "")
+    names, *rows = [line.split("\t") for line in result.stdout.removesuffix("\n").split("\n")]
+    assert names == ["query", "ids", "tokens", "count", *(DOMAINS if by_domain else [])]
+    assert [row[0].encode().decode("unicode_escape").encode("latin-1").decode() for row in rows] == queries
+    assert [[int(n) for n in row[1].split()] for row in rows] == [answer["tokens"] for answer in want]
+    numbers = [[len(a["tokens"]), a["count"], *a.get("domains", {}).values()] for a in want]
+    assert [[int(n) for n in row[2:]] for row in rows] == numbers
+    (tmp_path / "q.txt").write_bytes("\n".join(queries[1:]).encode())
+    assert "\t" not in run("count", "-i", index, "--file", tmp_path / "q.txt", *options).stdout
+
+
+def test_thirty_thousand_queries_are_printed_in_a_moment(run, index, tmp_path):  # noqa: F811
+    (tmp_path / "q.txt").write_text("".join(f" the {i}\n" for i in range(30_000)))
+    start = time.perf_counter()
+    result = run("count", "-i", index, "--file", tmp_path / "q.txt")
+    assert len(result.stdout.splitlines()) == 30_001
+    assert time.perf_counter() - start < 3
+
+
 def test_a_count_of_nothing_has_no_shares(run, index):  # noqa: F811
     result = run("count", "-i", index, "zzz 日本", "--by-domain")
     assert (result.returncode, result.stderr) == (0, "")
@@ -177,12 +229,13 @@ BAD_QUESTIONS = {
     "ids that are words": (["--ids", "1 two 3"], "not a list of token ids"),
     "ids with commas": (["--ids", "1,2"], "not a list of token ids"),
     "fractions": (["--ids", "1.5"], "not a list of token ids"),
-    "negative ids": (["--ids", "--", "-1"], "4294967295"),
-    "ids beyond 32 bits": (["--ids", "4294967296"], "4294967295"),
-    "ids beyond everything": (["--ids", "9" * 30], "4294967295"),
+    "negative ids": (["--ids", "--", "-1"], "run from 0 to 399"),
+    "ids beyond the vocabulary": (["--ids", "1 400"], "run from 0 to 399"),
+    "ids beyond 32 bits": (["--ids", "4294967296"], "run from 0 to 399"),
+    "ids beyond everything": (["--ids", "9" * 30], "run from 0 to 399"),
     "ids beyond reading": (["--ids", "9" * 5000], "not a list of token ids"),
-    "the separator": (["--ids", "65535"], "65534"),
-    "ids beyond the width": (["--ids", "1 70000"], "65534"),
+    "the separator": (["--ids", "65535"], "run from 0 to 399"),
+    "ids beyond the width": (["--ids", "1 70000"], "run from 0 to 399"),
     "text that is not UTF-8": ([os.fsdecode(b"caf\xe9")], "not valid Unicode"),
     "a missing file": (["--file", "missing.txt"], "missing.txt"),
     "a missing Parquet file": (["--file", "missing.parquet"], "missing.parquet"),
@@ -207,7 +260,8 @@ BAD_FILES = {
     "UTF-16": ("a\nb".encode("utf-16"), [], "not UTF-8"),
     "words for ids": (b"1 2\n3 x\n", ["--ids"], "line 2: '3 x'"),
     "an empty line of ids": (b"1 2\n \n", ["--ids"], "line 2"),
-    "ids out of range": (b"1 2\n65535\n", ["--ids"], "65534"),
+    "ids out of range": (b"1 2\n65535\n", ["--ids"], "line 2: '65535': the token ids of this index run from 0 to 399"),
+    "ids beyond the vocabulary": (b"1 2\n3\n4 400\n", ["--ids"], "line 3: '4 400': the token ids"),
     "negative ids": (b"-5\n", ["--ids"], "line 1"),
 }
 
@@ -237,7 +291,11 @@ BAD_COLUMNS = {
     "null id": (lambda: pa.array([[1], [2, None]]), "NULL"),
     "empty list": (lambda: pa.array([[1], [], [2]]), "row 2"),
     "negative id": (lambda: pa.array([[1], [-2]]), "-2 is out of range"),
-    "large id": (lambda: pa.array([[1], [70_000]]), "65534"),
+    "large id": (
+        lambda: pa.array([[1], [70_000]]),
+        "row 2: token id 70000: the token ids of this index run from 0 to 399",
+    ),
+    "id beyond the vocabulary": (lambda: pa.array([[1], [2, 3], [4, 400]]), "row 3: token id 400: "),
     "numbers": (lambda: pa.array([1, 2]), "int64"),
     "fractions": (lambda: pa.array([[1.5]]), "double"),
     "lists of text": (lambda: pa.array([["a"]]), "string"),

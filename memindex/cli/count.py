@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from collections.abc import Iterable, Iterator
@@ -12,6 +13,15 @@ import click
 
 from memindex.errors import MemindexError, QueryError
 from memindex.index.index import Index
+
+#: Beyond so many queries the answers come as plain lines: laying out a table of them takes seconds.
+MOST_TABLE_ROWS = 3000
+
+#: Ids of a query that a table shows.
+MOST_TABLE_IDS = 12
+
+#: What would break a line of tab-separated values, as it is written there.
+ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
 index_option = click.option(
     "-i",
@@ -53,6 +63,9 @@ def count(
     Texts are tokenized with the index's own tokenizer, without special tokens; the ids are reported. Mind the first
     token: " the" and "the" are different ids in most tokenizers.
 
+    Answers come as a table, which shows the first 12 ids of each query; for more than 3,000 queries as tab-separated
+    lines under a line of names, with all ids; tabs, line ends and backslashes of a query are escaped there, as in \\t.
+
     \b
     Examples:
       memindex count -i pile "Permission is hereby granted" --by-domain
@@ -76,7 +89,7 @@ def count(
 
 
 def _answer_one(index: Index, text: str, ids: bool, by_domain: bool) -> dict[str, Any]:
-    tokens = _parse_ids(text) if ids else index.tokenizer.encode(text)
+    tokens = _parse_ids(text, _largest_id(index)) if ids else index.tokenizer.encode(text)
     if not tokens:
         raise QueryError("an empty TEXT has no count: give at least one token")
     answer: dict[str, Any] = {"query": text, "tokens": tokens}
@@ -106,7 +119,9 @@ def _tokens(index: Index, queries: list[str], ids: bool, place: str) -> Any:
     from memindex.ragged import from_lists
 
     if ids:
-        tokens = from_lists([_parse_ids(text, f"{place} {line}: ") for line, text in enumerate(queries, start=1)])
+        most = _largest_id(index)
+        rows = [_parse_ids(text, most, f"{place} {line}: ") for line, text in enumerate(queries, start=1)]
+        tokens = from_lists(rows)
     else:
         tokens = index.tokenize(queries)
     return _none_empty(tokens, place)
@@ -120,13 +135,19 @@ def _none_empty(tokens: Any, place: str) -> Any:
     return tokens
 
 
-def _parse_ids(text: str, place: str = "") -> list[int]:
+def _largest_id(index: Index) -> int:
+    """The largest id that documents may hold: the all-ones separator is none, though vocabularies count to it."""
+    manifest = index.manifest
+    return int(min(manifest.vocabulary, (1 << 8 * manifest.token_width) - 1)) - 1
+
+
+def _parse_ids(text: str, most: int, place: str = "") -> list[int]:
     try:
         tokens = [int(word) for word in text.split()]
     except ValueError:
         raise QueryError(f"{place}{text[:60]!r} is not a list of token ids separated by spaces") from None
-    if any(token < 0 or token > 0xFFFFFFFF for token in tokens):
-        raise QueryError(f"{place}{text[:60]!r}: token ids run from 0 to 4294967295")
+    if any(token < 0 or token > most for token in tokens):
+        raise QueryError(f"{place}{text[:60]!r}: the token ids of this index run from 0 to {most}")
     return tokens
 
 
@@ -166,8 +187,17 @@ def _from_parquet(index: Index, file: Path, column: str) -> tuple[list[str], Any
         return texts, _tokens(index, texts, False, place)
     if not _is_list_of_ids(values.type):
         raise MemindexError(f"{file}: the column {column} is {values.type}; it must hold text or lists of token ids")
-    batch = _none_empty(as_batch(values, index.tokenize), place)
+    batch = _all_known(_none_empty(as_batch(values, index.tokenize), place), _largest_id(index), place)
     return [" ".join(map(str, batch.row(i).tolist())) for i in range(batch.rows)], batch
+
+
+def _all_known(tokens: Any, most: int, place: str) -> Any:
+    unknown = (tokens.values > most).nonzero()[0]
+    if len(unknown):
+        row = int(tokens.offsets.searchsorted(unknown[0], side="right"))
+        token = int(tokens.values[unknown[0]])
+        raise QueryError(f"{place} {row}: token id {token}: the token ids of this index run from 0 to {most}")
+    return tokens
 
 
 def _is_list_of_ids(kind: Any) -> bool:
@@ -190,18 +220,42 @@ def _print(answers: Iterable[dict[str, Any]], by_domain: bool, as_json: bool) ->
         for answer in answers:
             click.echo(json.dumps(answer, ensure_ascii=False))
         return
+    answers = iter(answers)
+    first = list(itertools.islice(answers, MOST_TABLE_ROWS + 1))
+    if len(first) > MOST_TABLE_ROWS:
+        _print_lines(itertools.chain(first, answers), list(first[0].get("domains", [])))
+    elif len(first) == 1 and by_domain:
+        _print_domains(first[0])
+    else:
+        _print_table(first, list(first[0].get("domains", [])))
+
+
+def _print_lines(answers: Iterable[dict[str, Any]], domains: list[str]) -> None:
+    click.echo("\t".join(name.translate(ESCAPES) for name in ["query", "ids", "tokens", "count", *domains]))
+    for answer in answers:
+        ids = " ".join(map(str, answer["tokens"]))
+        numbers = [len(answer["tokens"]), answer["count"], *answer.get("domains", {}).values()]
+        click.echo("\t".join([answer["query"].translate(ESCAPES), ids, *map(str, numbers)]))
+
+
+def _print_domains(answer: dict[str, Any]) -> None:
     from memindex.cli.output import print_table
 
-    listed = list(answers)
-    domains = list(listed[0]["domains"]) if by_domain else []
+    total = answer["count"]
+    click.echo(f"{total:,} times ({len(answer['tokens'])} tokens: {' '.join(map(str, answer['tokens']))})")
+    ranked = sorted(answer["domains"].items(), key=lambda item: -item[1])
+    print_table(["domain", "count", "share"], [[d, n, f"{n / total:.1%}" if total else None] for d, n in ranked])
+
+
+def _print_table(answers: list[dict[str, Any]], domains: list[str]) -> None:
+    from memindex.cli.output import print_table
+
     rows = [
-        [a["query"], len(a["tokens"]), a["count"], *(a["domains"][d] for d in domains if by_domain)] for a in listed
+        [a["query"], _shortened(a["tokens"]), len(a["tokens"]), a["count"], *a.get("domains", {}).values()]
+        for a in answers
     ]
-    if len(listed) == 1 and by_domain:
-        answer = listed[0]
-        total = answer["count"]
-        click.echo(f"{total:,} times ({len(answer['tokens'])} tokens: {' '.join(map(str, answer['tokens']))})")
-        ranked = sorted(answer["domains"].items(), key=lambda item: -item[1])
-        print_table(["domain", "count", "share"], [[d, n, f"{n / total:.1%}" if total else None] for d, n in ranked])
-        return
-    print_table(["query", "tokens", "count", *domains], rows)
+    print_table(["query", "ids", "tokens", "count", *domains], rows)
+
+
+def _shortened(tokens: list[int]) -> str:
+    return " ".join([*map(str, tokens[:MOST_TABLE_IDS]), *(["…"] if len(tokens) > MOST_TABLE_IDS else [])])
