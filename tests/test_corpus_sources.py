@@ -46,6 +46,14 @@ def test_text_files_are_taken_byte_for_byte(tmp_path):
     assert texts(read([root])) == AWKWARD
 
 
+def test_files_that_describe_a_corpus_are_no_part_of_it(tmp_path):
+    line = '{"text": "one"}'
+    root = tree(tmp_path, {".gitattributes": "x", "README.md": "about", "data/LICENSE": "free", "data/a.jsonl": line})
+    assert [f.name for f in find_files([root], ReadOptions())] == ["data/a.jsonl"]
+    texts = tree(tmp_path / "texts", {"README.md": "about", "b.txt": "seen"})
+    assert [f.name for f in find_files([texts], ReadOptions())] == ["README.md", "b.txt"]
+
+
 def test_hidden_files_and_folders_are_skipped(tmp_path):
     root = tree(tmp_path, {".git/config": "x", "a/.hidden": "x", "a/b.txt": "seen", ".env": "x", "a/.b/c.txt": "x"})
     assert texts(read([root])) == ["seen"]
@@ -77,9 +85,8 @@ def test_a_folder_of_json_files_only_is_json_lines(tmp_path):
     ("files", "told"),
     [
         ({"a.py": "1", "b.py": "2", "x/c.py": "3", "data.jsonl": '{"text": "one"}'}, "3 text files beside 1 corpus"),
-        ({"README.md": "about", "data/a.jsonl": '{"text": "one"}', "data/LICENSE": "free"}, "2 text files beside 1"),
+        ({"README.md": "about", "data/a.jsonl": '{"text": "one"}', "data/notes.md": "free"}, "1 text files beside 1"),
         ({"a.py": "1", "b.json.gz": b"", "c.parquet": b""}, "1 text files beside 2 corpus files"),
-        ({".gitattributes": "x", "a.jsonl": '{"text": "one"}'}, r"1 text files \(1 hidden\) beside 1 corpus files"),
         ({"a.py": "1", "stray.json": "{}", "data.jsonl": '{"text": "one"}'}, "1 text files beside 2 corpus files"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

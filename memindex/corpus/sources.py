@@ -69,10 +69,12 @@ def _labels(sources: Sequence[Path]) -> list[str]:
 
 
 def _files_of_folder(root: Path, label: str, options: ReadOptions) -> list[SourceFile]:
-    files, hidden = _listed(root, options)
+    files = _listed(root, options)
     if not files:
         raise CorpusError(f"{root}: no files to read{' that match --include' if options.include else ''}")
-    is_corpus = _is_corpus(root, files, hidden)
+    is_corpus = _is_corpus(root, files)
+    if is_corpus:
+        files = [p for p in files if not _describes(p)]
     top = root.resolve().name
     return [
         SourceFile(
@@ -85,27 +87,30 @@ def _files_of_folder(root: Path, label: str, options: ReadOptions) -> list[Sourc
     ]
 
 
-def _listed(root: Path, options: ReadOptions) -> tuple[list[Path], int]:
-    """The files of a folder to choose from, sorted, and the number of hidden ones, which are never read."""
-    files = sorted(p for p in _walk(root) if p.is_file())
-    seen = [p for p in files if not p.name.startswith(".")]
+def _listed(root: Path, options: ReadOptions) -> list[Path]:
+    """The files of a folder that are not hidden, sorted."""
+    files = sorted(p for p in _walk(root) if p.is_file() and not p.name.startswith("."))
     if options.include:
-        # The choice is made; hidden files can't be chosen, so there is nothing to say about them.
-        return [p for p in seen if any(fnmatch.fnmatch(p.name, pattern) for pattern in options.include)], 0
-    return seen, len(files) - len(seen)
+        return [p for p in files if any(fnmatch.fnmatch(p.name, pattern) for pattern in options.include)]
+    return files
 
 
-def _is_corpus(root: Path, files: Sequence[Path], hidden: int) -> bool:
+def _describes(file: Path) -> bool:
+    """Whether a file says something about the corpus it lies beside, and is no part of it."""
+    return _format(file) == "text" and file.name.upper().startswith(("README", "LICENSE", "LICENCE", "CITATION"))
+
+
+def _is_corpus(root: Path, files: Sequence[Path]) -> bool:
     """Whether the files are a corpus rather than text files; raises CorpusError when they are both."""
     corpus_files = [p for p in files if _format(p) != "text"]
-    others = len(files) - len(corpus_files) + hidden
+    others = len(files) - len(corpus_files)
     # A source tree holds stray .json files (settings, fixtures); they make it no corpus of JSON lines.
     if all(p.name.lower().endswith(".json") for p in corpus_files):
         return len(corpus_files) == len(files)
+    others -= sum(map(_describes, files))
     if others:
-        of_them = f" ({hidden} hidden)" if hidden else ""
         raise CorpusError(
-            f"{others} text files{of_them} beside {len(corpus_files)} corpus files in {root}: choose with --include"
+            f"{others} text files beside {len(corpus_files)} corpus files in {root}: choose with --include"
         )
     return True
 
