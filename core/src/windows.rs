@@ -98,7 +98,10 @@ struct Head<'s> {
 
 impl<'s> Head<'s> {
     fn new(shard: &'s Shard, length: usize) -> Result<Head<'s>> {
-        let mut head = Head { shard, bytes: length * shard.width, rank: 0, offset: 0 };
+        let bytes = length.checked_mul(shard.width).filter(|&bytes| isize::try_from(bytes).is_ok());
+        let bytes =
+            bytes.ok_or_else(|| Error::Query(format!("a window of {length} tokens is longer than any text")))?;
+        let mut head = Head { shard, bytes, rank: 0, offset: 0 };
         head.skip_short()?;
         Ok(head)
     }
@@ -111,7 +114,8 @@ impl<'s> Head<'s> {
     fn skip_short(&mut self) -> Result<()> {
         while self.rank < self.shard.token_count() {
             self.offset = self.shard.suffix(self.rank)?;
-            if self.offset + self.bytes <= self.shard.text().len() {
+            // No sum: a length from outside may be close to the largest number.
+            if self.bytes <= self.shard.text().len() - self.offset {
                 break;
             }
             self.rank += 1;
