@@ -2,7 +2,8 @@
 -- question: How often must a sequence stand in the corpus until a model knows it by heart?
 -- note: Distinct sequences are grouped by the number of times they occur (powers of two); a study without a bucket sample
 --   falls back on the uniform one. "Unseen" are held-out sequences whose suffix the index counts zero times: what a model
---   completes there it has not memorized. Rates have Wilson's 95 % interval.
+--   completes there it has not memorized. Held-out sequences that as a whole never occur, but whose suffix does, are in
+--   the query unseen_floor. Rates have Wilson's 95 % interval.
 -- figure: line
 -- x: frequency | Occurrences in the corpus
 -- y: rate | Memorized sequences | percent

@@ -41,6 +41,7 @@ def make_study(
     sequences, counts = sample(rng, rows)
     store.write("sequences", "all", sequences)
     store.write("frequencies", "all", frequencies(sequences["sequence_id"], counts))
+    store.write("buckets", "all", buckets(sequences["bucket"]))
     for place, model in enumerate(models):
         write_model(store, rng, model, place, sequences, counts)
     return study
@@ -98,6 +99,20 @@ def frequencies(ids: np.ndarray, counts: np.ndarray) -> dict:
         "prefix_count": counts + 1,
         # Half of the held-out sequences that never occur have a suffix that does.
         "suffix_count": np.where(counts == 0, ids % 2, counts + 2),
+    }
+
+
+def buckets(sampled: list[int | None]) -> dict:
+    """Columns of the table buckets: 100,000 texts that occur once, half as many of each double frequency."""
+    numbers = np.arange(11)
+    distinct = 100_000 >> numbers
+    return {
+        "index": ["mini"] * len(numbers),
+        "length": [64] * len(numbers),
+        "bucket": numbers,
+        "distinct": distinct,
+        "sequences": distinct << numbers,
+        "sampled": [sampled.count(int(number)) for number in numbers],
     }
 
 

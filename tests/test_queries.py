@@ -17,6 +17,7 @@ from memindex.tables.queries import list_queries, load_query, parse_query, queri
 from memindex.tables.store import TableStore
 
 ALL = (
+    "corpus_by_frequency",
     "domain_shares",
     "frequency_of_memorized",
     "most_memorized_documents",
@@ -219,6 +220,33 @@ def test_unseen_floor(con: duckdb.DuckDBPyConnection, joined: pd.DataFrame) -> N
         row = answer.loc[(model, held_out)]
         assert (row["sequences"], row["memorized"]) == (n, k)
         assert (row["rate"], row["rate_low"], row["rate_high"]) == pytest.approx((k / n, *wilson(k, n)))
+    never = heldout[heldout["sequence_count"] == 0].groupby("model_id")["memorized"].agg(["size", "mean"])
+    for model, (n, rate) in never.iterrows():
+        row = answer.loc[(model, "suffix occurs, after other text")]
+        assert row["sequences_up_to_here"] == n
+        assert row["rate_up_to_here"] == pytest.approx(rate)
+    whole = answer.xs("whole sequence occurs", level="held_out")
+    assert whole["sequences_up_to_here"].tolist() == [len(heldout) / len(MODELS)] * len(MODELS)
+
+
+def test_corpus_by_frequency(con: duckdb.DuckDBPyConnection, study: Path) -> None:
+    answer = frame(con, "corpus_by_frequency")
+    expected = TableStore(study / "tables").read("buckets").to_pandas()
+    assert answer["corpus"].unique().tolist() == ["mini, 64 tokens"]
+    assert answer["frequency"].tolist()[:3] == ["1", "2–3", "4–7"]
+    for name in ("distinct", "sequences", "sampled"):
+        assert answer[name].tolist() == expected[name].tolist()
+    assert answer["share"].tolist() == pytest.approx((expected["sequences"] / expected["sequences"].sum()).tolist())
+    assert answer["share_distinct"].sum() == pytest.approx(1)
+
+
+def test_a_study_without_a_bucket_sample_has_no_buckets(tmp_path: Path) -> None:
+    study = make_study(tmp_path, rows=40, models=MODELS[:1])
+    TableStore(study / "tables").file("buckets", "all").unlink()
+    con = connect(study)
+    assert frame(con, "corpus_by_frequency").empty
+    assert con.sql("SELECT count(*) FROM buckets").fetchall() == [(0,)]
+    assert len(frame(con, "rate_by_size")) == 1
 
 
 def test_most_memorized_documents(con: duckdb.DuckDBPyConnection, joined: pd.DataFrame) -> None:
@@ -298,5 +326,5 @@ def test_a_bad_query_file_is_refused(text: str, message: str) -> None:
 
 
 def test_an_unknown_query_names_the_known_ones(con: duckdb.DuckDBPyConnection) -> None:
-    with pytest.raises(MemindexError, match="there is no query 'rates'; the queries are: domain_shares, "):
+    with pytest.raises(MemindexError, match="there is no query 'rates'; the queries are: corpus_by_frequency, "):
         run_query(con, "rates")

@@ -96,7 +96,27 @@ def test_the_first_sentence_has_the_true_numbers(text: str, study: Path) -> None
     sentence = text[text.index("<p class=summary>") :].split("</p>", maxsplit=1)[0]
     assert f"Of {len(MODELS)} models, the largest, other/7b (6.9B parameters" in sentence
     assert f"continued {percent(largest['rate'])} of 600 uniformly drawn sequences" in sentence
-    assert "unseen ones" in sentence
+    floor = [r for r in run_query(connect(study), "unseen_floor").to_pylist() if r["run_label"] == "other/7b"]
+    unseen, never = floor[0]["sequences"], floor[0]["sequences"] + floor[1]["sequences"]
+    assert (
+        f"{percent(floor[0]['rate'])} of {unseen} held-out sequences whose suffix never occurs in the corpus "
+        f"({percent(floor[1]['rate_up_to_here'])} of the {never} that as a whole never occur)."
+    ) in sentence
+
+
+@pytest.mark.parametrize(
+    ("suffix_count", "words"),
+    [
+        (0, "held-out sequences whose suffix never occurs in the corpus."),
+        (5, "held-out sequences that as a whole never occur in the corpus."),
+    ],
+)
+def test_the_floor_is_told_where_only_one_kind_of_unseen_text_is(tmp_path: Path, suffix_count: int, words: str) -> None:
+    study = make_study(tmp_path, rows=200, models=MODELS[:1])
+    store = TableStore(study / "tables")
+    store.write("frequencies", "all", store.read("frequencies").to_pydict() | {"suffix_count": [suffix_count] * 200})
+    sentence = write_report(study).read_text(encoding="utf-8").split("<p class=summary>")[1].split("</p>")[0]
+    assert sentence.endswith(words)
 
 
 def test_slope_and_fit_are_written_out(text: str, study: Path) -> None:
@@ -124,6 +144,28 @@ def test_one_model_and_one_domain_have_a_report(tmp_path: Path) -> None:
     study = make_study(tmp_path, models=MODELS[:1], rows=60)
     text = write_report(study).read_text(encoding="utf-8")
     assert "small (790k parameters outside the embeddings) continued" in text
+
+
+@pytest.mark.parametrize(("count", "domain"), [(1, "one"), (1, None), (0, None), (5, "one")])
+def test_one_model_that_memorized_nothing_gives_no_warning(tmp_path: Path, count: int, domain: str | None) -> None:
+    # pytest makes warnings errors; here matplotlib's about axes without length.
+    study = make_study(tmp_path, models=MODELS[:1], rows=24)
+    store = TableStore(study / "tables")
+    rows = store.read("continuations").to_pydict()
+    store.write("continuations", "small-run", rows | {"memorized": [False] * 24, "score": [0.0] * 24})
+    counts = {f"{name}_count": [count] * 24 for name in ("sequence", "prefix", "suffix")}
+    store.write("frequencies", "all", store.read("frequencies").to_pydict() | counts)
+    if domain:
+        store.write("sequences", "all", store.read("sequences").to_pydict() | {"domain": [domain] * 24})
+    assert "continued 0\u00a0% of 12 uniformly" in write_report(study).read_text(encoding="utf-8")
+
+
+def test_an_axis_with_nothing_above_zero_gives_no_warning() -> None:
+    # With its margin of a twentieth the axis ends exactly at 0.
+    query = load_query("frequency_of_memorized")
+    columns = {"run_label": ["m", "m"], "outcome": ["a", "b"], "outcome_rank": [0, 1]}
+    numbers = {name: [-21.0, -1.0] for name in ("mean_log2_count", "mean_low", "mean_high")}
+    assert inline_svg(query, pa.table(columns | numbers)).startswith("<svg")
 
 
 def test_names_of_any_kind_are_drawn_as_they_are(tmp_path: Path) -> None:

@@ -116,6 +116,31 @@ def test_a_model_with_two_runs_is_labelled_by_run(tmp_path: Path) -> None:
     assert {f"{model} ({model}-run)", f"{model} (second)"} <= {label for (label,) in labels}
 
 
+def test_counts_in_another_index_double_no_row(tmp_path: Path) -> None:
+    study = make_study(tmp_path, rows=40)
+    before = connect(study).sql("SELECT * FROM memorization ORDER BY ALL").fetchall()
+    store = TableStore(study / "tables")
+    other = store.read("frequencies").to_pydict()
+    store.write("frequencies", "other", other | {"index": ["other"] * 40, "sequence_count": [9] * 40})
+    assert connect(study).sql("SELECT * FROM memorization ORDER BY ALL").fetchall() == before
+
+
+def test_counts_left_by_another_sample_are_an_error(tmp_path: Path) -> None:
+    study = make_study(tmp_path, rows=40)
+    store = TableStore(study / "tables")
+    store.write("frequencies", "left over", store.read("frequencies").slice(0, 3))
+    with pytest.raises(MemindexError, match="some sequences are counted twice in mini: a file is left over"):
+        connect(study)
+
+
+def test_counts_that_only_another_index_has_are_an_error(tmp_path: Path) -> None:
+    study = make_study(tmp_path, rows=40)
+    text = (study / "study.toml").read_text(encoding="utf-8").replace('"../mini"', '"../renamed"')
+    (study / "study.toml").write_text(text, encoding="utf-8")
+    with pytest.raises(MemindexError, match=r"has counts in mini, but the index of study\.toml is called renamed"):
+        connect(study)
+
+
 def test_documents_and_corpora_come_from_the_indexes(con: duckdb.DuckDBPyConnection) -> None:
     indexes = con.sql('SELECT "index", count(*) FROM documents GROUP BY ALL ORDER BY ALL').fetchall()
     assert indexes == [("mini", 60), ("mini-heldout", 60)]

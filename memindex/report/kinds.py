@@ -52,7 +52,7 @@ def points(ax: Axes, query: Query, rows: Rows, palette: Palette, narrow: bool) -
         is_fitted = bool(np.isfinite(fitted).all())
         ax.plot(x, fitted if is_fitted else y, color=colour, lw=1.2, ls="-" if is_fitted else ":", zorder=1)
     ax.margins(x=0.08)
-    ax.set_ylim(bottom=0)
+    _from_zero(ax.get_ylim, ax.set_ylim)
     if len(series) > 1:
         _legend(ax, palette, _room(query, rows, narrow))
     label_points(ax, rows, (figure.label, figure.x.column, figure.y.column), palette, narrow)
@@ -85,7 +85,7 @@ def line(ax: Axes, query: Query, rows: Rows, palette: Palette, narrow: bool) -> 
             last = int(np.flatnonzero(np.isfinite(ys))[-1])
             ends.append((shown(name, narrow), float(xs[last]), float(ys[last]), colour))
     if not figure.y.style.endswith("log"):
-        ax.set_ylim(bottom=0)
+        _from_zero(ax.get_ylim, ax.set_ylim)
     if narrow:
         _legend(ax, palette, _room(query, rows, narrow))
     else:
@@ -120,7 +120,7 @@ def dots(ax: Axes, query: Query, rows: Rows, palette: Palette, narrow: bool) -> 
     ax.set_xlabel(figure.y.label)
     _format(ax.xaxis, figure.y.style)
     if not figure.y.style.endswith("log"):
-        ax.set_xlim(left=0)
+        _from_zero(ax.get_xlim, ax.set_xlim)
     _legend(ax, palette, _room(query, rows, narrow))
 
 
@@ -148,6 +148,12 @@ def cells(ax: Axes, query: Query, rows: Rows, palette: Palette, narrow: bool) ->
     for spine in ax.spines.values():
         spine.set_visible(False)
     ax.set_xlabel(figure.x.label)
+
+
+def _from_zero(limits: Callable[[], tuple[float, float]], set_limits: Callable[[float, float], Any]) -> None:
+    """Start an axis at 0; where nothing lies above, it has no length, of which matplotlib would warn."""
+    high = limits()[1]
+    set_limits(0, high if high > 0 else 1)
 
 
 def _scale(ax: Axes, query: Query, palette: Palette, rows: Rows) -> None:

@@ -28,6 +28,7 @@ from memindex.tables.queries import Query, list_queries, load_query, run_query
 _ORDER = (
     "rate_by_size",
     "rate_by_frequency",
+    "corpus_by_frequency",
     "unseen_floor",
     "score_histogram",
     "frequency_of_memorized",

@@ -58,7 +58,6 @@ def _frequency(con: duckdb.DuckDBPyConnection, run_label: str) -> str:
     """How far frequency matters for one run: its rarest, its most frequent and its unseen sequences."""
     rows = [row for row in run_query(con, "rate_by_frequency").to_pylist() if row["run_label"] == run_label]
     seen = [row for row in rows if row["frequency_bucket"] is not None and row["sequences"] >= 20]
-    unseen = [row for row in rows if row["frequency_bucket"] is None]
     parts = []
     if len(seen) > 1:
         rare, often = seen[0], seen[-1]
@@ -66,9 +65,25 @@ def _frequency(con: duckdb.DuckDBPyConnection, run_label: str) -> str:
             f"{percent(often['rate'])} of the sequences that occur {often['frequency']} times "
             f"against {percent(rare['rate'])} of those that occur {_times(rare['frequency'])}"
         )
-    if unseen:
-        parts.append(f"{percent(unseen[0]['rate'])} of unseen ones")
+    parts += _floor(con, run_label)
     return f" {run_label} completed {', and '.join(parts)}." if parts else ""
+
+
+def _floor(con: duckdb.DuckDBPyConnection, run_label: str) -> list[str]:
+    """The rate on unseen text both ways: the suffix never occurs, and the sequence as a whole never occurs."""
+    classes = [row for row in run_query(con, "unseen_floor").to_pylist() if row["run_label"] == run_label]
+    never = [row for row in classes if row["held_out"] != "whole sequence occurs"]
+    if not never:
+        return []
+    unseen, last = never[0], never[-1]
+    rate, sequences = percent(last["rate_up_to_here"]), whole(last["sequences_up_to_here"])
+    if not unseen["held_out"].startswith("unseen"):
+        return [f"{rate} of {sequences} held-out sequences that as a whole never occur in the corpus"]
+    alone = (
+        f"{percent(unseen['rate'])} of {whole(unseen['sequences'])} held-out sequences whose suffix never occurs in "
+        "the corpus"
+    )
+    return [alone if last is unseen else f"{alone} ({rate} of the {sequences} that as a whole never occur)"]
 
 
 def _times(frequency: str) -> str:

@@ -24,6 +24,7 @@ from memindex.tables.functions import Indexes, Lookups
 from memindex.tables.schema import DOCUMENTS, TABLES, Table
 from memindex.tables.store import TableStore
 
+# {index} is the index the models were trained on: counts in another one may stand in the table too.
 _MEMORIZATION = """
 CREATE VIEW memorization AS
 WITH labels AS (
@@ -32,7 +33,7 @@ WITH labels AS (
     FROM runs
 )
 SELECT run_id, model_id, run_label, architecture, parameters, non_embedding_parameters,
-       sequence_id, sample, bucket, domain, document, s."index", shard, position,
+       sequence_id, sample, bucket, domain, document, document_offset, s."index", shard, position,
        sequence_count, prefix_count, suffix_count,
        CASE WHEN sequence_count > 0 THEN floor(log2(sequence_count))::INTEGER END AS frequency_bucket,
        sample = 'heldout' AND coalesce(suffix_count = 0, false) AS unseen,
@@ -42,7 +43,7 @@ JOIN runs USING (run_id)
 JOIN labels USING (run_id)
 JOIN models USING (model_id)
 JOIN sequences AS s USING (sequence_id)
-LEFT JOIN frequencies USING (sequence_id)
+LEFT JOIN (FROM frequencies WHERE "index" = {index}) AS f USING (sequence_id)
 """
 
 _CORPORA = """
@@ -88,8 +89,9 @@ def connect(
         opener: Opens an index; default `memindex.index.Index.open`.
 
     Raises:
-        MemindexError: No study there, or a table file that this version can't read.
+        MemindexError: No study there, a table file that this version can't read, or tables that contradict study.toml.
     """
+    # So far only tests use `restricted` and `opener`: the first is for a server that answers strangers.
     config = load_study(study)
     con = duckdb.connect(":memory:")
     try:
@@ -121,8 +123,26 @@ def _create_views(con: duckdb.DuckDBPyConnection, config: StudyConfig) -> None:
         _create_view(con, table, {"": store.files(table.name)})
     found = {name: path / "documents.parquet" for name, path in config.indexes().items()}
     _create_view(con, DOCUMENTS, {name: [file] for name, file in found.items() if file.is_file()})
-    con.execute(_MEMORIZATION)
+    _check_frequencies(con, config)
+    con.execute(_MEMORIZATION.format(index=_text(config.index.name)))
     con.execute(_CORPORA)
+
+
+def _check_frequencies(con: duckdb.DuckDBPyConnection, config: StudyConfig) -> None:
+    """The counts must be found by the index's name, each sequence's once: else rates would be silently wrong."""
+    name = config.index.name
+    grouped = 'SELECT "index", count(*) > count(DISTINCT sequence_id) FROM frequencies GROUP BY ALL ORDER BY ALL'
+    repeated: dict[str, bool] = dict(con.execute(grouped).fetchall())
+    if repeated.get(name):
+        raise MemindexError(
+            f"{config.tables / 'frequencies'}: some sequences are counted twice in {name}: a file is left over from "
+            "another sample; remove it"
+        )
+    if repeated and name not in repeated:
+        raise MemindexError(
+            f"{config.tables / 'frequencies'} has counts in {', '.join(repeated)}, but the index of study.toml is "
+            f"called {name}: give its directory the old name, or remove {config.tables} to start anew"
+        )
 
 
 def _create_view(con: duckdb.DuckDBPyConnection, table: Table, files: Mapping[str, list[Path]]) -> None:

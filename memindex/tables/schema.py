@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 #: Raised by one when a column is added, removed or changes its meaning; stands in every file's Parquet
 #: metadata.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 TOKENS = pa.list_(pa.int32())
 
@@ -77,9 +77,12 @@ RUNS = Table(
         Column("dtype", pa.string(), "floating-point type of the weights while scoring"),
         Column("device", pa.string(), "where it ran: cpu, or the GPU's name"),
         Column("attention", pa.string(), "attention implementation (sdpa, eager, …)"),
-        Column("batch_size", pa.int32(), "sequences per forward pass"),
+        Column("model_fingerprint", pa.string(), "tells whether the model's files changed since"),
+        Column("batch_size", pa.int32(), "sequences per forward pass, at most"),
         Column("sequences", pa.int64(), "sequences scored"),
-        Column("seconds", pa.float64(), "wall time of scoring, loading excluded; seconds"),
+        Column(
+            "seconds", pa.float64(), "wall time of scoring, loading excluded; seconds; NULL when resumed", nullable=True
+        ),
         Column("versions", pa.string(), "memindex, torch and transformers versions"),
         Column("created", pa.timestamp("us"), "when the run finished; UTC"),
     ),
@@ -120,6 +123,19 @@ FREQUENCIES = Table(
     ),
 )
 
+BUCKETS = Table(
+    "buckets",
+    "one frequency of sequences in the index the models were trained on; filled with the bucket sample",
+    (
+        Column("index", pa.string(), "index the numbers are from"),
+        Column("length", pa.int32(), "prefix + suffix; tokens"),
+        Column("bucket", pa.int32(), "floor(log2(count of a sequence))"),
+        Column("distinct", pa.int64(), "distinct sequences of that length in the corpus"),
+        Column("sequences", pa.int64(), "sequences of that length in the corpus: each as often as it occurs"),
+        Column("sampled", pa.int64(), "distinct sequences that the study drew for its bucket sample"),
+    ),
+)
+
 CONTINUATIONS = Table(
     "continuations",
     "what one run generated after one prefix",
@@ -143,7 +159,7 @@ CONTINUATIONS = Table(
     ),
 )
 
-TABLES: dict[str, Table] = {t.name: t for t in (MODELS, RUNS, SEQUENCES, FREQUENCIES, CONTINUATIONS)}
+TABLES: dict[str, Table] = {t.name: t for t in (MODELS, RUNS, SEQUENCES, FREQUENCIES, BUCKETS, CONTINUATIONS)}
 
 
 DOCUMENTS = Table(
@@ -182,7 +198,7 @@ def _column(table: Table, name: str, nullable: bool = False) -> Column:
 
 MEMORIZATION = Table(
     "memorization",
-    "one sequence under one run, with the model, the sequence and its counts",
+    "one sequence under one run, with the model, the sequence and its counts in the index of study.toml",
     (
         *(_column(RUNS, name) for name in ("run_id", "model_id")),
         Column("run_label", pa.string(), "model_id, and the run_id behind it where the model has several runs"),
@@ -195,6 +211,7 @@ MEMORIZATION = Table(
                 "bucket",
                 "domain",
                 "document",
+                "document_offset",
                 "index",
                 "shard",
                 "position",
