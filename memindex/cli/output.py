@@ -60,10 +60,10 @@ def shown(value: Any) -> str:
 
 
 @contextmanager
-def progress_bar(quiet: bool = False) -> Iterator[Callable[[str, int, int], None]]:
+def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
     """A callback (stage, done, total) that draws one bar per stage on stderr; nothing when stderr is no terminal."""
     shown_on = console(stderr=True)
-    if quiet or not shown_on.is_terminal:
+    if not shown_on.is_terminal:
         yield lambda stage, done, total: None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,30 +17,33 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
-study_option = click.option(
-    "-s",
-    "--study",
-    "study",
-    required=True,
-    envvar="MEMINDEX_STUDY",
-    type=click.Path(),
-    help="Directory of the study (or set MEMINDEX_STUDY).",
-)
+
+def study_option(required: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The option -s of the commands that read a study."""
+    return click.option(
+        "-s",
+        "--study",
+        "study",
+        required=required,
+        envvar="MEMINDEX_STUDY",
+        type=click.Path(),
+        help="Directory of the study (or set MEMINDEX_STUDY).",
+    )
 
 
 @click.command()
 @click.argument("query", required=False)
-@study_option
+@study_option(required=False)  # --list goes without
 @click.option("-f", "--file", type=click.Path(), help="Read the SQL from a file (- is stdin).")
 @click.option(
     "-p", "--parameter", "parameters", multiple=True, metavar="NAME=VALUE", help="Of a named query; repeatable."
 )
 @click.option("--format", "form", type=click.Choice(["table", "csv", "json"]), default="table", help="[default: table]")
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json: one object per row and line.")
-@click.option("--list", "list_names", is_flag=True, help="List the named queries.")
+@click.option("--list", "list_names", is_flag=True, help="List the named queries; needs no study.")
 def sql(
     query: str | None,
-    study: str,
+    study: str | None,
     file: str | None,
     parameters: tuple[str, ...],
     form: str,
@@ -47,8 +52,8 @@ def sql(
 ) -> None:
     """Run QUERY on a study: SQL, or the name of a query in queries/.
 
-    Tables: models, runs, sequences, frequencies, continuations; documents and corpora of the indexes; and the view
-    memorization, one row per run and sequence. Functions: ngram_count(index, tokens), text_count(index, text),
+    Tables: models, runs, sequences, frequencies, buckets, continuations; documents and corpora of the indexes; and the
+    view memorization, one row per run and sequence. Functions: ngram_count(index, tokens), text_count(index, text),
     tokenize(index, text), where index is the name of an index directory.
 
     \b
@@ -65,27 +70,35 @@ def sql(
         return
     if (query is None) == (file is None):
         raise click.UsageError("give a QUERY, or a file with -f (see --list for the named ones)")
+    if study is None:
+        raise click.UsageError("Missing option '-s' / '--study'.")
+    text = (query or "") if file is None else _read(file)
     con = connect(study)
     try:
-        _print(_answer(con, query if file is None else _read(file), parameters), "json" if as_json else form)
+        # What stands in a file is SQL, even if it is one word.
+        is_name = file is None and len(text.split()) < 2
+        answer = _run_named(con, text.strip(), parameters) if is_name else _run_sql(con, text, parameters)
+        _print(answer, "json" if as_json else form)
     finally:
         con.close()
 
 
-def _answer(con: duckdb.DuckDBPyConnection, query: str | None, parameters: tuple[str, ...]) -> pa.Table:
+def _run_named(con: duckdb.DuckDBPyConnection, name: str, parameters: tuple[str, ...]) -> pa.Table:
+    from memindex.tables.queries import list_queries, run_query
+
+    if name not in list_queries():
+        raise MemindexError(f"there is no query {name!r}; the named ones are: {', '.join(list_queries())}")
+    pairs = [parameter.partition("=") for parameter in parameters]
+    return run_query(con, name, **{key: value for key, _, value in pairs})
+
+
+def _run_sql(con: duckdb.DuckDBPyConnection, text: str, parameters: tuple[str, ...]) -> pa.Table:
     import duckdb
 
     from memindex.tables.functions import readable
-    from memindex.tables.queries import list_queries, run_query
 
-    text = (query or "").strip()
-    if text in list_queries():
-        pairs = [parameter.partition("=") for parameter in parameters]
-        return run_query(con, text, **{name: value for name, _, value in pairs})
     if parameters:
         raise MemindexError("--parameter belongs to a named query; write the value into the SQL itself")
-    if " " not in text:
-        raise MemindexError(f"there is no query {text!r}; the named ones are: {', '.join(list_queries())}")
     try:
         answer: pa.Table = con.sql(text).to_arrow_table()
     except duckdb.Error as error:
@@ -96,7 +109,11 @@ def _answer(con: duckdb.DuckDBPyConnection, query: str | None, parameters: tuple
 
 
 def _read(file: str) -> str:
-    return sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+    content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise MemindexError(f"{file}: not UTF-8 text (byte {error.start})") from None
 
 
 def _print(answer: pa.Table, form: str) -> None:
@@ -105,25 +122,36 @@ def _print(answer: pa.Table, form: str) -> None:
 
         pyarrow.csv.write_csv(_flat(answer), sys.stdout.buffer)
         return
-    rows = answer.to_pylist()
+    # Row by row as tuples: two columns may have one name, and a dict would keep only one of them.
+    rows = zip(*(column.to_pylist() for column in answer.columns), strict=True)
     if form == "json":
+        _one_name_each(answer.column_names)
         for row in rows:
-            click.echo(json.dumps(row, ensure_ascii=False, default=str))
+            click.echo(json.dumps(dict(zip(answer.column_names, row, strict=True)), ensure_ascii=False, default=str))
         return
     from memindex.cli.output import print_table
 
-    print_table(answer.column_names, [list(row.values()) for row in rows])
+    print_table(answer.column_names, list(rows))
+
+
+def _one_name_each(names: list[str]) -> None:
+    """An object has each name once."""
+    twice = [name for name, times in Counter(names).items() if times > 1]
+    if twice:
+        raise MemindexError(f"several columns are called {', '.join(twice)}: name them apart with AS for JSON")
 
 
 def _flat(answer: pa.Table) -> pa.Table:
     """CSV has no lists: they become JSON."""
     import pyarrow as pa
 
-    columns: dict[str, Any] = {}
-    for name, column in zip(answer.column_names, answer.columns, strict=True):
-        nested = pa.types.is_nested(column.type)
-        columns[name] = pa.array([json.dumps(v, default=str) for v in column.to_pylist()]) if nested else column
-    return pa.table(columns)
+    columns = [
+        pa.array([json.dumps(v, default=str) for v in column.to_pylist()])
+        if pa.types.is_nested(column.type)
+        else column
+        for column in answer.columns
+    ]
+    return pa.Table.from_arrays(columns, names=answer.column_names)
 
 
 def _print_names(names: list[tuple[str, str]], as_json: bool) -> None:

@@ -1,0 +1,86 @@
+"""`memindex sql` and `memindex report` on a made-up study: no index and no model needed."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from synthetic_study import MODELS, make_study
+
+TWICE = "SELECT a.sequence_id, b.sequence_id FROM sequences a JOIN sequences b ON b.sequence_id = a.sequence_id + 1"
+PAIR = f"{TWICE} ORDER BY ALL LIMIT 1"
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_study(tmp_path_factory.mktemp("sql"), rows=60, models=MODELS[:1])
+
+
+def memindex(*arguments: object, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "memindex.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, input=stdin, check=False)
+
+
+def ok(*arguments: object, stdin: bytes = b"") -> str:
+    done = memindex(*arguments, stdin=stdin)
+    assert (done.returncode, done.stderr) == (0, b"")
+    return done.stdout.decode()
+
+
+def refused(*arguments: object, stdin: bytes = b"") -> str:
+    done = memindex(*arguments, stdin=stdin)
+    assert (done.returncode, done.stdout) == (2, b""), done.stderr
+    assert done.stderr.count(b"\n") == 1, done.stderr
+    return done.stderr.decode()
+
+
+def test_columns_of_one_name_stand_side_by_side_in_tables_and_csv(study: Path) -> None:
+    assert ok("sql", "-s", study, PAIR).split()[-2:] == ["0", "1"]
+    rows = list(csv.reader(io.StringIO(ok("sql", "-s", study, PAIR, "--format", "csv"))))
+    assert rows == [["sequence_id", "sequence_id"], ["0", "1"]]
+
+
+def test_columns_of_one_name_are_refused_as_json(study: Path) -> None:
+    line = refused("sql", "-s", study, PAIR, "--json")
+    assert "several columns are called sequence_id: name them apart with AS" in line
+
+
+def test_csv_writes_lists_as_json(study: Path) -> None:
+    query = "SELECT [1, 2] AS n, 'a' AS text"
+    rows = list(csv.DictReader(io.StringIO(ok("sql", "-s", study, query, "--format", "csv"))))
+    assert [(json.loads(row["n"]), row["text"]) for row in rows] == [([1, 2], "a")]
+
+
+def test_a_file_holds_sql_of_any_layout(study: Path, tmp_path: Path) -> None:
+    file = tmp_path / "question.sql"
+    file.write_text("SELECT\n1\tAS\tn", encoding="utf-8")
+    assert json.loads(ok("sql", "-s", study, "-f", file, "--json")) == {"n": 1}
+    assert json.loads(ok("sql", "-s", study, "SELECT\n1\tAS\tn", "--json")) == {"n": 1}
+    assert json.loads(ok("sql", "-s", study, "-f", "-", "--json", stdin=b"VALUES('\xc3\xa4')")) == {"col0": "ä"}
+
+
+def test_a_file_never_means_a_named_query(study: Path) -> None:
+    assert "syntax error" in refused("sql", "-s", study, "-f", "-", stdin=b"rate_by_size\n")
+
+
+def test_a_file_that_is_no_text_is_one_line(study: Path, tmp_path: Path) -> None:
+    file = tmp_path / "question.sql"
+    file.write_bytes(b"SELECT '\xff'")
+    assert f"{file}: not UTF-8 text (byte 8)" in refused("sql", "-s", study, "-f", file)
+    assert "-: not UTF-8 text (byte 8)" in refused("sql", "-s", study, "-f", "-", stdin=file.read_bytes())
+
+
+def test_the_list_needs_no_study_but_a_query_does() -> None:
+    names = [json.loads(line)["query"] for line in ok("sql", "--list", "--json").splitlines()]
+    assert "corpus_by_frequency" in names
+    assert "--study" in refused("sql", "SELECT 1")
+    assert "--study" in refused("report")
+
+
+def test_a_report_prints_its_path_and_nothing_else(study: Path) -> None:
+    assert ok("report", "-s", study).strip() == str(study / "report.html")
