@@ -269,6 +269,15 @@ def test_a_run_fills_the_tables_and_is_not_repeated(tmp_path, indexes):
     assert {file: file.stat().st_mtime_ns for file in config.tables.rglob("*.parquet")} == before
 
 
+class StopError(Exception):
+    """Stands for whatever ends a run in the middle."""
+
+
+def stop_while_scoring(stage: str, done: int, total: int) -> None:
+    if stage.startswith("score") and done > 150:
+        raise StopError
+
+
 def test_an_interrupted_run_goes_on_and_gives_the_same_tables(tmp_path, indexes, monkeypatch):
     monkeypatch.setattr("memindex.study.running.UNIT", 64)
     index, heldout = indexes
@@ -276,16 +285,8 @@ def test_an_interrupted_run_goes_on_and_gives_the_same_tables(tmp_path, indexes,
     whole = load_study(make_study(tmp_path / "whole", index, heldout, [model]))
     run_study(whole)
     broken = load_study(make_study(tmp_path / "broken", index, heldout, [model]))
-
-    class StopError(Exception):
-        pass
-
-    def stop(stage: str, done: int, total: int) -> None:
-        if stage.startswith("score") and done > 150:
-            raise StopError
-
     with pytest.raises(StopError):
-        run_study(broken, progress=stop)
+        run_study(broken, progress=stop_while_scoring)
     assert not TableStore(broken.tables).units("runs")
     assert len(TableStore(broken.tables).units("continuations")) == 2
     run_study(broken)
@@ -305,16 +306,8 @@ def test_units_of_another_state_of_the_model_are_not_reused(tmp_path, indexes, m
     index, heldout = indexes
     model = tiny_model(tmp_path / "m-1", index)
     study = load_study(make_study(tmp_path / "study", index, heldout, [model]))
-
-    class StopError(Exception):
-        pass
-
-    def stop(stage: str, done: int, total: int) -> None:
-        if stage.startswith("score") and done > 150:
-            raise StopError
-
     with pytest.raises(StopError):
-        run_study(study, progress=stop)
+        run_study(study, progress=stop_while_scoring)
     shutil.rmtree(model)
     tiny_model(model, index, seed=1)
     run_study(study)

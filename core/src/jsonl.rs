@@ -138,7 +138,7 @@ fn copy_without(value: &RawValue, path: &[&str], out: &mut Vec<u8>) -> std::resu
         out.extend_from_slice(b": ");
         match name == *first && inner.get().starts_with('{') {
             true => copy_without(inner, rest, out)?,
-            false => out.extend(inner.get().bytes().filter(|&byte| byte != b'\n')),
+            false => out.extend_from_slice(inner.get().as_bytes()),
         }
     }
     out.push(b'}');

@@ -148,6 +148,11 @@ impl Shard {
 
     /// The error for a suffix that stands where order forbids it.
     pub fn disorder(&self, rank: usize) -> Error {
-        Error::corrupt(&self.table.path, rank * self.pointer, "suffixes are not in order")
+        self.damaged(rank, "suffixes are not in order")
+    }
+
+    /// The error for a damaged entry of the table.
+    pub fn damaged(&self, rank: usize, what: impl std::fmt::Display) -> Error {
+        Error::corrupt(&self.table.path, rank * self.pointer, what)
     }
 }

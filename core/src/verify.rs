@@ -8,17 +8,17 @@ use crate::error::{Error, Result};
 use crate::shard::Shard;
 
 /// Fails at the first entry of the table that is damaged or out of order. Needs 4 bytes a token.
-pub fn verify_order(shard: &Shard, table: &std::path::Path, pointer: usize) -> Result<()> {
+pub fn verify_order(shard: &Shard) -> Result<()> {
     const NOWHERE: u32 = u32::MAX;
     let len = shard.token_count();
     if len >= NOWHERE as usize {
-        return Err(Error::Corpus(format!("{}: shards of 2^32 tokens and more can't be verified", table.display())));
+        return Err(Error::Corpus(format!("shards of 2^32 tokens and more can't be verified: this one has {len}")));
     }
     let mut ranks = vec![NOWHERE; len];
     for rank in 0..len {
         let slot = &mut ranks[shard.suffix(rank)? / shard.width];
         if *slot != NOWHERE {
-            return Err(Error::corrupt(table, rank * pointer, "the same suffix stands twice"));
+            return Err(shard.damaged(rank, "the same suffix stands twice"));
         }
         *slot = rank as u32;
     }
