@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use crate::error::{Error, Result};
-use crate::files::{Output, pointer_width, shard_file};
+use crate::files::{Output, map, pointer_width, shard_file};
 use crate::keys::write_keys;
 use crate::suffix_array::Text;
 
@@ -40,13 +40,18 @@ pub struct Built {
 pub fn build_shard(directory: &Path, shard: usize, width: usize, labels: Option<DomainColumn>) -> Result<Built> {
     let text = Text::read(&shard_file(directory, "tokenized", shard), width)?;
     let text_bytes = text.tokens() * width;
-    write_unigrams(&shard_file(directory, "unigram", shard), &text.unigrams())?;
+    let unigrams = text.unigrams();
+    let largest = unigrams.iter().map(|&(id, _)| id).filter(|&id| id < separator_id(width) as u32).max().unwrap_or(0);
+    write_unigrams(&shard_file(directory, "unigram", shard), &unigrams)?;
     let start = std::time::Instant::now();
     let order = text.sort()?;
     let sort_seconds = start.elapsed().as_secs_f64();
     let start = std::time::Instant::now();
     write_table(&shard_file(directory, "table", shard), &order, width, text_bytes)?;
-    write_keys(directory, shard, &order, width)?;
+    let tokens = map(&shard_file(directory, "tokenized", shard))?;
+    let suffixes = order.iter().map(|&position| Ok(position as usize * width));
+    write_keys(&shard_file(directory, "keys", shard), tokens.as_deref().unwrap_or(&[]), width, largest, suffixes)?;
+    drop(tokens);
     if let Some(labels) = labels {
         let offsets = shard_file(directory, "offset", shard);
         let of_position = spread_domains(&offsets, &labels, order.len(), width)?;

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::files::shard_file;
-use crate::lookup::{PER_THREAD, cores};
-use crate::shard::Bytes;
+use crate::lookup::{Answer, Block, PER_THREAD, cores, in_parts, prefetch};
+use crate::shard::{Bytes, Shard};
 
 /// `domain.S` and `domainsum.S` of an open shard; the layout stands at `build::write_domains`.
 pub struct Domains {
@@ -48,16 +48,9 @@ impl Domains {
     pub fn count_ranges(&self, ranges: &[Range<usize>]) -> Result<Vec<u64>> {
         let mut counts = vec![0u64; ranges.len() * self.count];
         let part = ranges.len().div_ceil(cores()).max(PER_THREAD);
-        let fill = |(ranges, counts): (&[Range<usize>], &mut [u64])| {
-            let mut rows = ranges.iter().zip(counts.chunks_mut(self.count));
+        in_parts(&mut counts, part * self.count, |number, counts| {
+            let mut rows = ranges[number * part..].iter().zip(counts.chunks_mut(self.count));
             rows.try_for_each(|(range, row)| self.add_counts(range.clone(), row))
-        };
-        std::thread::scope(|scope| {
-            let mut parts = ranges.chunks(part).zip(counts.chunks_mut(part * self.count));
-            let mine = parts.next();
-            let others: Vec<_> = parts.map(|part| scope.spawn(move || fill(part))).collect();
-            mine.map_or(Ok(()), fill)?;
-            others.into_iter().try_for_each(|t| t.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
         })?;
         Ok(counts)
     }
@@ -79,6 +72,21 @@ impl Domains {
         self.scan(last * self.block..range.end, into)
     }
 
+    fn prefetch(&self, range: &Range<usize>) {
+        let (column, sums) = (self.column.get(), self.sums.get());
+        let width = if self.count > 256 { 2 } else { 1 };
+        prefetch(column, range.start * width);
+        if range.len() >= self.block {
+            prefetch(column, (range.end - 1) * width);
+            prefetch(sums, self.row_of(range.start + self.block - 1));
+            prefetch(sums, self.row_of(range.end));
+        }
+    }
+
+    fn row_of(&self, rank: usize) -> usize {
+        rank / self.block * self.count * 8
+    }
+
     fn sum(&self, row: usize, domain: usize) -> u64 {
         let at = (row * self.count + domain) * 8;
         u64::from_le_bytes(self.sums.get()[at..at + 8].try_into().expect("8 bytes"))
@@ -96,6 +104,20 @@ impl Domains {
             for (i, &domain) in self.column.get()[range.clone()].iter().enumerate() {
                 *into.get_mut(usize::from(domain)).ok_or_else(|| out_of_range(range.start + i))? += 1;
             }
+        }
+        Ok(())
+    }
+}
+
+impl Answer for Domains {
+    fn columns(&self) -> usize {
+        self.count
+    }
+
+    fn answer(&self, _: &Shard, _: &Block, found: &[Range<usize>], numbers: &mut [u64]) -> Result<()> {
+        for (i, counts) in numbers.chunks_exact_mut(self.count).enumerate() {
+            found.get(i + 8).into_iter().for_each(|ahead| self.prefetch(ahead));
+            self.add_counts(found[i].clone(), counts)?;
         }
         Ok(())
     }

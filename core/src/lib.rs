@@ -3,12 +3,17 @@
 //! Python calls take and return whole batches; the interpreter is released while they run.
 
 mod build;
+mod cold;
+mod documents;
 mod domain;
 mod error;
 mod files;
+mod following;
 mod jsonl;
 mod keys;
 mod lookup;
+mod matching;
+mod occurrences;
 mod python;
 mod shard;
 mod suffix_array;

@@ -2,103 +2,196 @@
 //!
 //! A search step reads one suffix at a random place of the text, and waits for memory. So queries are sorted (neighbours
 //! share keys, table lines and pages), equal ones are answered once, and many searches run interleaved: while one waits
-//! for its prefetched suffix, the others compare theirs. Processor threads take contiguous parts of the sorted batch.
+//! for its prefetched suffix, the others compare theirs. Processor threads take contiguous rows of the batch.
 
 use std::cmp::Ordering;
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering as Memory};
 
-use crate::error::Result;
-use crate::keys::{Narrowed, lowest_key};
+use crate::cold::Faults;
+use crate::error::{Error, Result};
+use crate::keys::{Bracket, Narrowed};
 use crate::shard::Shard;
 
 /// Searches in flight per thread; enough to cover a memory access with the others' work.
-const LANES: usize = 24;
+pub const LANES: usize = 32;
 
 /// Queries per thread at least: below, starting a thread costs more than it saves.
 pub const PER_THREAD: usize = 4096;
 
-/// A batch of byte strings, each a run of little-endian ids, that may overlap in `bytes`.
-pub struct Batch {
-    /// The bytes of all queries.
-    pub bytes: Vec<u8>,
-    /// Where each query lies.
-    pub bounds: Vec<Range<usize>>,
+/// Queries sorted together at most; bounds the memory of a batch.
+const MOST_SORTED: usize = 1 << 22;
+
+/// Distinct queries encoded together.
+const BLOCK: usize = 1 << 15;
+
+/// A batch of token sequences.
+pub trait Queries: Sync {
+    /// Number of queries.
+    fn rows(&self) -> usize;
+    /// The ids of one query.
+    fn ids(&self, row: usize) -> &[u32];
 }
 
-impl Batch {
-    /// The bytes of one query.
-    pub fn query(&self, row: usize) -> &[u8] {
-        &self.bytes[self.bounds[row].clone()]
+/// A ragged batch: row i is `values[offsets[i]..offsets[i + 1]]`; checked.
+pub struct Ragged<'a> {
+    values: &'a [u32],
+    offsets: &'a [i64],
+}
+
+impl<'a> Ragged<'a> {
+    /// Checks that offsets ascend inside the values, and that every query has ids, all below the separator.
+    pub fn new(values: &'a [u32], offsets: &'a [i64], width: usize) -> Result<Ragged<'a>> {
+        let inside = |pair: &[i64]| 0 <= pair[0] && pair[0] <= pair[1] && pair[1] <= values.len() as i64;
+        let wrong = |wrong: &dyn Fn(&[i64]) -> bool| offsets.windows(2).position(wrong);
+        if let Some(row) = wrong(&|pair| !inside(pair)) {
+            return Err(Error::Query(format!("query {row}: offsets are not ascending inside the values")));
+        }
+        if let Some(row) = wrong(&|pair| pair[0] == pair[1]) {
+            return Err(Error::Query(format!("query {row} is empty: a query needs at least one token")));
+        }
+        let batch = Ragged { values, offsets };
+        let separator = separator(width);
+        let asked = match (offsets.first(), offsets.last()) {
+            (Some(&first), Some(&last)) => &values[first as usize..last as usize],
+            _ => &[],
+        };
+        if asked.iter().fold(0, |most, &id| id.max(most)) >= separator {
+            let row = (0..batch.rows()).find(|&row| batch.ids(row).iter().any(|&id| id >= separator)).unwrap_or(0);
+            check_ids(batch.ids(row), row, width)?;
+        }
+        Ok(batch)
     }
 }
 
-/// Distinct queries in the order of their bytes, lying one after the other.
-struct Sorted {
-    bytes: Vec<u8>,
-    /// Query i ends at `ends[i]`, where the next one starts.
-    ends: Vec<usize>,
+impl Queries for Ragged<'_> {
+    fn rows(&self) -> usize {
+        self.offsets.len().saturating_sub(1)
+    }
+
+    fn ids(&self, row: usize) -> &[u32] {
+        &self.values[self.offsets[row] as usize..self.offsets[row + 1] as usize]
+    }
 }
 
-impl Sorted {
-    /// Sorts `keyed`, the (key, row) of some rows, and copies their queries; `keyed[i].1` keeps the row, `keyed[i].0` becomes
-    /// the number of its distinct query.
-    fn new(batch: &Batch, keyed: &mut [(u64, u32)]) -> Sorted {
-        let query = |row: u32| batch.query(row as usize);
-        keyed.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| query(a.1).cmp(query(b.1))));
-        let mut sorted = Sorted { bytes: Vec::new(), ends: Vec::with_capacity(keyed.len()) };
-        for (number, row) in keyed {
-            let bytes = query(*row);
-            if sorted.ends.is_empty() || sorted.query(sorted.ends.len() - 1) != bytes {
-                sorted.bytes.extend_from_slice(bytes);
-                sorted.ends.push(sorted.bytes.len());
+/// Windows of one sequence of ids, each with its own start and length; they may overlap.
+pub struct Windows<'a> {
+    /// All ids.
+    pub values: &'a [u32],
+    /// Where each window lies.
+    pub bounds: &'a [Range<usize>],
+}
+
+impl Queries for Windows<'_> {
+    fn rows(&self) -> usize {
+        self.bounds.len()
+    }
+
+    fn ids(&self, row: usize) -> &[u32] {
+        &self.values[self.bounds[row].clone()]
+    }
+}
+
+fn separator(width: usize) -> u32 {
+    u32::MAX >> (32 - 8 * width)
+}
+
+/// Fails when a query is empty or holds an id that no text of this width does.
+pub fn check_ids(ids: &[u32], row: usize, width: usize) -> Result<()> {
+    if ids.is_empty() {
+        return Err(Error::Query(format!("query {row} is empty: a query needs at least one token")));
+    }
+    match ids.iter().find(|&&id| id >= separator(width)) {
+        None => Ok(()),
+        Some(id) => Err(Error::Query(format!(
+            "query {row}: token id {id} is out of range: this index holds ids 0 to {}",
+            separator(width) - 1
+        ))),
+    }
+}
+
+/// Appends ids as little-endian tokens of `width` bytes.
+pub fn encode(ids: &[u32], width: usize, out: &mut Vec<u8>) {
+    match width {
+        1 => out.extend(ids.iter().map(|&id| id as u8)),
+        2 => ids.iter().for_each(|&id| out.extend_from_slice(&(id as u16).to_le_bytes())),
+        _ => ids.iter().for_each(|&id| out.extend_from_slice(&id.to_le_bytes())),
+    }
+}
+
+/// What a lookup says about a query, from the ranks of the suffixes that start with it.
+pub trait Answer: Sync {
+    /// Numbers per query.
+    fn columns(&self) -> usize;
+    /// Fills `columns()` numbers for each query of a block, from what was found for it.
+    fn answer(&self, shard: &Shard, block: &Block, found: &[Range<usize>], numbers: &mut [u64]) -> Result<()>;
+}
+
+/// The number of occurrences.
+pub struct Count;
+
+impl Answer for Count {
+    fn columns(&self) -> usize {
+        1
+    }
+
+    fn answer(&self, _: &Shard, _: &Block, found: &[Range<usize>], numbers: &mut [u64]) -> Result<()> {
+        found.iter().zip(numbers).for_each(|(range, count)| *count = range.len() as u64);
+        Ok(())
+    }
+}
+
+/// The first rank and the end of the ranks.
+pub struct Ranks;
+
+impl Answer for Ranks {
+    fn columns(&self) -> usize {
+        2
+    }
+
+    fn answer(&self, _: &Shard, _: &Block, found: &[Range<usize>], numbers: &mut [u64]) -> Result<()> {
+        for (range, ranks) in found.iter().zip(numbers.chunks_exact_mut(2)) {
+            ranks.copy_from_slice(&[range.start as u64, range.end as u64]);
+        }
+        Ok(())
+    }
+}
+
+/// Answers every query of a batch: row i of the result has `answer.columns()` numbers.
+pub fn answer_batch(shard: &Shard, queries: &impl Queries, answer: &impl Answer) -> Result<Vec<u64>> {
+    let mut out = vec![0u64; queries.rows() * answer.columns()];
+    let part = queries.rows().div_ceil(cores()).clamp(PER_THREAD, MOST_SORTED);
+    in_parts(&mut out, part * answer.columns(), |number, out| {
+        let rows = number * part..number * part + out.len() / answer.columns();
+        answer_part(shard, queries, rows, answer, out)
+    })?;
+    Ok(out)
+}
+
+/// Lets processor threads work through `items` in parts of at most `size`; this thread works too, and the others are
+/// only started for more than one part.
+pub fn in_parts<T: Send>(
+    items: &mut [T],
+    size: usize,
+    work: impl Fn(usize, &mut [T]) -> Result<()> + Sync,
+) -> Result<()> {
+    let parts: Vec<_> = items.chunks_mut(size.max(1)).map(|part| std::sync::Mutex::new(Some(part))).collect();
+    let next = AtomicUsize::new(0);
+    let run = || {
+        loop {
+            let number = next.fetch_add(1, Memory::Relaxed);
+            let Some(slot) = parts.get(number) else { return Ok(()) };
+            if let Some(part) = slot.lock().ok().and_then(|mut part| part.take()) {
+                work(number, part)?;
             }
-            *number = sorted.ends.len() as u64 - 1;
         }
-        sorted
-    }
-
-    fn query(&self, number: usize) -> &[u8] {
-        let start = if number == 0 { 0 } else { self.ends[number - 1] };
-        &self.bytes[start..self.ends[number]]
-    }
-}
-
-/// The answers to a batch, equal queries answered once.
-pub struct Found {
-    /// For every distinct query the ranks of the suffixes that start with it; an empty range stands where it would be
-    /// inserted.
-    pub ranges: Vec<Range<usize>>,
-    /// For every row of the batch the place of its answer in `ranges`.
-    pub of_row: Vec<u32>,
-}
-
-/// Finds every query of a batch.
-pub fn find_batch(shard: &Shard, batch: &Batch) -> Result<Found> {
-    let rows = batch.bounds.len();
-    let mut keyed: Vec<(u64, u32)> = (0..rows).map(|row| (lowest_key(batch.query(row)), row as u32)).collect();
-    let threads = cores().min(rows.div_ceil(PER_THREAD)).max(1);
-    let parts = split(&mut keyed, threads);
-    let found: Vec<Result<(Vec<Range<usize>>, usize)>> = std::thread::scope(|scope| {
-        let mut parts = parts.into_iter();
-        let mine = parts.next();
-        let others: Vec<_> = parts.map(|part| scope.spawn(move || answer_part(shard, batch, part))).collect();
-        // This thread works too; a single lookup starts none.
-        let first = mine.map(|part| answer_part(shard, batch, part));
-        let join =
-            |thread: std::thread::ScopedJoinHandle<_>| thread.join().unwrap_or_else(|p| std::panic::resume_unwind(p));
-        first.into_iter().chain(others.into_iter().map(join)).collect()
-    });
-    let mut answers = Found { ranges: Vec::new(), of_row: vec![0; rows] };
-    let mut place = keyed.iter();
-    for part in found {
-        let (ranges, rows) = part?;
-        let before = answers.ranges.len() as u64;
-        for (number, row) in (&mut place).take(rows) {
-            answers.of_row[*row as usize] = (before + number) as u32;
-        }
-        answers.ranges.extend(ranges);
-    }
-    Ok(answers)
+    };
+    std::thread::scope(|scope| {
+        let others: Vec<_> = (1..cores().min(parts.len())).map(|_| scope.spawn(run)).collect();
+        let mine = run();
+        let all = others.into_iter().map(|t| t.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        all.fold(mine, |before, result| before.and(result))
+    })
 }
 
 /// Processor threads; asked once, because the answer takes longer than a lookup.
@@ -107,166 +200,268 @@ pub fn cores() -> usize {
     *CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
 }
 
-/// Splits into parts of about equal size, all keys of one part below or equal to those of the next.
-fn split(mut keyed: &mut [(u64, u32)], parts: usize) -> Vec<&mut [(u64, u32)]> {
-    let size = keyed.len().div_ceil(parts).max(1);
-    let mut found = Vec::with_capacity(parts);
-    while keyed.len() > size {
-        keyed.select_nth_unstable(size);
-        let (part, rest) = keyed.split_at_mut(size);
-        found.push(part);
-        keyed = rest;
+/// A row of the batch and the bracket of its keys' lower end, which it is sorted by.
+#[derive(Clone, Copy)]
+struct Keyed {
+    lowest: u64,
+    row: u32,
+}
+
+fn answer_part(
+    shard: &Shard,
+    queries: &impl Queries,
+    rows: Range<usize>,
+    answer: &impl Answer,
+    out: &mut [u64],
+) -> Result<()> {
+    let first = rows.start;
+    let ids = |row: u32| queries.ids(first + row as usize);
+    let keyed = sorted(shard, rows.len(), &ids);
+    let (mut block, mut hint, mut numbers) = (Block::default(), 0, Vec::new());
+    let mut left = &keyed[..];
+    while !left.is_empty() {
+        let taken = block.fill(shard, left, &ids);
+        let found = search_block(shard, &block, &mut hint)?;
+        numbers.clear();
+        numbers.resize(found.len() * answer.columns(), 0);
+        answer.answer(shard, &block, &found, &mut numbers)?;
+        for (keyed, &number) in left.iter().zip(&block.number) {
+            let row = keyed.row as usize * answer.columns();
+            let from = number as usize * answer.columns();
+            out[row..row + answer.columns()].copy_from_slice(&numbers[from..from + answer.columns()]);
+        }
+        left = &left[taken..];
     }
-    found.push(keyed);
-    found
+    Ok(())
 }
 
-/// Answers the distinct queries of one part, and says how many rows it has.
-fn answer_part(shard: &Shard, batch: &Batch, keyed: &mut [(u64, u32)]) -> Result<(Vec<Range<usize>>, usize)> {
-    let sorted = Sorted::new(batch, keyed);
-    Ok((search_sorted(shard, &sorted)?, keyed.len()))
+/// Rows in an order in which equal queries stand together and the lower ends of key brackets ascend.
+fn sorted<'q>(shard: &Shard, rows: usize, ids: &impl Fn(u32) -> &'q [u32]) -> Vec<Keyed> {
+    let packing = shard.keys.packing();
+    let lowest = |row: u32| packing.bracket(ids(row)).lowest;
+    let mut keyed: Vec<Keyed> = (0..rows as u32).map(|row| Keyed { lowest: lowest(row), row }).collect();
+    // By the key alone, which is fast; then the few runs of equal keys.
+    keyed.sort_unstable_by_key(|keyed| keyed.lowest);
+    for run in keyed.chunk_by_mut(|a, b| a.lowest == b.lowest).filter(|run| run.len() > 1) {
+        run.sort_unstable_by(|a, b| ids(a.row).cmp(ids(b.row)));
+    }
+    keyed
 }
 
-fn search_sorted(shard: &Shard, sorted: &Sorted) -> Result<Vec<Range<usize>>> {
-    let mut found = vec![0..0; sorted.ends.len()];
-    let mut waiting = 0..sorted.ends.len();
-    let mut hint = 0;
-    let mut start = || waiting.next().map(|number| Search::new(shard, number, sorted.query(number), &mut hint));
-    let mut lanes: Vec<Search> = std::iter::from_fn(&mut start).take(LANES).collect();
-    let mut i = 0;
-    while !lanes.is_empty() {
-        i = if i + 1 < lanes.len() { i + 1 } else { 0 };
-        let search = &mut lanes[i];
-        search.step(shard, sorted.query(search.number))?;
-        if let Some(range) = search.done(shard)? {
-            found[search.number] = range;
-            match start() {
-                Some(search) => lanes[i] = search,
-                None => drop(lanes.swap_remove(i)),
+/// Distinct queries, encoded one after the other.
+#[derive(Default)]
+pub struct Block {
+    bytes: Vec<u8>,
+    /// Query i ends at `ends[i]`, where the next one starts.
+    ends: Vec<usize>,
+    /// The bracket of keys of each query.
+    brackets: Vec<Bracket>,
+    ids: Vec<u32>,
+    /// For every row that was taken the number of its query.
+    number: Vec<u32>,
+}
+
+impl Block {
+    /// Number of queries.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// The bytes of one query.
+    pub fn query(&self, number: usize) -> &[u8] {
+        let start = if number == 0 { 0 } else { self.ends[number - 1] };
+        &self.bytes[start..self.ends[number]]
+    }
+
+    /// Appends an encoded query.
+    pub fn push(&mut self, shard: &Shard, query: &[u8]) {
+        self.bytes.extend_from_slice(query);
+        self.ends.push(self.bytes.len());
+        self.ids.clear();
+        self.ids.extend(query.chunks_exact(shard.width).take(8).map(crate::keys::token));
+        self.brackets.push(shard.keys.packing().bracket(&self.ids));
+    }
+
+    /// Takes rows from the front until the block is full; returns how many.
+    fn fill<'q>(&mut self, shard: &Shard, keyed: &[Keyed], ids: &impl Fn(u32) -> &'q [u32]) -> usize {
+        self.bytes.clear();
+        self.ends.clear();
+        self.brackets.clear();
+        self.number.clear();
+        let mut before: &[u32] = &[];
+        for group in keyed.chunks(LANES) {
+            if self.ends.len() + group.len() > BLOCK {
+                break;
+            }
+            let mut queries = [before; LANES];
+            group.iter().zip(&mut queries).for_each(|(keyed, query)| *query = ids(keyed.row));
+            queries.iter().for_each(|ids| prefetch_ids(ids));
+            for ids in &queries[..group.len()] {
+                if before != *ids {
+                    encode(ids, shard.width, &mut self.bytes);
+                    self.ends.push(self.bytes.len());
+                    self.brackets.push(shard.keys.packing().bracket(ids));
+                    before = ids;
+                }
+                self.number.push(self.ends.len() as u32 - 1);
             }
         }
+        self.number.len()
     }
-    Ok(found)
 }
 
-/// What a search still looks for.
+/// For every query of the block the ranks of the suffixes that start with it; an empty range stands where it would be
+/// inserted.
+///
+/// In rounds: a pointer of every lane, then a suffix of every lane. Each is a short loop, so that the processor has many
+/// of its reads, and of the page walks they need, under way at once.
+pub fn search_block(shard: &Shard, block: &Block, hint: &mut usize) -> Result<Vec<Range<usize>>> {
+    let mut found = vec![0..0; block.ends.len()];
+    let mut waiting = 0..block.ends.len();
+    let (mut lanes, mut faults) = (Vec::with_capacity(LANES), Faults::new());
+    let mut offsets = [0usize; LANES];
+    loop {
+        while lanes.len() < LANES
+            && let Some(number) = waiting.next()
+        {
+            let mut search = Search::new(shard, number, block.brackets[number], hint);
+            match search.settle(shard)? {
+                Some(range) => found[number] = range,
+                None => lanes.push(search),
+            }
+        }
+        if lanes.is_empty() {
+            return Ok(found);
+        }
+        if faults.cold(lanes.len()) {
+            lanes.iter().for_each(|search| shard.fetch_table(search.middle as usize));
+        }
+        for (search, offset) in lanes.iter().zip(&mut offsets) {
+            *offset = shard.suffix(search.middle as usize)?;
+        }
+        if faults.is_cold() {
+            lanes.iter().zip(&offsets).for_each(|(s, &offset)| shard.fetch_text(offset, block.query(s.number).len()));
+        }
+        for (search, &offset) in lanes.iter().zip(&offsets) {
+            shard.prefetch_text(offset, block.query(search.number).len());
+        }
+        // The first one asked for arrives first.
+        let mut left = 0;
+        for i in 0..lanes.len() {
+            let mut search: Search = lanes[i];
+            match search.step(shard, &shard.text()[offsets[i]..], block.query(search.number))? {
+                Some(range) => found[search.number] = range,
+                None => {
+                    lanes[left] = search;
+                    left += 1;
+                }
+            }
+        }
+        lanes.truncate(left);
+    }
+}
+
+/// The ranks of the suffixes that start with one query; as `answer_batch`, without its costs.
+pub fn find_one(shard: &Shard, ids: &[u32]) -> Result<Range<usize>> {
+    let mut bytes = Vec::with_capacity(ids.len() * shard.width);
+    encode(ids, shard.width, &mut bytes);
+    let bracket = shard.keys.packing().bracket(ids);
+    let mut search = Search::new(shard, 0, bracket, &mut 0);
+    let mut found = search.settle(shard)?;
+    loop {
+        match found {
+            Some(range) => return Ok(range),
+            None => found = search.step(shard, &shard.text()[shard.suffix(search.middle as usize)?..], &bytes)?,
+        }
+    }
+}
+
+/// What a search looks for next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Looking {
-    /// Nothing yet: the table's lines are on their way.
-    Waiting,
+enum Goal {
     /// Any suffix that starts with the query, between `low` and `high`.
-    ForAny,
+    Any,
     /// The first one: it lies after `low`, and the suffix at `high` starts with the query.
-    ForFirst,
+    First,
     /// The end: the suffix at `low` starts with the query, the one at `high` does not.
-    ForEnd,
-    /// Nothing.
-    Done,
+    End,
 }
 
 /// One search in flight; ranks as isize, so that -1 and the table's length can stand for its ends.
+#[derive(Debug, Clone, Copy)]
 struct Search {
     number: usize,
-    looking: Looking,
+    goal: Goal,
     low: isize,
     high: isize,
-    /// Where the first and the end are looked for, once some suffix in between is known.
-    inside: Option<(isize, isize)>,
+    /// The rank between them that is compared next.
+    middle: isize,
+    /// A suffix that starts with the query, and the last that is known to: once there is one.
+    inside: (isize, isize),
     end_high: isize,
     first: isize,
-    /// The rank in the middle, and the offset of its suffix in the text; prefetched.
-    middle: isize,
-    offset: Result<usize>,
 }
 
 impl Search {
-    fn new(shard: &Shard, number: usize, query: &[u8], hint: &mut usize) -> Search {
-        let Narrowed { low, inside, high } = shard.keys.narrow(query, hint, shard.token_count());
-        shard.prefetch_table(low + (high - low) / 2);
-        Search {
-            number,
-            looking: Looking::Waiting,
-            low,
-            high,
-            inside,
-            end_high: high,
-            first: -1,
-            middle: 0,
-            offset: Ok(0),
-        }
-    }
-
-    /// The answer, when the search is over.
-    fn done(&self, shard: &Shard) -> Result<Option<Range<usize>>> {
-        match self.looking {
-            Looking::Done if self.first > self.high => Err(shard.disorder(self.high as usize)),
-            Looking::Done => Ok(Some(self.first as usize..self.high as usize)),
-            _ => Ok(None),
-        }
-    }
-
-    /// Compares the prefetched suffix with the query and halves what is left.
-    fn step(&mut self, shard: &Shard, query: &[u8]) -> Result<()> {
-        if self.looking == Looking::Waiting {
-            self.looking = Looking::ForAny;
-            if let Some((first, _)) = self.inside {
-                (self.looking, self.high) = (Looking::ForFirst, first);
+    fn new(shard: &Shard, number: usize, bracket: Bracket, hint: &mut usize) -> Search {
+        let Narrowed { low, inside, high } = shard.keys.narrow(bracket, hint, shard.token_count());
+        let (goal, end_high) = (Goal::Any, high);
+        match inside {
+            None => Search { number, goal, low, high, middle: 0, inside: (0, 0), end_high, first: -1 },
+            Some(inside) => {
+                let goal = Goal::First;
+                Search { number, goal, low, high: inside.0, middle: 0, inside, end_high, first: -1 }
             }
-            self.settle(shard, query.len());
-            return Ok(());
         }
-        let suffix = &shard.text()[std::mem::replace(&mut self.offset, Ok(0))?..];
-        match (compare(suffix, query), self.looking) {
-            (Ordering::Less, Looking::ForEnd) | (Ordering::Greater, Looking::ForFirst) => {
+    }
+
+    /// Compares the suffix in the middle with the query and halves what is left; the answer, when the search is over.
+    fn step(&mut self, shard: &Shard, suffix: &[u8], query: &[u8]) -> Result<Option<Range<usize>>> {
+        match (compare(suffix, query), self.goal) {
+            (Ordering::Less, Goal::End) | (Ordering::Greater, Goal::First) => {
                 return Err(shard.disorder(self.middle as usize));
             }
-            (Ordering::Less, _) | (Ordering::Equal, Looking::ForEnd) => self.low = self.middle,
-            (Ordering::Greater, _) | (Ordering::Equal, Looking::ForFirst) => self.high = self.middle,
+            (Ordering::Less, _) | (Ordering::Equal, Goal::End) => self.low = self.middle,
+            (Ordering::Greater, _) | (Ordering::Equal, Goal::First) => self.high = self.middle,
             (Ordering::Equal, _) => {
-                (self.looking, self.inside, self.end_high) =
-                    (Looking::ForFirst, Some((self.middle, self.middle)), self.high);
+                (self.goal, self.inside, self.end_high) = (Goal::First, (self.middle, self.middle), self.high);
                 self.high = self.middle;
             }
         }
-        self.settle(shard, query.len());
-        Ok(())
+        self.settle(shard)
     }
 
-    /// Moves on to what is looked for next, and prefetches the suffix in the middle of what is left.
-    fn settle(&mut self, shard: &Shard, query_bytes: usize) {
+    /// Moves on to what is looked for next, and to the middle of what is left.
+    fn settle(&mut self, shard: &Shard) -> Result<Option<Range<usize>>> {
         while self.high - self.low <= 1 {
-            match (self.looking, self.inside) {
-                (Looking::ForFirst, Some((_, last))) => {
+            match self.goal {
+                Goal::First => {
                     self.first = self.high;
-                    (self.looking, self.low, self.high) = (Looking::ForEnd, last, self.end_high);
+                    (self.goal, self.low, self.high) = (Goal::End, self.inside.1, self.end_high);
                 }
-                (Looking::ForEnd, _) => {
-                    self.looking = Looking::Done;
-                    return;
-                }
-                _ => {
-                    self.first = self.high;
-                    self.looking = Looking::Done;
-                    return;
-                }
+                Goal::End if self.first > self.high => return Err(shard.disorder(self.high as usize)),
+                Goal::End => return Ok(Some(self.first as usize..self.high as usize)),
+                Goal::Any => return Ok(Some(self.high as usize..self.high as usize)),
             }
         }
         self.middle = self.low + (self.high - self.low) / 2;
-        self.offset = shard.suffix(self.middle as usize);
-        if let Ok(offset) = self.offset {
-            // The line it starts in, and the lines a long query goes on to.
-            (0..=query_bytes.min(128)).step_by(64).for_each(|more| prefetch(shard.text(), offset + more));
-        }
+        Ok(None)
     }
 }
 
 /// How a suffix, cut to the query's length, compares with the query.
 #[inline]
-fn compare(suffix: &[u8], query: &[u8]) -> Ordering {
+pub fn compare(suffix: &[u8], query: &[u8]) -> Ordering {
     match (suffix.first_chunk::<8>(), query.first_chunk::<8>()) {
         (Some(a), Some(b)) if a != b => u64::from_be_bytes(*a).cmp(&u64::from_be_bytes(*b)),
         _ => suffix[..query.len().min(suffix.len())].cmp(query),
     }
+}
+
+fn prefetch_ids(ids: &[u32]) {
+    // SAFETY: u32 has no padding; the length in bytes is that of the slice.
+    let bytes = unsafe { std::slice::from_raw_parts(ids.as_ptr().cast::<u8>(), size_of_val(ids)) };
+    prefetch(bytes, 0);
 }
 
 /// Asks the processor for the cache line at `offset`; a no-op where there is no such instruction.

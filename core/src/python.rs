@@ -7,17 +7,20 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::build::{Built, DomainColumn, build_shard};
+use crate::documents::{self, Documents};
 use crate::error::{Error, Result};
 use crate::files::shard_file;
-use crate::lookup::{Batch, Found, find_batch};
+use crate::lookup::{Answer, Count, Ragged, Ranks, answer_batch, check_ids, find_one, in_parts};
 use crate::shard::{Shard, Sidecars};
-use crate::{jsonl, verify, windows};
+use crate::{following, jsonl, matching, occurrences, verify, windows};
 
 /// One shard of an index, open for lookups.
 #[pyclass(frozen, name = "Shard", module = "memindex._core")]
 struct PyShard {
     inner: Shard,
     directory: PathBuf,
+    number: usize,
+    documents: std::sync::OnceLock<Documents>,
 }
 
 #[pymethods]
@@ -35,7 +38,7 @@ impl PyShard {
     ) -> PyResult<PyShard> {
         let sidecars = Sidecars { keys, domains, domain_block };
         let inner = py.detach(|| Shard::open(&directory, shard, token_width, sidecars))?;
-        Ok(PyShard { inner, directory })
+        Ok(PyShard { inner, directory, number: shard, documents: std::sync::OnceLock::new() })
     }
 
     fn __len__(&self) -> usize {
@@ -43,36 +46,130 @@ impl PyShard {
     }
 
     /// Counts of every row of a ragged batch of ids, uint64.
-    fn count<'py>(
+    fn count<'py>(&self, py: Python<'py>, values: Ids<'py>, offsets: Offsets<'py>) -> PyResult<Numbers<'py>> {
+        self.answer(py, &values, &offsets, &Count)
+    }
+
+    /// Counts by domain, uint64 of shape (rows * domains), row by row.
+    fn count_by_domain<'py>(&self, py: Python<'py>, values: Ids<'py>, offsets: Offsets<'py>) -> PyResult<Numbers<'py>> {
+        self.inner.check_domain_sizes()?;
+        self.answer(py, &values, &offsets, self.domain_column()?)
+    }
+
+    /// First rank and end of the suffixes that start with each row, uint64 of shape (rows * 2).
+    fn find<'py>(&self, py: Python<'py>, values: Ids<'py>, offsets: Offsets<'py>) -> PyResult<Numbers<'py>> {
+        self.answer(py, &values, &offsets, &Ranks)
+    }
+
+    /// Token positions of the suffixes of these ranks, int64.
+    fn positions<'py>(&self, py: Python<'py>, ranks: PyReadonlyArray1<'py, u64>) -> PyResult<Positions<'py>> {
+        let ranks = ranks.as_slice()?;
+        let positions = self.checked(py, || occurrences::positions(&self.inner, ranks))?;
+        Ok(positions.into_pyarray(py))
+    }
+
+    /// Counts by domain of ranges of ranks, uint64 of shape (ranges * domains).
+    fn count_ranges<'py>(
         &self,
         py: Python<'py>,
-        values: PyReadonlyArray1<'py, u32>,
-        offsets: PyReadonlyArray1<'py, i64>,
-    ) -> PyResult<Bound<'py, PyArray1<u64>>> {
-        let (values, offsets) = (values.as_slice()?, offsets.as_slice()?);
-        let counts = py.detach(|| {
-            let found = self.find(values, offsets)?;
-            Ok::<_, Error>(found.of_row.iter().map(|&i| found.ranges[i as usize].len() as u64).collect::<Vec<_>>())
+        starts: PyReadonlyArray1<'py, u64>,
+        ends: PyReadonlyArray1<'py, u64>,
+    ) -> PyResult<Numbers<'py>> {
+        let ranges = self.ranges(starts.as_slice()?, ends.as_slice()?)?;
+        let counts = self.checked(py, || {
+            self.inner.check_domain_sizes()?;
+            self.domain_column()?.count_ranges(&ranges)
         })?;
         Ok(counts.into_pyarray(py))
     }
 
-    /// Counts by domain, uint64 of shape (rows * domains), row by row.
-    fn count_by_domain<'py>(
+    /// Length (uint32) and count (uint64) of the longest match at every position of the values of a ragged batch.
+    #[allow(clippy::type_complexity)]
+    fn longest_match<'py>(
         &self,
         py: Python<'py>,
-        values: PyReadonlyArray1<'py, u32>,
-        offsets: PyReadonlyArray1<'py, i64>,
-    ) -> PyResult<Bound<'py, PyArray1<u64>>> {
+        values: Ids<'py>,
+        offsets: Offsets<'py>,
+    ) -> PyResult<(Bound<'py, PyArray1<u32>>, Numbers<'py>)> {
         let (values, offsets) = (values.as_slice()?, offsets.as_slice()?);
-        let counts = py.detach(|| {
-            let domains = self.domain_column()?;
-            let found = self.find(values, offsets)?;
-            let counts = domains.count_ranges(&found.ranges)?;
-            let row = |i: u32| &counts[i as usize * domains.count()..][..domains.count()];
-            Ok::<_, Error>(found.of_row.iter().flat_map(|&i| row(i)).copied().collect::<Vec<_>>())
+        let (lengths, counts): (Vec<u32>, Vec<u64>) = self.checked(py, || {
+            Ragged::new(values, offsets, self.inner.width)?;
+            let longest = matching::longest_match(&self.inner, values, offsets)?;
+            Ok(longest.iter().map(|longest| (longest.length, longest.count)).unzip())
         })?;
-        Ok(counts.into_pyarray(py))
+        Ok((lengths.into_pyarray(py), counts.into_pyarray(py)))
+    }
+
+    /// All next tokens after the n-grams of `tokens[i]` tokens that start the suffixes of each range of ranks: (offsets
+    /// int64, ids uint32, first ranks uint64, ends uint64); all-ones ids where a document or the text ends.
+    #[allow(clippy::type_complexity)]
+    fn next_tokens<'py>(
+        &self,
+        py: Python<'py>,
+        starts: PyReadonlyArray1<'py, u64>,
+        ends: PyReadonlyArray1<'py, u64>,
+        tokens: Offsets<'py>,
+    ) -> PyResult<(Positions<'py>, Bound<'py, PyArray1<u32>>, Numbers<'py>, Numbers<'py>)> {
+        let ranges = self.ranges(starts.as_slice()?, ends.as_slice()?)?;
+        let bytes: Vec<usize> = tokens.as_slice()?.iter().map(|&tokens| tokens as usize * self.inner.width).collect();
+        if bytes.len() != ranges.len() {
+            return Err(Error::Query("starts, ends and tokens differ in length".into()).into());
+        }
+        let found = self.checked(py, || following::next_tokens(&self.inner, &ranges, &bytes))?;
+        let (starts, ends): (Vec<u64>, Vec<u64>) =
+            found.ranges.iter().map(|range| (range.start as u64, range.end as u64)).unzip();
+        Ok((found.offsets.into_pyarray(py), found.ids.into_pyarray(py), starts.into_pyarray(py), ends.into_pyarray(py)))
+    }
+
+    /// For token positions: document, position of its first token and of its end; int64 of shape (positions * 3).
+    fn locate<'py>(&self, py: Python<'py>, positions: Offsets<'py>) -> PyResult<Positions<'py>> {
+        let positions = positions.as_slice()?;
+        let found = self.checked(py, || self.documents()?.locate(&self.inner, positions))?;
+        Ok(found.into_flattened().into_pyarray(py))
+    }
+
+    /// The metadata lines of documents as (bytes, offsets).
+    fn metadata<'py>(&self, py: Python<'py>, documents: Offsets<'py>) -> PyResult<Column<'py>> {
+        let documents = documents.as_slice()?;
+        let (lines, offsets) = self.checked(py, || self.documents()?.metadata(documents))?;
+        Ok((lines.into_pyarray(py), offsets.into_pyarray(py)))
+    }
+
+    /// The ids at token positions starts[i] to ends[i], as (values uint32, offsets int64).
+    #[allow(clippy::type_complexity)]
+    fn tokens<'py>(
+        &self,
+        py: Python<'py>,
+        starts: Offsets<'py>,
+        ends: Offsets<'py>,
+    ) -> PyResult<(Bound<'py, PyArray1<u32>>, Positions<'py>)> {
+        let (starts, ends) = (starts.as_slice()?, ends.as_slice()?);
+        let (values, offsets) = self.checked(py, || documents::tokens(&self.inner, starts, ends))?;
+        Ok((values.into_pyarray(py), offsets.into_pyarray(py)))
+    }
+
+    /// Documents that hold the suffixes of each range of ranks, at least and at most: uint64 of shape (ranges * 2).
+    fn count_documents<'py>(
+        &self,
+        py: Python<'py>,
+        starts: PyReadonlyArray1<'py, u64>,
+        ends: PyReadonlyArray1<'py, u64>,
+        most: usize,
+    ) -> PyResult<Numbers<'py>> {
+        let ranges = self.ranges(starts.as_slice()?, ends.as_slice()?)?;
+        let bounds = self.checked(py, || {
+            let documents = self.documents()?;
+            let mut bounds = vec![0u64; ranges.len() * 2];
+            in_parts(&mut bounds, 2 * 64, |part, bounds| {
+                for (bounds, range) in bounds.chunks_exact_mut(2).zip(&ranges[part * 64..]) {
+                    let (low, high) = documents.count_documents(&self.inner, range.clone(), most)?;
+                    bounds.copy_from_slice(&[low, high]);
+                }
+                Ok(())
+            })?;
+            Ok(bounds)
+        })?;
+        Ok(bounds.into_pyarray(py))
     }
 
     /// The count of one query; takes and gives plain Python numbers, so that a single lookup needs no NumPy.
@@ -84,6 +181,7 @@ impl PyShard {
     fn count_by_domain_one(&self, py: Python<'_>, query: Vec<u32>) -> PyResult<Vec<u64>> {
         Ok(py.detach(|| {
             let domains = self.domain_column()?;
+            self.inner.check_domain_sizes()?;
             let mut counts = vec![0u64; domains.count()];
             domains.add_counts(self.find_one(&query)?, &mut counts)?;
             Ok::<_, Error>(counts)
@@ -105,50 +203,56 @@ impl PyShard {
     }
 
     fn find_one(&self, query: &[u32]) -> Result<std::ops::Range<usize>> {
-        let found = self.find(query, &[0, query.len() as i64])?;
-        Ok(found.ranges.into_iter().next().unwrap_or(0..0))
-    }
-
-    /// Ranks of the suffixes that start with each row of a ragged batch.
-    fn find(&self, values: &[u32], offsets: &[i64]) -> Result<Found> {
         self.inner.check_sizes()?;
-        find_batch(&self.inner, &encode_batch(values, offsets, self.inner.width)?)
+        check_ids(query, 0, self.inner.width)?;
+        find_one(&self.inner, query)
     }
-}
 
-fn encode_batch(values: &[u32], offsets: &[i64], width: usize) -> Result<Batch> {
-    let rows = offsets.len().saturating_sub(1);
-    let mut batch = Batch { bytes: Vec::with_capacity(values.len() * width), bounds: Vec::with_capacity(rows) };
-    for (row, pair) in offsets.windows(2).enumerate() {
-        let ids = usize::try_from(pair[0])
-            .ok()
-            .zip(usize::try_from(pair[1]).ok())
-            .and_then(|(start, end)| values.get(start..end))
-            .ok_or_else(|| Error::Query(format!("query {row}: offsets are not ascending inside the values")))?;
-        let start = batch.bytes.len();
-        encode(ids, width, row, &mut batch.bytes)?;
-        batch.bounds.push(start..batch.bytes.len());
+    fn answer<'py>(
+        &self,
+        py: Python<'py>,
+        values: &Ids<'py>,
+        offsets: &Offsets<'py>,
+        answer: &impl Answer,
+    ) -> PyResult<Numbers<'py>> {
+        let (values, offsets) = (values.as_slice()?, offsets.as_slice()?);
+        let numbers =
+            self.checked(py, || answer_batch(&self.inner, &Ragged::new(values, offsets, self.inner.width)?, answer))?;
+        Ok(numbers.into_pyarray(py))
     }
-    Ok(batch)
-}
 
-/// Appends ids as little-endian tokens of `width` bytes.
-fn encode(ids: &[u32], width: usize, row: usize, out: &mut Vec<u8>) -> Result<()> {
-    if ids.is_empty() {
-        return Err(Error::Query(format!("query {row} is empty: a query needs at least one token")));
+    /// Runs a lookup without the interpreter, on files that are still whole.
+    fn checked<T: Send>(&self, py: Python<'_>, lookup: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        py.detach(|| {
+            self.inner.check_sizes()?;
+            lookup()
+        })
     }
-    let separator = crate::build::separator_id(width) as u64;
-    for &id in ids {
-        if u64::from(id) >= separator {
-            return Err(Error::Query(format!(
-                "query {row}: token id {id} is out of range: this index holds ids 0 to {}",
-                separator - 1
-            )));
+
+    /// The document files, opened at first use: counting never needs them.
+    fn documents(&self) -> Result<&Documents> {
+        if self.documents.get().is_none() {
+            // Another thread may have been faster; then its handle is kept.
+            let _ = self.documents.set(Documents::open(&self.directory, self.number)?);
         }
-        out.extend_from_slice(&id.to_le_bytes()[..width]);
+        let documents = self.documents.get().ok_or_else(|| Error::Query("the shard has no documents".into()))?;
+        documents.check_sizes()?;
+        Ok(documents)
     }
-    Ok(())
+
+    fn ranges(&self, starts: &[u64], ends: &[u64]) -> Result<Vec<std::ops::Range<usize>>> {
+        let most = self.inner.token_count() as u64;
+        if starts.len() != ends.len() || starts.iter().zip(ends).any(|(start, end)| start > end || *end > most) {
+            return Err(Error::Query(format!("ranges of ranks must ascend and end by {most}")));
+        }
+        Ok(starts.iter().zip(ends).map(|(&start, &end)| start as usize..end as usize).collect())
+    }
 }
+
+type Ids<'py> = PyReadonlyArray1<'py, u32>;
+type Offsets<'py> = PyReadonlyArray1<'py, i64>;
+type Positions<'py> = Bound<'py, PyArray1<i64>>;
+type Numbers<'py> = Bound<'py, PyArray1<u64>>;
 
 /// Appends documents to the tokens of shards; see `DocumentWriter` in `_core.pyi`.
 #[pyclass(name = "DocumentWriter", module = "memindex._core")]

@@ -35,10 +35,24 @@ impl Bytes {
         self.map.as_deref().unwrap_or(&[])
     }
 
+    /// Tells the kernel that reads are few and far between, so that it reads no neighbours along.
+    pub fn at_random(&self) {
+        #[cfg(unix)]
+        if let Some(map) = &self.map {
+            // Advice only: where it is refused, reads are right all the same.
+            let _ = map.advise(memmap2::Advice::Random);
+        }
+    }
+
+    /// Asks the disk for `bytes` bytes from `offset` on.
+    pub fn fetch(&self, offset: usize, bytes: usize) {
+        crate::cold::fetch(&self.file, offset, bytes);
+    }
+
     /// Fails when the mapped file is no longer as long as the map: reading on would be a fault. A file that was deleted or
     /// replaced under the same name stays mapped, and valid.
-    fn check_size(&self) -> Result<()> {
-        let now = self.file.metadata().map_err(Error::io(&self.path))?.len() as usize;
+    pub fn check_size(&self) -> Result<()> {
+        let now = size(&self.file).map_err(Error::io(&self.path))?;
         match now == self.get().len() {
             true => Ok(()),
             false => Err(Error::corrupt(
@@ -48,6 +62,22 @@ impl Bytes {
             )),
         }
     }
+}
+
+/// Bytes of an open file; a single lookup asks for three of them, so it is the fastest call there is.
+fn size(file: &File) -> std::io::Result<usize> {
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::fd::AsRawFd;
+        // SAFETY: stat is plain numbers, for which zeros are a value; fstat fills it.
+        let mut stat: libc::stat = unsafe { std::mem::zeroed() };
+        match unsafe { libc::fstat(file.as_raw_fd(), &raw mut stat) } {
+            0 => Ok(stat.st_size as usize),
+            _ => Err(std::io::Error::last_os_error()),
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    file.metadata().map(|facts| facts.len() as usize)
 }
 
 /// One open shard.
@@ -94,13 +124,15 @@ impl Shard {
             return Err(Error::corrupt(&table.path, table.get().len(), what));
         }
         let keys = match sidecars.keys {
-            true => Keys::open(directory, shard, token_count)?,
-            false => Keys::none(),
+            true => Keys::open(directory, shard, width, token_count)?,
+            false => Keys::none(width),
         };
         let domains = match sidecars.domains {
             0 => None,
             d => Some(Domains::open(directory, shard, d, sidecars.domain_block, token_count)?),
         };
+        tokens.at_random();
+        table.at_random();
         Ok(Shard { tokens, table, width, pointer, token_count, keys, domains })
     }
 
@@ -114,11 +146,15 @@ impl Shard {
         self.tokens.get()
     }
 
-    /// Checks that no file was truncated or replaced since it was opened.
+    /// Checks that no file that a search reads was truncated since it was opened.
     pub fn check_sizes(&self) -> Result<()> {
         self.tokens.check_size()?;
         self.table.check_size()?;
-        self.keys.file().map_or(Ok(()), Bytes::check_size)?;
+        self.keys.file().map_or(Ok(()), Bytes::check_size)
+    }
+
+    /// The same for the domain column.
+    pub fn check_domain_sizes(&self) -> Result<()> {
         self.domains.as_ref().map_or(Ok(()), |d| d.files().into_iter().try_for_each(Bytes::check_size))
     }
 
@@ -133,17 +169,31 @@ impl Shard {
                 raw.iter().rev().fold(0usize, |offset, &byte| offset << 8 | usize::from(byte))
             }
         };
-        match offset < self.text().len() && offset.is_multiple_of(self.width) {
+        match offset < self.text().len() && offset & (self.width - 1) == 0 {
             true => Ok(offset),
             false => Err(Error::corrupt(&self.table.path, at, format!("pointer {offset} leads nowhere"))),
         }
     }
 
-    /// Asks the processor for the part of the table around a rank.
-    pub fn prefetch_table(&self, rank: isize) {
-        let middle = rank.max(0) as usize * self.pointer;
-        prefetch(self.table.get(), middle.saturating_sub(32));
-        prefetch(self.table.get(), middle + 32);
+    /// Asks the processor for the table at a rank.
+    pub fn prefetch_table(&self, rank: usize) {
+        prefetch(self.table.get(), rank * self.pointer);
+    }
+
+    /// Asks the processor for the lines of the text at `offset`.
+    #[inline]
+    pub fn prefetch_text(&self, offset: usize, bytes: usize) {
+        (0..=bytes.min(128)).step_by(64).for_each(|more| prefetch(self.text(), offset + more));
+    }
+
+    /// Asks the disk for the table at a rank.
+    pub fn fetch_table(&self, rank: usize) {
+        self.table.fetch(rank * self.pointer, self.pointer);
+    }
+
+    /// Asks the disk for the text at `offset`.
+    pub fn fetch_text(&self, offset: usize, bytes: usize) {
+        self.tokens.fetch(offset, bytes);
     }
 
     /// The error for a suffix that stands where order forbids it.
