@@ -124,6 +124,13 @@ class Tokenizer:
         text: str = self._tokenizers().decode(ids, skip_special_tokens=False)
         return text
 
+    def decode_batch(self, rows: list[list[int]]) -> list[str]:
+        """Texts of lists of ids; as `decode`."""
+        if self.definition is None:
+            return [self.decode(ids) for ids in rows]
+        texts: list[str] = self._tokenizers().decode_batch(rows, skip_special_tokens=False)
+        return texts
+
     def encode_batch(self, texts: pa.Array) -> Ragged:
         """Ids of an Arrow array of texts (large_binary, UTF-8): uint32 values, int64 offsets."""
         if self.definition is None:

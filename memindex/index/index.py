@@ -1,4 +1,4 @@
-"""An open index: exact counts of n-grams, in all and by domain, in batches.
+"""An open index: counts, places, documents, matches and continuations of n-grams, in batches.
 
 Every query becomes a ragged batch of ids; every shard answers the whole batch; counts of shards add up. A single
 lookup goes through `count_one`, which needs neither NumPy nor Arrow: that is what the command line uses.
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from memindex.corpus.tokenizer import Tokenizer
+    from memindex.index.answers import DocumentCounts, LongestMatches, Matches, NextTokens, Occurrences, Spans
     from memindex.ragged import Ragged
 
     Queries: TypeAlias = (
@@ -39,6 +40,8 @@ class Index:
         self.path = path
         self.manifest = manifest
         self.shards = shards
+        # A single lookup is so short that walking a list of one shard would show.
+        self._only = shards[0] if len(shards) == 1 else None
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
@@ -79,6 +82,11 @@ class Index:
         """Names of the domains, in the order of `count_by_domain`'s columns."""
         return self.manifest.domain_names()
 
+    @property
+    def has_tokenizer(self) -> bool:
+        """Whether texts can be asked for and decoded."""
+        return bool(self.manifest.tokenizer)
+
     @cached_property
     def tokenizer(self) -> Tokenizer:
         """The tokenizer the index was built with."""
@@ -96,7 +104,9 @@ class Index:
 
     def count_one(self, ids: Sequence[int]) -> int:
         """Occurrences of one n-gram in the corpus."""
-        return sum(shard.count_one(ids) for shard in self.shards)
+        if self._only is not None:
+            return self._only.count_one(ids)
+        return sum([shard.count_one(ids) for shard in self.shards])
 
     def count_by_domain_one(self, ids: Sequence[int]) -> list[int]:
         """Occurrences of one n-gram in each domain, in the order of `domains`."""
@@ -112,7 +122,9 @@ class Index:
             QueryError: A query is empty, an id is out of range, or the batch is none.
             CorruptIndexError: A file was damaged or changed since it was opened.
         """
-        return self._sum_over_shards(_core.Shard.count, self._batch(queries))
+        from memindex.index.lookups import sum_over_shards
+
+        return sum_over_shards(self.shards, _core.Shard.count, self._batch(queries))
 
     def count_by_domain(self, queries: Queries) -> npt.NDArray[np.uint64]:
         """Occurrences of every query in each domain, exact at any frequency; errors as `count`.
@@ -120,14 +132,94 @@ class Index:
         Returns:
             uint64 of shape (queries, domains); rows sum to `count`.
         """
-        batch = self._batch(queries)
-        return self._sum_over_shards(_core.Shard.count_by_domain, batch).reshape(batch.rows, -1)
+        from memindex.index.lookups import sum_over_shards
 
-    def _sum_over_shards(self, lookup: Callable[..., npt.NDArray[np.uint64]], batch: Ragged) -> npt.NDArray[np.uint64]:
-        first, *others = (lookup(shard, batch.values, batch.offsets) for shard in self.shards)
-        for counts in others:
-            first += counts
-        return first
+        batch = self._batch(queries)
+        return sum_over_shards(self.shards, _core.Shard.count_by_domain, batch).reshape(batch.rows, -1)
+
+    def find(self, queries: Queries) -> Matches:
+        """Ranks of the suffixes that start with every query, in each shard's suffix array; errors as `count`."""
+        from memindex.index.lookups import find
+
+        return find(self.shards, self._batch(queries))
+
+    def positions(self, queries: Queries, limit: int | None = 10, *, seed: int | None = None) -> Occurrences:
+        """Where every query stands: at most `limit` of its occurrences (None: all), evenly spaced in suffix order.
+
+        Suffix order is that of the tokens that follow, so the occurrences taken show different continuations. With a
+        `seed` the spacing starts at a random place, and every occurrence is equally likely to be taken. Errors as
+        `count`.
+        """
+        from memindex.index.lookups import find, occurrences
+
+        return occurrences(self.shards, find(self.shards, self._batch(queries)), limit, seed)
+
+    def documents(
+        self,
+        queries: Queries,
+        limit: int | None = 10,
+        *,
+        max_tokens: int = 1000,
+        text: bool = True,
+        seed: int | None = None,
+    ) -> pa.Table:
+        """The documents around occurrences of every query, chosen as `positions` does; errors as `count`.
+
+        Args:
+            queries: The queries.
+            limit: Occurrences per query at most.
+            max_tokens: Tokens of a document at most; the match stands in the middle of the excerpt.
+            text: Whether to decode the excerpts.
+            seed: See `positions`.
+
+        Returns:
+            One row per occurrence, with the columns of `memindex.index.excerpts.SCHEMA`: the document, the tokens and
+            the text of an excerpt, where the match starts, and the document's domain, path, line and metadata.
+        """
+        from memindex.index.excerpts import documents_around
+        from memindex.index.lookups import find, occurrences
+
+        batch = self._batch(queries)
+        found = occurrences(self.shards, find(self.shards, batch), limit, seed)
+        return documents_around(self, found, batch.lengths(), max_tokens, text)
+
+    def longest_match(self, queries: Queries) -> LongestMatches:
+        """For every token of every query, the longest match that starts there, and its count (matching statistics).
+
+        A match ends at the end of its query and never crosses the end of a document. Errors as `count`.
+        """
+        from memindex.index.lookups import longest_match
+
+        return longest_match(self.shards, self._batch(queries))
+
+    def spans(self, queries: Queries, *, min_tokens: int = 1, max_count: int | None = None) -> Spans:
+        """The maximal spans of every query that stand in the corpus word for word, of at least `min_tokens` tokens.
+
+        A span is maximal when no longer span of the query that holds it occurs. `max_count` leaves out what occurs more
+        often. Errors as `count`.
+        """
+        from memindex.index.lookups import spans
+
+        return spans(self.longest_match(queries), min_tokens, max_count)
+
+    def next_tokens(self, queries: Queries, *, by_domain: bool = False) -> NextTokens:
+        """Every token that follows every query, with its exact count; with `by_domain` also in each domain.
+
+        Errors as `count`.
+        """
+        from memindex.index.lookups import next_tokens
+
+        return next_tokens(self.shards, self._batch(queries), len(self.domains) if by_domain else 0)
+
+    def document_count(self, queries: Queries, *, cap: int = 1_000_000) -> DocumentCounts:
+        """In how many documents every query stands: exact for up to `cap` occurrences in each shard, else bounds.
+
+        Of a query with more, `cap` occurrences are looked at: it stands in at least as many documents as those, and in
+        at most one more for every occurrence that was not looked at. Errors as `count`.
+        """
+        from memindex.index.lookups import document_count
+
+        return document_count(self.shards, self._batch(queries), cap)
 
     def _batch(self, queries: Queries) -> Ragged:
         from memindex.index.queries import as_batch
@@ -140,6 +232,14 @@ class Index:
 
         file = self.path / f"tokenized.{shard}"
         kind = np.dtype(f"<u{self.manifest.token_width}")
+        return np.memmap(file, dtype=kind, mode="r") if file.stat().st_size else np.empty(0, dtype=kind)
+
+    def domains_of_shard(self, shard: int) -> npt.NDArray[Any]:
+        """Domain of every suffix of a shard in suffix order, mapped from disk: uint8, or uint16 above 256 domains."""
+        import numpy as np
+
+        file = self.path / f"domain.{shard}"
+        kind = np.dtype("<u2" if len(self.domains) > 256 else "u1")
         return np.memmap(file, dtype=kind, mode="r") if file.stat().st_size else np.empty(0, dtype=kind)
 
     def document_starts(self, shard: int) -> npt.NDArray[np.int64]:

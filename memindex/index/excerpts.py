@@ -1,0 +1,127 @@
+"""Documents around occurrences, as an Arrow table: tokens, text, where the match stands, and where they come from."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from memindex.errors import CorruptIndexError, QueryError
+from memindex.index.answers import Occurrences
+
+if TYPE_CHECKING:
+    from memindex.index.index import Index
+
+#: One row per occurrence.
+SCHEMA = pa.schema(
+    [
+        pa.field("query", pa.int64(), nullable=False, metadata={"about": "number of the query in the batch"}),
+        pa.field("shard", pa.int32(), nullable=False, metadata={"about": "shard of the document"}),
+        pa.field("document", pa.int64(), nullable=False, metadata={"about": "number of the document in its shard"}),
+        pa.field(
+            "position", pa.int64(), nullable=False, metadata={"about": "token position of the match in the shard"}
+        ),
+        pa.field("match", pa.int64(), nullable=False, metadata={"about": "first token of the match in the document"}),
+        pa.field("document_tokens", pa.int64(), nullable=False, metadata={"about": "tokens of the whole document"}),
+        pa.field("start", pa.int64(), nullable=False, metadata={"about": "first token of the excerpt in the document"}),
+        pa.field("tokens", pa.large_list(pa.uint32()), nullable=False, metadata={"about": "ids of the excerpt"}),
+        pa.field("text", pa.large_string(), metadata={"about": "text of the excerpt; NULL without a tokenizer"}),
+        pa.field("domain", pa.string(), metadata={"about": "domain of the document; NULL without a domain column"}),
+        pa.field("path", pa.string(), metadata={"about": "source file"}),
+        pa.field("line", pa.int64(), metadata={"about": "line or row in the source file, from 1"}),
+        pa.field("metadata", pa.large_string(), metadata={"about": "the document's other fields, a JSON object"}),
+    ]
+)
+
+
+def documents_around(
+    index: Index, found: Occurrences, lengths: npt.NDArray[np.int64], max_tokens: int, text: bool
+) -> pa.Table:
+    """The documents of `found`; `lengths`: tokens of each query. See `Index.documents`."""
+    if max_tokens < 1:
+        raise QueryError(f"max_tokens must be at least 1, not {max_tokens}")
+    tables = []
+    for number in range(len(index.shards)):
+        here = found.shard == number
+        if here.any():
+            part = Occurrences(*(column[here] for column in found))
+            tables.append(_of_shard(index, number, part, lengths[part.query], max_tokens, text))
+    table = pa.concat_tables(tables) if tables else SCHEMA.empty_table()
+    # Shards one after the other; queries in order, as they were asked.
+    return table.take(pa.array(np.argsort(found.query[np.argsort(found.shard, kind="stable")], kind="stable")))
+
+
+def _of_shard(
+    index: Index, number: int, found: Occurrences, matched: npt.NDArray[np.int64], max_tokens: int, text: bool
+) -> pa.Table:
+    shard = index.shards[number]
+    document, first, end = shard.locate(np.ascontiguousarray(found.position)).reshape(-1, 3).T
+    # The match in the middle, unless the document ends before.
+    start = np.maximum(first, found.position - np.maximum(max_tokens - matched, 0) // 2)
+    start = np.maximum(first, np.minimum(start, end - max_tokens))
+    stop = np.minimum(start + max_tokens, end)
+    values, offsets = shard.tokens(np.ascontiguousarray(start), np.ascontiguousarray(stop))
+    lines, ends = shard.metadata(np.ascontiguousarray(document))
+    paths, line, metadata = _sources(lines.tobytes(), ends)
+    columns = {
+        "query": found.query,
+        "shard": found.shard,
+        "document": document,
+        "position": found.position,
+        "match": found.position - first,
+        "document_tokens": end - first,
+        "start": start - first,
+        "tokens": pa.LargeListArray.from_arrays(offsets, values),
+        "text": _texts(index, values, offsets) if text else None,
+        "domain": _domains(index, number, found.rank),
+        "path": paths,
+        "line": line,
+        "metadata": metadata,
+    }
+    length = len(found.query)
+    return pa.table(
+        {name: pa.nulls(length, SCHEMA.field(name).type) if c is None else c for name, c in columns.items()},
+        schema=SCHEMA,
+    )
+
+
+def _texts(index: Index, values: npt.NDArray[np.uint32], offsets: npt.NDArray[np.int64]) -> list[str] | None:
+    if not index.has_tokenizer:
+        return None
+    rows = np.split(values, offsets[1:-1])
+    return index.tokenizer.decode_batch([row.tolist() for row in rows])
+
+
+def _domains(index: Index, number: int, ranks: npt.NDArray[np.uint64]) -> pa.Array | None:
+    names = index.domains
+    if not names:
+        return None
+    column = index.domains_of_shard(number)
+    codes = column[ranks.astype(np.int64)]
+    if len(codes) and int(codes.max()) >= len(names):
+        wrong = int(ranks[int(codes.argmax())])
+        raise CorruptIndexError(f"domain.{number}: entry {wrong}: a domain that does not exist")
+    return pa.array(names, type=pa.string()).take(pa.array(codes))
+
+
+def _sources(lines: bytes, ends: npt.NDArray[np.int64]) -> tuple[list[str | None], list[int | None], list[str | None]]:
+    """Path, line and other fields of metadata lines: {"path", "linenum" (from 0), "metadata"}, or any other JSON."""
+    paths: list[str | None] = []
+    numbers: list[int | None] = []
+    others: list[str | None] = []
+    for start, end in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True):
+        raw = lines[start:end].decode("utf-8", errors="replace")
+        try:
+            parsed = json.loads(raw) if raw else {}
+        except ValueError:
+            parsed = {}
+        known = parsed if isinstance(parsed, dict) else {}
+        path, number = known.get("path"), known.get("linenum")
+        paths.append(path if isinstance(path, str) else None)
+        is_line = isinstance(number, int) and not isinstance(number, bool) and abs(number) < 1 << 62
+        numbers.append(number + 1 if is_line and number is not None else None)
+        others.append(json.dumps(known["metadata"], ensure_ascii=False) if "metadata" in known else raw or None)
+    return paths, numbers, others

@@ -1,0 +1,135 @@
+"""Lookups over the shards of an index: every shard answers the whole batch, and the answers are put together here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from memindex import _core
+from memindex.errors import QueryError
+from memindex.index.answers import DocumentCounts, LongestMatches, Matches, NextTokens, Occurrences, Spans
+from memindex.ragged import Ragged
+
+Shards = Sequence[_core.Shard]
+Counts = npt.NDArray[np.uint64]
+
+#: The id that the core gives for the end of a document.
+END = 0xFFFFFFFF
+
+
+def sum_over_shards(shards: Shards, lookup: Callable[..., Counts], batch: Ragged) -> Counts:
+    """The sum of what `lookup` says of each shard."""
+    first, *others = (lookup(shard, batch.values, batch.offsets) for shard in shards)
+    for counts in others:
+        first += counts
+    return first
+
+
+def find(shards: Shards, batch: Ragged) -> Matches:
+    """See `Index.find`."""
+    ranks = [shard.find(batch.values, batch.offsets).reshape(-1, 2) for shard in shards]
+    return Matches(np.stack([r[:, 0] for r in ranks], axis=1), np.stack([r[:, 1] for r in ranks], axis=1))
+
+
+def occurrences(shards: Shards, matches: Matches, limit: int | None, seed: int | None) -> Occurrences:
+    """See `Index.positions`."""
+    counts = matches.counts.astype(np.int64)
+    totals = counts.sum(axis=1)
+    taken = totals if limit is None else np.minimum(totals, _checked_limit(limit))
+    query = np.repeat(np.arange(len(totals)), taken)
+    place = np.arange(len(query)) - np.repeat(np.cumsum(taken) - taken, taken)
+    # Evenly spaced: float64 could skip or repeat one above 2^53, so whole steps and a remainder.
+    total, most = totals[query], taken[query]
+    start = np.zeros(len(totals)) if seed is None else np.random.default_rng(seed).random(len(totals))
+    nth = (place * (total // most)) + (place * (total % most) + (start[query] * total).astype(np.int64) % total) // most
+    ends = np.cumsum(counts, axis=1)
+    shard = (nth[:, None] >= ends[query]).sum(axis=1).astype(np.int32)
+    rank = matches.starts[query, shard] + (nth - (ends - counts)[query, shard]).astype(np.uint64)
+    position = np.empty(len(query), dtype=np.int64)
+    for number, one in enumerate(shards):
+        here = shard == number
+        position[here] = one.positions(np.ascontiguousarray(rank[here]))
+    return Occurrences(query, shard, rank, position)
+
+
+def _checked_limit(limit: int) -> int:
+    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
+        raise QueryError(f"limit must be a whole number of at least 1, not {limit!r}")
+    return limit
+
+
+def longest_match(shards: Shards, batch: Ragged) -> LongestMatches:
+    """See `Index.longest_match`."""
+    first = int(batch.offsets[0])
+    lengths, counts = shards[0].longest_match(batch.values, batch.offsets)
+    for shard in shards[1:]:
+        other, more = shard.longest_match(batch.values, batch.offsets)
+        # Where another shard matches longer, only its occurrences count.
+        counts = np.where(other > lengths, more, np.where(other == lengths, counts + more, counts))
+        lengths = np.maximum(lengths, other)
+    return LongestMatches(batch.offsets - first, lengths, counts)
+
+
+def spans(longest: LongestMatches, min_tokens: int, max_count: int | None) -> Spans:
+    """The maximal ones among the longest matches: those that no match from an earlier token covers."""
+    if min_tokens < 1:
+        raise QueryError(f"min_tokens must be at least 1, not {min_tokens}")
+    query = np.repeat(np.arange(len(longest.offsets) - 1), np.diff(longest.offsets))
+    at = np.arange(len(query))
+    ends = at + longest.lengths
+    before = np.empty_like(ends)
+    before[1:] = ends[:-1]
+    # Ends ascend inside a query: a match without its first token still matches.
+    before[longest.offsets[:-1]] = longest.offsets[:-1]
+    keep = (longest.lengths >= min_tokens) & (ends > before)
+    if max_count is not None:
+        keep &= longest.counts <= max_count
+    start = at[keep] - longest.offsets[query[keep]]
+    return Spans(query[keep], start, longest.lengths[keep].astype(np.int64), longest.counts[keep])
+
+
+def next_tokens(shards: Shards, batch: Ragged, domains: int) -> NextTokens:
+    """See `Index.next_tokens`; `domains` is their number, 0 for no counts by domain."""
+    matches = find(shards, batch)
+    rows, ids, counts, by_domain = [], [], [], []
+    for number, shard in enumerate(shards):
+        starts, ends = (np.ascontiguousarray(ranks[:, number]) for ranks in matches)
+        offsets, following, firsts, lasts = shard.next_tokens(starts, ends, batch.lengths())
+        rows.append(np.repeat(np.arange(batch.rows), np.diff(offsets)))
+        ids.append(following)
+        counts.append(lasts - firsts)
+        if domains:
+            by_domain.append(shard.count_ranges(firsts, lasts).reshape(-1, domains))
+    # The same token may follow in several shards, and a document may end by a separator and by the end of the text.
+    key = np.concatenate(rows).astype(np.uint64) << np.uint64(32) | np.concatenate(ids)
+    distinct, group = np.unique(key, return_inverse=True)
+    summed = np.zeros(len(distinct), dtype=np.uint64)
+    np.add.at(summed, group, np.concatenate(counts))
+    row, following = (distinct >> np.uint64(32)).astype(np.int64), distinct.astype(np.uint32)
+    is_end = following == END
+    document_ends = np.zeros(batch.rows, dtype=np.uint64)
+    document_ends[row[is_end]] = summed[is_end]
+    order = np.lexsort((following, ~summed, row))
+    order = order[~is_end[order]]
+    table = None
+    if domains:
+        table = np.zeros((len(distinct), domains), dtype=np.uint64)
+        np.add.at(table, group, np.concatenate(by_domain))
+        table = table[order]
+    offsets = np.zeros(batch.rows + 1, dtype=np.int64)
+    np.cumsum(np.bincount(row[order], minlength=batch.rows), out=offsets[1:])
+    return NextTokens(offsets, following[order], summed[order], document_ends, table)
+
+
+def document_count(shards: Shards, batch: Ragged, cap: int) -> DocumentCounts:
+    """See `Index.document_count`."""
+    if cap < 1:
+        raise QueryError(f"cap must be at least 1, not {cap}")
+    matches = find(shards, batch)
+    bounds = np.zeros((batch.rows, 2), dtype=np.uint64)
+    for number, shard in enumerate(shards):
+        starts, ends = (np.ascontiguousarray(ranks[:, number]) for ranks in matches)
+        bounds += shard.count_documents(starts, ends, cap).reshape(-1, 2)
+    return DocumentCounts(np.ascontiguousarray(bounds[:, 0]), np.ascontiguousarray(bounds[:, 1]))
