@@ -4,13 +4,17 @@
 //! are found by halving, all ranges of a batch level by level: D different tokens among N occurrences cost D log(N / D)
 //! reads, many of them under way at once.
 
+use std::cmp::Reverse;
 use std::ops::Range;
 
 use crate::error::Result;
-use crate::lookup::LANES;
+use crate::lookup::{LANES, in_parts};
 use crate::shard::Shard;
 
-/// The next tokens of a batch of n-grams: those of row i are at `offsets[i]..offsets[i + 1]`, in the order of the table.
+/// N-grams that one thread takes on together.
+const ROWS: usize = 64;
+
+/// The next tokens of a batch of n-grams: those of row i are at `offsets[i]..offsets[i + 1]`, most frequent first.
 #[derive(Debug, Default)]
 pub struct Following {
     /// Where each row's tokens stand.
@@ -31,6 +35,23 @@ struct Stretch {
 
 /// Finds all next tokens of the n-grams that start the suffixes of each range; `bytes[row]` is the n-gram's length.
 pub fn next_tokens(shard: &Shard, ranges: &[Range<usize>], bytes: &[usize]) -> Result<Following> {
+    let mut parts: Vec<Following> = ranges.chunks(ROWS).map(|_| Following::default()).collect();
+    in_parts(&mut parts, 1, |number, part| {
+        let rows = number * ROWS..((number + 1) * ROWS).min(ranges.len());
+        part[0] = next_tokens_of_rows(shard, &ranges[rows.clone()], &bytes[rows])?;
+        Ok(())
+    })?;
+    let mut all = Following { offsets: vec![0], ..Following::default() };
+    for part in parts {
+        let before = all.ids.len() as i64;
+        all.offsets.extend(part.offsets[1..].iter().map(|offset| before + offset));
+        all.ids.extend(part.ids);
+        all.ranges.extend(part.ranges);
+    }
+    Ok(all)
+}
+
+fn next_tokens_of_rows(shard: &Shard, ranges: &[Range<usize>], bytes: &[usize]) -> Result<Following> {
     let rows = || ranges.iter().enumerate().filter(|(_, range)| !range.is_empty());
     let firsts = read(shard, rows().map(|(row, range)| (range.start, bytes[row])))?;
     let lasts = read(shard, rows().map(|(row, range)| (range.end - 1, bytes[row])))?;
@@ -66,13 +87,16 @@ pub fn next_tokens(shard: &Shard, ranges: &[Range<usize>], bytes: &[usize]) -> R
 
 fn collect(shard: &Shard, ranges: &[Range<usize>], runs: &[(usize, usize, u64)]) -> Following {
     let mut found = Following { offsets: vec![0], ..Following::default() };
-    let mut runs = runs.iter().peekable();
+    let (mut runs, mut of_row) = (runs.iter().peekable(), Vec::new());
     for (row, range) in ranges.iter().enumerate() {
+        of_row.clear();
         while let Some(&(_, start, token)) = runs.next_if(|run| run.0 == row) {
             let end = runs.peek().filter(|next| next.0 == row).map_or(range.end, |next| next.1);
-            found.ids.push(id(token, shard.width));
-            found.ranges.push(start..end);
+            of_row.push((Reverse(end - start), id(token, shard.width), start));
         }
+        of_row.sort_unstable();
+        found.ids.extend(of_row.iter().map(|&(_, id, _)| id));
+        found.ranges.extend(of_row.iter().map(|&(Reverse(count), _, start)| start..start + count));
         found.offsets.push(found.ids.len() as i64);
     }
     found

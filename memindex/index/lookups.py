@@ -102,25 +102,35 @@ def next_tokens(shards: Shards, batch: Ragged, domains: int) -> NextTokens:
         counts.append(lasts - firsts)
         if domains:
             by_domain.append(shard.count_ranges(firsts, lasts).reshape(-1, domains))
-    # The same token may follow in several shards, and a document may end by a separator and by the end of the text.
-    key = np.concatenate(rows).astype(np.uint64) << np.uint64(32) | np.concatenate(ids)
-    distinct, group = np.unique(key, return_inverse=True)
-    summed = np.zeros(len(distinct), dtype=np.uint64)
-    np.add.at(summed, group, np.concatenate(counts))
-    row, following = (distinct >> np.uint64(32)).astype(np.int64), distinct.astype(np.uint32)
+    row, following, count = (np.concatenate(parts) for parts in (rows, ids, counts))
+    table = np.concatenate(by_domain) if domains else None
     is_end = following == END
     document_ends = np.zeros(batch.rows, dtype=np.uint64)
-    document_ends[row[is_end]] = summed[is_end]
-    order = np.lexsort((following, ~summed, row))
-    order = order[~is_end[order]]
-    table = None
-    if domains:
-        table = np.zeros((len(distinct), domains), dtype=np.uint64)
-        np.add.at(table, group, np.concatenate(by_domain))
-        table = table[order]
+    np.add.at(document_ends, row[is_end], count[is_end])
+    row, following, count = (column[~is_end] for column in (row, following, count))
+    table = None if table is None else table[~is_end]
+    if len(shards) > 1:
+        row, following, count, table = _merged(row, following, count, table)
     offsets = np.zeros(batch.rows + 1, dtype=np.int64)
-    np.cumsum(np.bincount(row[order], minlength=batch.rows), out=offsets[1:])
-    return NextTokens(offsets, following[order], summed[order], document_ends, table)
+    np.cumsum(np.bincount(row, minlength=batch.rows), out=offsets[1:])
+    return NextTokens(offsets, following, count, document_ends, table)
+
+
+def _merged(
+    row: npt.NDArray[np.int64], ids: npt.NDArray[np.uint32], counts: Counts, table: Counts | None
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint32], Counts, Counts | None]:
+    """Sums the entries of the same token after the same query, of several shards; most frequent first in each row."""
+    order = np.lexsort((ids, row))
+    row, ids, counts = row[order], ids[order], counts[order]
+    first = np.flatnonzero(
+        np.diff(row, prepend=-1).astype(bool) | np.diff(ids.astype(np.int64), prepend=-1).astype(bool)
+    )
+    if len(first):
+        counts = np.add.reduceat(counts, first)
+        table = None if table is None else np.add.reduceat(table[order], first, axis=0)
+    row, ids = row[first], ids[first]
+    order = np.lexsort((ids, ~counts, row))
+    return row[order], ids[order], counts[order], None if table is None else table[order]
 
 
 def document_count(shards: Shards, batch: Ragged, cap: int) -> DocumentCounts:
