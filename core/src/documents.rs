@@ -45,6 +45,12 @@ impl Documents {
         self.metadata.as_ref().map_or(Ok(()), |(lines, at)| lines.check_size().and_then(|()| at.check_size()))
     }
 
+    /// Fails when a read of a file failed.
+    pub fn check_reads(&self) -> Result<()> {
+        self.offsets.check_reads()?;
+        self.metadata.as_ref().map_or(Ok(()), |(lines, at)| lines.check_reads().and_then(|()| at.check_reads()))
+    }
+
     /// Number of documents.
     pub fn count(&self) -> usize {
         self.offsets.get().len() / 8

@@ -7,6 +7,7 @@ mod cold;
 mod documents;
 mod domain;
 mod error;
+mod fault;
 mod files;
 mod following;
 mod jsonl;

@@ -8,13 +8,16 @@ use std::cmp::Ordering;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering as Memory};
 
-use crate::cold::Faults;
+use crate::cold::{Faults, PAGE};
 use crate::error::{Error, Result};
 use crate::keys::{Bracket, Narrowed};
 use crate::shard::Shard;
 
 /// Searches in flight per thread; enough to cover a memory access with the others' work.
 pub const LANES: usize = 32;
+
+/// The same when they wait for a disk, which takes a thousand times longer.
+const COLD_LANES: usize = 512;
 
 /// Queries per thread at least: below, starting a thread costs more than it saves.
 pub const PER_THREAD: usize = 4096;
@@ -24,6 +27,9 @@ const MOST_SORTED: usize = 1 << 22;
 
 /// Distinct queries encoded together.
 const BLOCK: usize = 1 << 15;
+
+/// Pages that a query from disk reads, about: a batch that would read most pages of the files has them read in order.
+const PAGES_PER_QUERY: usize = 4;
 
 /// A batch of token sequences.
 pub trait Queries: Sync {
@@ -161,9 +167,13 @@ impl Answer for Ranks {
 pub fn answer_batch(shard: &Shard, queries: &impl Queries, answer: &impl Answer) -> Result<Vec<u64>> {
     let mut out = vec![0u64; queries.rows() * answer.columns()];
     let part = queries.rows().div_ceil(cores()).clamp(PER_THREAD, MOST_SORTED);
+    let cold = queries.rows() >= LANES && shard.is_cold();
+    if cold && queries.rows() >= shard.pages() / PAGES_PER_QUERY {
+        shard.fetch_all();
+    }
     in_parts(&mut out, part * answer.columns(), |number, out| {
         let rows = number * part..number * part + out.len() / answer.columns();
-        answer_part(shard, queries, rows, answer, out)
+        answer_part(shard, queries, rows, answer, cold, out)
     })?;
     Ok(out)
 }
@@ -212,16 +222,18 @@ fn answer_part(
     queries: &impl Queries,
     rows: Range<usize>,
     answer: &impl Answer,
+    cold: bool,
     out: &mut [u64],
 ) -> Result<()> {
     let first = rows.start;
     let ids = |row: u32| queries.ids(first + row as usize);
     let keyed = sorted(shard, rows.len(), &ids);
     let (mut block, mut hint, mut numbers) = (Block::default(), 0, Vec::new());
+    let mut faults = Faults::new(cold);
     let mut left = &keyed[..];
     while !left.is_empty() {
         let taken = block.fill(shard, left, &ids);
-        let found = search_block(shard, &block, &mut hint)?;
+        let found = search_block(shard, &block, &mut hint, &mut faults)?;
         numbers.clear();
         numbers.resize(found.len() * answer.columns(), 0);
         answer.answer(shard, &block, &found, &mut numbers)?;
@@ -315,13 +327,14 @@ impl Block {
 ///
 /// In rounds: a pointer of every lane, then a suffix of every lane. Each is a short loop, so that the processor has many
 /// of its reads, and of the page walks they need, under way at once.
-pub fn search_block(shard: &Shard, block: &Block, hint: &mut usize) -> Result<Vec<Range<usize>>> {
+pub fn search_block(shard: &Shard, block: &Block, hint: &mut usize, faults: &mut Faults) -> Result<Vec<Range<usize>>> {
     let mut found = vec![0..0; block.ends.len()];
     let mut waiting = 0..block.ends.len();
-    let (mut lanes, mut faults) = (Vec::with_capacity(LANES), Faults::new());
-    let mut offsets = [0usize; LANES];
+    let mut lanes = Vec::with_capacity(LANES);
+    let mut offsets: Vec<usize> = Vec::with_capacity(LANES);
     loop {
-        while lanes.len() < LANES
+        let most = if faults.is_cold() { COLD_LANES } else { LANES };
+        while lanes.len() < most
             && let Some(number) = waiting.next()
         {
             let mut search = Search::new(shard, number, block.brackets[number], hint);
@@ -334,10 +347,11 @@ pub fn search_block(shard: &Shard, block: &Block, hint: &mut usize) -> Result<Ve
             return Ok(found);
         }
         if faults.cold(lanes.len()) {
-            lanes.iter().for_each(|search| shard.fetch_table(search.middle as usize));
+            lanes.iter_mut().for_each(|search| search.fetch(shard));
         }
-        for (search, offset) in lanes.iter().zip(&mut offsets) {
-            *offset = shard.suffix(search.middle as usize)?;
+        offsets.clear();
+        for search in &lanes {
+            offsets.push(shard.suffix(search.middle as usize)?);
         }
         if faults.is_cold() {
             lanes.iter().zip(&offsets).for_each(|(s, &offset)| shard.fetch_text(offset, block.query(s.number).len()));
@@ -400,6 +414,8 @@ struct Search {
     inside: (isize, isize),
     end_high: isize,
     first: isize,
+    /// Nothing was read of the table yet.
+    fresh: bool,
 }
 
 impl Search {
@@ -407,11 +423,19 @@ impl Search {
         let Narrowed { low, inside, high } = shard.keys.narrow(bracket, hint, shard.token_count());
         let (goal, end_high) = (Goal::Any, high);
         match inside {
-            None => Search { number, goal, low, high, middle: 0, inside: (0, 0), end_high, first: -1 },
+            None => Search { number, goal, low, high, middle: 0, inside: (0, 0), end_high, first: -1, fresh: true },
             Some(inside) => {
                 let goal = Goal::First;
-                Search { number, goal, low, high: inside.0, middle: 0, inside, end_high, first: -1 }
+                Search { number, goal, low, high: inside.0, middle: 0, inside, end_high, first: -1, fresh: true }
             }
+        }
+    }
+
+    /// Asks the disk for the table's page, unless it was asked for before.
+    fn fetch(&mut self, shard: &Shard) {
+        if self.fresh || self.high - self.low > PAGE as isize / 8 {
+            self.fresh = false;
+            shard.fetch_table(self.middle as usize);
         }
     }
 

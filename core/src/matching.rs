@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
+use crate::cold::Faults;
 use crate::error::Result;
 use crate::keys::token;
 use crate::lookup::{Answer, Block, LANES, Windows, answer_batch, in_parts, search_block};
@@ -77,7 +78,7 @@ impl Answer for CutMatch {
         for ((range, length), numbers) in found.iter().zip(&lengths).zip(numbers.chunks_exact_mut(3)) {
             numbers.copy_from_slice(&[(length / shard.width) as u64, range.start as u64, range.end as u64]);
         }
-        let found = search_block(shard, &shorter, &mut 0)?;
+        let found = search_block(shard, &shorter, &mut 0, &mut Faults::new(false))?;
         for (number, place) in of_query {
             let range = &found[place];
             numbers[number * 3 + 1..number * 3 + 3].copy_from_slice(&[range.start as u64, range.end as u64]);

@@ -184,13 +184,14 @@ impl PyShard {
             self.inner.check_domain_sizes()?;
             let mut counts = vec![0u64; domains.count()];
             domains.add_counts(self.find_one(&query)?, &mut counts)?;
+            self.inner.check_reads()?;
             Ok::<_, Error>(counts)
         })?)
     }
 
     /// Proves that the table is the suffix array of the tokens; raises CorruptIndexError where it is not.
     fn verify_order(&self, py: Python<'_>) -> PyResult<()> {
-        Ok(py.detach(|| verify::verify_order(&self.inner))?)
+        Ok(self.checked(py, || verify::verify_order(&self.inner))?)
     }
 }
 
@@ -205,7 +206,9 @@ impl PyShard {
     fn find_one(&self, query: &[u32]) -> Result<std::ops::Range<usize>> {
         self.inner.check_sizes()?;
         check_ids(query, 0, self.inner.width)?;
-        find_one(&self.inner, query)
+        let found = find_one(&self.inner, query)?;
+        self.inner.check_reads()?;
+        Ok(found)
     }
 
     fn answer<'py>(
@@ -225,7 +228,12 @@ impl PyShard {
     fn checked<T: Send>(&self, py: Python<'_>, lookup: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         py.detach(|| {
             self.inner.check_sizes()?;
-            lookup()
+            let answer = lookup();
+            // What was read of a file that failed may look like any other damage.
+            self.inner.check_sizes()?;
+            self.inner.check_reads()?;
+            self.documents.get().map_or(Ok(()), Documents::check_reads)?;
+            answer
         })
     }
 
@@ -430,7 +438,9 @@ fn sample_windows<'py>(
     }
     let buckets = py.detach(|| {
         open.iter().try_for_each(|shard| shard.check_sizes())?;
-        windows::sample_windows(&open, length, per_bucket, seed)
+        let buckets = windows::sample_windows(&open, length, per_bucket, seed)?;
+        open.iter().try_for_each(|shard| shard.check_reads())?;
+        Ok::<_, Error>(buckets)
     })?;
     let drawn = || buckets.iter().enumerate().flat_map(|(b, bucket)| bucket.sample.iter().map(move |w| (b, w)));
     let columns = (

@@ -10,6 +10,7 @@ use memmap2::Mmap;
 
 use crate::domain::Domains;
 use crate::error::{Error, Result};
+use crate::fault::Watch;
 use crate::files::{map_file, pointer_width, shard_file};
 use crate::keys::Keys;
 use crate::lookup::prefetch;
@@ -19,6 +20,8 @@ pub struct Bytes {
     /// Where it lies.
     pub path: PathBuf,
     file: File,
+    // Before the map: it must not be watched any more when it goes.
+    watch: Option<Watch>,
     map: Option<Mmap>,
 }
 
@@ -27,7 +30,8 @@ impl Bytes {
     pub fn open(path: PathBuf) -> Result<Bytes> {
         let file = File::open(&path).map_err(Error::io(&path))?;
         let map = map_file(&file, &path)?;
-        Ok(Bytes { path, file, map })
+        let watch = map.as_deref().map(Watch::new);
+        Ok(Bytes { path, file, watch, map })
     }
 
     /// The content.
@@ -49,17 +53,24 @@ impl Bytes {
         crate::cold::fetch(&self.file, offset, bytes);
     }
 
-    /// Fails when the mapped file is no longer as long as the map: reading on would be a fault. A file that was deleted or
+    /// Fails when the mapped file is no longer as long as the map, or a read of it failed. A file that was deleted or
     /// replaced under the same name stays mapped, and valid.
     pub fn check_size(&self) -> Result<()> {
-        let now = size(&self.file).map_err(Error::io(&self.path))?;
-        match now == self.get().len() {
-            true => Ok(()),
-            false => Err(Error::corrupt(
-                &self.path,
-                now,
-                format!("the file changed: it had {} bytes at open", self.get().len()),
-            )),
+        let (now, then) = (size(&self.file).map_err(Error::io(&self.path))?, self.get().len());
+        if now != then {
+            return Err(Error::corrupt(&self.path, now, format!("the file changed: it had {then} bytes at open")));
+        }
+        self.check_reads()
+    }
+
+    /// Fails when a read of the map failed.
+    pub fn check_reads(&self) -> Result<()> {
+        match self.watch.as_ref().is_some_and(Watch::is_broken) {
+            false => Ok(()),
+            true => Err(Error::Corrupt(format!(
+                "{}: a part could not be read: it was truncated while open, or its disk fails; open it again",
+                self.path.display()
+            ))),
         }
     }
 }
@@ -153,7 +164,15 @@ impl Shard {
         self.keys.file().map_or(Ok(()), Bytes::check_size)
     }
 
-    /// The same for the domain column.
+    /// Checks that no read failed since: to be asked before an answer is given.
+    pub fn check_reads(&self) -> Result<()> {
+        self.tokens.check_reads()?;
+        self.table.check_reads()?;
+        self.keys.file().map_or(Ok(()), Bytes::check_reads)?;
+        self.domains.as_ref().map_or(Ok(()), |d| d.files().into_iter().try_for_each(Bytes::check_reads))
+    }
+
+    /// `check_sizes` for the domain column.
     pub fn check_domain_sizes(&self) -> Result<()> {
         self.domains.as_ref().map_or(Ok(()), |d| d.files().into_iter().try_for_each(Bytes::check_size))
     }
@@ -173,6 +192,21 @@ impl Shard {
             true => Ok(offset),
             false => Err(Error::corrupt(&self.table.path, at, format!("pointer {offset} leads nowhere"))),
         }
+    }
+
+    /// Whether a part of the tokens or the table is not in memory.
+    pub fn is_cold(&self) -> bool {
+        [&self.tokens, &self.table].into_iter().any(|file| crate::cold::is_cold(file.get()))
+    }
+
+    /// Pages of tokens and table.
+    pub fn pages(&self) -> usize {
+        (self.tokens.get().len() + self.table.get().len()) / crate::cold::PAGE
+    }
+
+    /// Asks the disk for tokens and table, in order.
+    pub fn fetch_all(&self) {
+        [&self.tokens, &self.table].into_iter().for_each(|file| file.fetch(0, file.get().len()));
     }
 
     /// Asks the processor for the table at a rank.
@@ -204,5 +238,25 @@ impl Shard {
     /// The error for a damaged entry of the table.
     pub fn damaged(&self, rank: usize, what: impl std::fmt::Display) -> Error {
         Error::corrupt(&self.table.path, rank * self.pointer, what)
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_map_whose_file_shrank_reads_zeros_and_says_so() {
+        let path = std::env::temp_dir().join(format!("memindex-fault-{}", std::process::id()));
+        std::fs::write(&path, vec![7u8; 20_000]).unwrap();
+        let (bytes, other) = (Bytes::open(path.clone()).unwrap(), Bytes::open(path.clone()).unwrap());
+        assert_eq!(bytes.get()[15_000], 7);
+        bytes.check_size().unwrap();
+        File::options().write(true).open(&path).unwrap().set_len(100).unwrap();
+        assert!(bytes.check_size().is_err());
+        assert_eq!(std::hint::black_box(bytes.get())[15_000], 0);
+        assert!(bytes.check_reads().is_err());
+        assert!(other.check_reads().is_ok());
+        std::fs::remove_file(&path).unwrap();
     }
 }

@@ -234,14 +234,6 @@ class Index:
         kind = np.dtype(f"<u{self.manifest.token_width}")
         return np.memmap(file, dtype=kind, mode="r") if file.stat().st_size else np.empty(0, dtype=kind)
 
-    def domains_of_shard(self, shard: int) -> npt.NDArray[Any]:
-        """Domain of every suffix of a shard in suffix order, mapped from disk: uint8, or uint16 above 256 domains."""
-        import numpy as np
-
-        file = self.path / f"domain.{shard}"
-        kind = np.dtype("<u2" if len(self.domains) > 256 else "u1")
-        return np.memmap(file, dtype=kind, mode="r") if file.stat().st_size else np.empty(0, dtype=kind)
-
     def document_starts(self, shard: int) -> npt.NDArray[np.int64]:
         """Token position of each document's separator in a shard, int64, ascending."""
         import numpy as np
