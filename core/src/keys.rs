@@ -5,13 +5,15 @@
 //! and only smaller and larger ones are used.
 //!
 //! `keys.S`, little-endian: a page of 4,096 bytes that starts with `MAGIC`, u32 stride, u32 bits per token, u64 suffixes;
-//! then the keys (u64); then the root: the first key of every page of keys. A lookup from disk reads one page of keys,
-//! with a root (1/512 of the table) that stays in memory.
+//! then the keys (u64); then the root: the first key of every page of keys; then, one byte per key, how many tokens its
+//! suffix has in common with that of the key before (at most 255). A lookup from disk reads one page of keys, with a root
+//! (1/512 of the table) that stays in memory; the common tokens tell how far an n-gram goes on without reading the text.
 
 use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::files::{Output, shard_file};
+use crate::lookup::{LANES, prefetch};
 use crate::shard::Bytes;
 
 /// Suffixes per key in the tables written here: 8 / 8 = one byte per token.
@@ -22,6 +24,12 @@ const HEADER: usize = 4096;
 
 /// Keys on one page: one of them is in the root.
 const PAGE: usize = 512;
+
+/// Common tokens are counted so far.
+const MOST_COMMON: usize = 255;
+
+/// Keys that an n-gram is followed over in each direction; beyond, a search is faster.
+const MOST_FOLLOWED: usize = 4096;
 
 /// How tokens become the bits of a key, in the order of the suffix array: byte by byte of the little-endian id.
 ///
@@ -138,18 +146,40 @@ pub fn write_keys(
     header[12..16].copy_from_slice(&packing.bits.to_le_bytes());
     header[16..24].copy_from_slice(&((text.len() / width) as u64).to_le_bytes());
     out.write(&header)?;
-    let mut root = Vec::new();
-    for (i, offset) in suffixes.step_by(STRIDE).enumerate() {
-        let offset = offset?;
-        crate::lookup::prefetch(text, offset);
-        let key = packing.key(&text[offset..]).to_le_bytes();
-        if i.is_multiple_of(PAGE) {
-            root.extend_from_slice(&key);
+    let (mut root, mut common) = (Vec::new(), Vec::new());
+    let (mut suffixes, mut before, mut written) = (suffixes.step_by(STRIDE), text.len(), 0);
+    let mut chunk = Vec::with_capacity(LANES);
+    loop {
+        chunk.clear();
+        for offset in suffixes.by_ref().take(LANES) {
+            chunk.push(offset?);
         }
-        out.write(&key)?;
+        chunk.iter().for_each(|&offset| prefetch(text, offset));
+        for &offset in &chunk {
+            let key = packing.key(&text[offset..]).to_le_bytes();
+            if usize::is_multiple_of(written, PAGE) {
+                root.extend_from_slice(&key);
+            }
+            common.push(common_tokens(&text[before..], &text[offset..], width));
+            out.write(&key)?;
+            (before, written) = (offset, written + 1);
+        }
+        if chunk.len() < LANES {
+            break;
+        }
     }
     out.write(&root)?;
+    out.write(&common)?;
     out.finish()
+}
+
+/// Tokens that two suffixes have in common, at most `MOST_COMMON`.
+pub fn common_tokens(a: &[u8], b: &[u8], width: usize) -> u8 {
+    let most = MOST_COMMON * width;
+    let (a, b) = (&a[..a.len().min(most)], &b[..b.len().min(most)]);
+    let words = a.chunks_exact(8).zip(b.chunks_exact(8)).take_while(|(a, b)| a == b).count() * 8;
+    let bytes = words + a[words..].iter().zip(&b[words..]).take_while(|(a, b)| a == b).count();
+    (bytes / width) as u8
 }
 
 /// `keys.S` of an open shard, or none: then searches begin with the whole table.
@@ -171,6 +201,19 @@ pub struct Narrowed {
     pub high: isize,
 }
 
+/// Keys whose suffixes start with the same n-gram; see `Keys::run`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Run {
+    /// Rank of the first.
+    pub first: usize,
+    /// Rank of the last.
+    pub last: usize,
+    /// Whether the key before `first` starts with something else (or is none).
+    pub first_is_known: bool,
+    /// Whether the key after `last` does.
+    pub last_is_known: bool,
+}
+
 impl Keys {
     /// No key table.
     pub fn none(width: usize) -> Keys {
@@ -190,7 +233,7 @@ impl Keys {
             return Err(Error::corrupt(&file.path, 8, what));
         }
         let len = suffixes.div_ceil(stride);
-        let expected = HEADER + (len + len.div_ceil(PAGE)) * 8;
+        let expected = HEADER + (len + len.div_ceil(PAGE)) * 8 + len;
         match file.get().len() == expected {
             true => Ok(Keys { file: Some(file), len, stride, packing }),
             false => Err(Error::corrupt(&file.path, file.get().len(), format!("expected {expected} bytes"))),
@@ -224,6 +267,31 @@ impl Keys {
         let bytes = self.file.as_ref().map_or(&[][..], Bytes::get);
         let at = HEADER + i * 8;
         bytes.get(at..at + 8).map_or(0, |b| u64::from_le_bytes(b.try_into().expect("8 bytes")))
+    }
+
+    /// Tokens that the suffix of each key has in common with that of the key before.
+    pub fn common(&self) -> &[u8] {
+        let bytes = self.file.as_ref().map_or(&[][..], Bytes::get);
+        bytes.get(bytes.len() - self.len.min(bytes.len())..).unwrap_or(&[])
+    }
+
+    /// Ranks of the first and the last key around that of `rank` whose suffixes start with the same `tokens` tokens, as far
+    /// as that is known; None when `rank` has no key.
+    pub fn run(&self, rank: usize, tokens: usize) -> Option<Run> {
+        if self.len == 0 || !rank.is_multiple_of(self.stride) || tokens > MOST_COMMON {
+            return None;
+        }
+        let (common, key, tokens) = (self.common(), rank / self.stride, tokens as u8);
+        let below = &common[key.saturating_sub(MOST_FOLLOWED) + 1..=key];
+        let before = below.iter().rev().take_while(|&&common| common >= tokens).count();
+        let above = &common[key + 1..self.len.min(key + 1 + MOST_FOLLOWED)];
+        let after = above.iter().take_while(|&&common| common >= tokens).count();
+        Some(Run {
+            first: (key - before) * self.stride,
+            last: (key + after) * self.stride,
+            first_is_known: before < below.len() || key < MOST_FOLLOWED,
+            last_is_known: after < above.len() || key + 1 + MOST_FOLLOWED >= self.len,
+        })
     }
 
     /// Byte of the file where key `i` stands.

@@ -447,12 +447,26 @@ impl Search {
             }
             (Ordering::Less, _) | (Ordering::Equal, Goal::End) => self.low = self.middle,
             (Ordering::Greater, _) | (Ordering::Equal, Goal::First) => self.high = self.middle,
-            (Ordering::Equal, _) => {
-                (self.goal, self.inside, self.end_high) = (Goal::First, (self.middle, self.middle), self.high);
-                self.high = self.middle;
-            }
+            (Ordering::Equal, Goal::Any) => self.found(shard, query.len() / shard.width),
         }
         self.settle(shard)
+    }
+
+    /// The suffix in the middle starts with the query: its first and its end are left, next to the last keys that do.
+    fn found(&mut self, shard: &Shard, tokens: usize) {
+        (self.goal, self.inside, self.end_high) = (Goal::First, (self.middle, self.middle), self.high);
+        if let Some(run) = shard.keys.run(self.middle as usize, tokens) {
+            let stride = shard.keys.stride() as isize;
+            let (first, last) = (run.first as isize, run.last as isize);
+            self.inside = (first.max(self.low + 1), last.min(self.high - 1));
+            if run.first_is_known {
+                self.low = self.low.max(first - stride);
+            }
+            if run.last_is_known {
+                self.end_high = self.end_high.min(last + stride);
+            }
+        }
+        self.high = self.inside.0;
     }
 
     /// Moves on to what is looked for next, and to the middle of what is left.
@@ -469,6 +483,12 @@ impl Search {
             }
         }
         self.middle = self.low + (self.high - self.low) / 2;
+        if self.goal == Goal::Any {
+            // A suffix that has a key tells most.
+            let stride = shard.keys.stride() as isize;
+            let aligned = self.middle - self.middle % stride;
+            self.middle = if aligned > self.low { aligned } else { self.middle };
+        }
         Ok(None)
     }
 }
