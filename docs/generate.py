@@ -25,6 +25,7 @@ PUBLIC = {
     "memindex": ["Index", "build_index", "connect", "Ragged", "MemindexError"],
     "memindex.corpus.sources": ["ReadOptions"],
     "memindex.corpus.tokenizer": ["load_tokenizer", "Tokenizer"],
+    "memindex.index.adopting": ["adopt_index"],
     "memindex.index.builder": ["BuildReport"],
     "memindex.index.manifest": ["Manifest"],
     "memindex.study.config": ["load_study", "SequenceConfig"],

@@ -22,6 +22,7 @@ class Shard:
         domains: int = 0,
         domain_block: int = 1,
         keys: bool = False,
+        sidecars: _Path | None = None,
     ) -> None: ...
     def __len__(self) -> int: ...
     def count(self, values: npt.NDArray[np.uint32], offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]: ...
@@ -64,6 +65,19 @@ def sort_shard(
     domains: int = 0,
     domain_block: int = 1,
 ) -> tuple[int, float, float]: ...
+def write_sidecars(
+    directory: _Path,
+    out: _Path,
+    shard: int,
+    token_width: int,
+    largest: int,
+    domain_of_document: bytes | None = None,
+    domains: int = 0,
+    domain_block: int = 1,
+) -> None: ...
+def parse_metadata(
+    block: bytes, label_path: str
+) -> tuple[_Strings, _Strings, npt.NDArray[np.uint8], _Strings, npt.NDArray[np.int64]]: ...
 def checksum(path: _Path) -> str: ...
 def parse_jsonl(
     block: bytes, text_field: str, domain_field: str | None = None, first_line: int = 1

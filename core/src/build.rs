@@ -8,7 +8,7 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::files::{Output, map, pointer_width, shard_file};
-use crate::keys::write_keys;
+use crate::keys::{STRIDE, write_keys};
 use crate::suffix_array::Text;
 
 /// Suffixes converted at a time; bounds the buffers to a few megabytes.
@@ -49,13 +49,14 @@ pub fn build_shard(directory: &Path, shard: usize, width: usize, labels: Option<
     let start = std::time::Instant::now();
     write_table(&shard_file(directory, "table", shard), &order, width, text_bytes)?;
     let tokens = map(&shard_file(directory, "tokenized", shard))?;
-    let suffixes = order.iter().map(|&position| Ok(position as usize * width));
+    let suffixes = order.iter().step_by(STRIDE).map(|&position| Ok(position as usize * width));
     write_keys(&shard_file(directory, "keys", shard), tokens.as_deref().unwrap_or(&[]), width, largest, suffixes)?;
     drop(tokens);
     if let Some(labels) = labels {
         let offsets = shard_file(directory, "offset", shard);
         let of_position = spread_domains(&offsets, &labels, order.len(), width)?;
-        write_domains(directory, shard, &order, &of_position, &labels)?;
+        let of_suffix = order.iter().map(|&position| Ok(of_position[position as usize]));
+        write_domains(directory, shard, labels.domains, labels.block, of_suffix)?;
     }
     Ok(Built { tokens: order.len(), sort_seconds, write_seconds: start.elapsed().as_secs_f64() })
 }
@@ -91,14 +92,7 @@ pub fn separator_id(width: usize) -> usize {
 
 /// The domain of every token position, separators taking their document's.
 fn spread_domains(offsets: &Path, labels: &DomainColumn, tokens: usize, width: usize) -> Result<Vec<u16>> {
-    let starts = read_offsets(offsets, width)?;
-    if starts.len() != labels.of_document.len() {
-        return Err(Error::corrupt(
-            offsets,
-            0,
-            format!("{} documents, {} labels", starts.len(), labels.of_document.len()),
-        ));
-    }
+    let starts = document_starts(offsets, labels, width)?;
     let mut spread = vec![0u16; tokens];
     for (i, (&start, &domain)) in starts.iter().zip(labels.of_document).enumerate() {
         let end = starts.get(i + 1).copied().unwrap_or(tokens);
@@ -108,43 +102,54 @@ fn spread_domains(offsets: &Path, labels: &DomainColumn, tokens: usize, width: u
     Ok(spread)
 }
 
-fn read_offsets(path: &Path, width: usize) -> Result<Vec<usize>> {
-    let bytes = std::fs::read(path).map_err(Error::io(path))?;
-    Ok(bytes
-        .chunks_exact(8)
-        .map(|b| u64::from_le_bytes(b.try_into().expect("chunks of 8 bytes")) as usize / width)
-        .collect())
+/// The token position of every document's separator, as `offset.S` has it; one per label.
+pub fn document_starts(offsets: &Path, labels: &DomainColumn, width: usize) -> Result<Vec<usize>> {
+    let bytes = std::fs::read(offsets).map_err(Error::io(offsets))?;
+    let start = |b: &[u8]| u64::from_le_bytes(b.try_into().expect("chunks of 8 bytes")) as usize / width;
+    let starts: Vec<usize> = bytes.chunks_exact(8).map(start).collect();
+    match starts.len() == labels.of_document.len() {
+        true => Ok(starts),
+        false => {
+            let what = format!("{} documents, {} labels", starts.len(), labels.of_document.len());
+            Err(Error::corrupt(offsets, 0, what))
+        }
+    }
 }
 
 /// `domain.S`: the domain of every suffix in table order; `domainsum.S`: before every `block` suffixes, and at the
 /// end, the number of suffixes so far in each domain (u64). A range's counts by domain are the difference of two rows
 /// plus less than two blocks of single suffixes, however many matches the range holds.
-fn write_domains(
+pub fn write_domains(
     directory: &Path,
     shard: usize,
-    order: &[i32],
-    of_position: &[u16],
-    labels: &DomainColumn,
+    domains: usize,
+    block: usize,
+    of_suffix: impl Iterator<Item = Result<u16>>,
 ) -> Result<()> {
     let (column, sums) = (shard_file(directory, "domain", shard), shard_file(directory, "domainsum", shard));
     let (mut column, mut sums) = (Output::create(&column)?, Output::create(&sums)?);
-    let wide = labels.domains > 256;
-    let mut so_far = vec![0u64; labels.domains];
-    let mut buffer = Vec::with_capacity(labels.block * 2);
-    for block in order.chunks(labels.block) {
-        write_row(&mut sums, &so_far)?;
-        buffer.clear();
-        for &position in block {
-            let domain = of_position[position as usize];
-            so_far[usize::from(domain)] += 1;
-            if wide {
-                buffer.extend_from_slice(&domain.to_le_bytes());
-            } else {
-                buffer.push(domain as u8);
-            }
+    let wide = domains > 256;
+    let mut so_far = vec![0u64; domains];
+    let mut buffer = Vec::with_capacity(block * 2);
+    let mut in_block = 0;
+    for domain in of_suffix {
+        if in_block == 0 {
+            write_row(&mut sums, &so_far)?;
         }
-        column.write(&buffer)?;
+        let domain = domain?;
+        so_far[usize::from(domain)] += 1;
+        match wide {
+            true => buffer.extend_from_slice(&domain.to_le_bytes()),
+            false => buffer.push(domain as u8),
+        }
+        in_block += 1;
+        if in_block == block {
+            column.write(&buffer)?;
+            buffer.clear();
+            in_block = 0;
+        }
     }
+    column.write(&buffer)?;
     write_row(&mut sums, &so_far)?;
     column.finish()?;
     sums.finish()

@@ -17,11 +17,13 @@ pub struct Strings {
 }
 
 impl Strings {
-    fn new() -> Strings {
+    /// No rows.
+    pub fn new() -> Strings {
         Strings { values: Vec::new(), offsets: vec![0] }
     }
 
-    fn push(&mut self, bytes: &[u8]) {
+    /// Appends a row.
+    pub fn push(&mut self, bytes: &[u8]) {
         self.values.extend_from_slice(bytes);
         self.offsets.push(self.values.len() as i64);
     }
@@ -94,7 +96,7 @@ fn document<'a>(line: &'a [u8], text: &[&str], domain: Option<&[&str]>, leftover
 }
 
 /// A domain is a string, a number or a boolean; anything else would make labels that nobody can type.
-fn label<'a>(value: Option<&'a RawValue>, path: &[&str]) -> std::result::Result<Cow<'a, str>, String> {
+pub fn label<'a>(value: Option<&'a RawValue>, path: &[&str]) -> std::result::Result<Cow<'a, str>, String> {
     let name = path.join(".");
     let value = value.ok_or_else(|| format!("no field {name:?} (domain)"))?;
     match value.get().as_bytes()[0] {
@@ -104,11 +106,13 @@ fn label<'a>(value: Option<&'a RawValue>, path: &[&str]) -> std::result::Result<
     }
 }
 
-fn string(value: &RawValue) -> Option<Cow<'_, str>> {
+/// The text of a JSON string; None when it is none, or no valid Unicode.
+pub fn string(value: &RawValue) -> Option<Cow<'_, str>> {
     serde_json::from_str::<Text>(value.get()).ok().map(|text| text.0)
 }
 
-fn lookup<'a>(value: &'a RawValue, path: &[&str]) -> std::result::Result<Option<&'a RawValue>, String> {
+/// The value at a path of field names, or None where there is none.
+pub fn lookup<'a>(value: &'a RawValue, path: &[&str]) -> std::result::Result<Option<&'a RawValue>, String> {
     let [first, rest @ ..] = path else { return Ok(Some(value)) };
     if !value.get().starts_with('{') {
         return Ok(None);
@@ -145,7 +149,8 @@ fn copy_without(value: &RawValue, path: &[&str], out: &mut Vec<u8>) -> std::resu
     Ok(())
 }
 
-fn reason(error: &serde_json::Error) -> String {
+/// Why a line is no JSON object, without serde's line number.
+pub fn reason(error: &serde_json::Error) -> String {
     match error.classify() {
         serde_json::error::Category::Eof => "the JSON ends too early".to_string(),
         _ => {

@@ -130,13 +130,13 @@ pub fn token(bytes: &[u8]) -> u32 {
     }
 }
 
-/// Writes the key table of the suffixes of `text` at `suffixes`, byte offsets in suffix order.
+/// Writes the key table of the suffixes of `text`; `suffixes` are the byte offsets of every `STRIDE`th, in their order.
 pub fn write_keys(
     path: &Path,
     text: &[u8],
     width: usize,
     largest: u32,
-    suffixes: impl Iterator<Item = Result<usize>>,
+    mut suffixes: impl Iterator<Item = Result<usize>>,
 ) -> Result<()> {
     let packing = Packing::new(width, largest);
     let mut out = Output::create(path)?;
@@ -147,7 +147,7 @@ pub fn write_keys(
     header[16..24].copy_from_slice(&((text.len() / width) as u64).to_le_bytes());
     out.write(&header)?;
     let (mut root, mut common) = (Vec::new(), Vec::new());
-    let (mut suffixes, mut before, mut written) = (suffixes.step_by(STRIDE), text.len(), 0);
+    let (mut before, mut written) = (text.len(), 0usize);
     let mut chunk = Vec::with_capacity(LANES);
     loop {
         chunk.clear();
@@ -157,7 +157,7 @@ pub fn write_keys(
         chunk.iter().for_each(|&offset| prefetch(text, offset));
         for &offset in &chunk {
             let key = packing.key(&text[offset..]).to_le_bytes();
-            if usize::is_multiple_of(written, PAGE) {
+            if written.is_multiple_of(PAGE) {
                 root.extend_from_slice(&key);
             }
             common.push(common_tokens(&text[before..], &text[offset..], width));

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::files::shard_file;
 use crate::lookup::{Answer, Count, Ragged, Ranks, answer_batch, check_ids, find_one, in_parts};
 use crate::shard::{Shard, Sidecars};
-use crate::{following, jsonl, matching, occurrences, verify, windows};
+use crate::{following, jsonl, matching, metadata, occurrences, sidecars, verify, windows};
 
 /// One shard of an index, open for lookups.
 #[pyclass(frozen, name = "Shard", module = "memindex._core")]
@@ -26,7 +26,8 @@ struct PyShard {
 #[pymethods]
 impl PyShard {
     #[new]
-    #[pyo3(signature = (directory, shard, token_width, domains=0, domain_block=1, keys=false))]
+    #[pyo3(signature = (directory, shard, token_width, domains=0, domain_block=1, keys=false, sidecars=None))]
+    #[allow(clippy::too_many_arguments)]
     fn open(
         py: Python<'_>,
         directory: PathBuf,
@@ -35,9 +36,11 @@ impl PyShard {
         domains: usize,
         domain_block: usize,
         keys: bool,
+        sidecars: Option<PathBuf>,
     ) -> PyResult<PyShard> {
+        let beside = sidecars.unwrap_or_else(|| directory.clone());
         let sidecars = Sidecars { keys, domains, domain_block };
-        let inner = py.detach(|| Shard::open(&directory, shard, token_width, sidecars))?;
+        let inner = py.detach(|| Shard::open(&directory, &beside, shard, token_width, sidecars))?;
         Ok(PyShard { inner, directory, number: shard, documents: std::sync::OnceLock::new() })
     }
 
@@ -369,16 +372,47 @@ fn sort_shard(
     domains: usize,
     domain_block: usize,
 ) -> PyResult<(usize, f64, f64)> {
-    let labels: Option<Vec<u16>> =
-        domain_of_document.map(|bytes| bytes.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]])).collect());
+    let codes = domain_of_document.map(domain_codes);
     let Built { tokens, sort_seconds, write_seconds } = py.detach(|| {
-        if labels.iter().flatten().any(|&domain| usize::from(domain) >= domains) || domain_block == 0 {
-            return Err(Error::Corpus(format!("a document's domain is not below {domains}")));
-        }
-        let labels = labels.as_deref().map(|of_document| DomainColumn { of_document, domains, block: domain_block });
+        let labels = domain_column(codes.as_deref(), domains, domain_block)?;
         build_shard(&directory, shard, token_width, labels)
     })?;
     Ok((tokens, sort_seconds, write_seconds))
+}
+
+fn domain_codes(bytes: &[u8]) -> Vec<u16> {
+    bytes.chunks_exact(2).map(|b| u16::from_le_bytes([b[0], b[1]])).collect()
+}
+
+fn domain_column(codes: Option<&[u16]>, domains: usize, block: usize) -> Result<Option<DomainColumn<'_>>> {
+    if codes.into_iter().flatten().any(|&domain| usize::from(domain) >= domains) || block == 0 {
+        return Err(Error::Corpus(format!("a document's domain is not below {domains}")));
+    }
+    Ok(codes.map(|of_document| DomainColumn { of_document, domains, block }))
+}
+
+/// Writes the key table and, with `domain_of_document` as for `sort_shard`, the domain column of a shard that was built
+/// elsewhere into the folder `out`; `directory` is only read. `largest`: the largest id of its text, separators apart.
+#[pyfunction]
+#[pyo3(signature = (directory, out, shard, token_width, largest, domain_of_document=None, domains=0, domain_block=1))]
+#[allow(clippy::too_many_arguments)]
+fn write_sidecars(
+    py: Python<'_>,
+    directory: PathBuf,
+    out: PathBuf,
+    shard: usize,
+    token_width: usize,
+    largest: u32,
+    domain_of_document: Option<&[u8]>,
+    domains: usize,
+    domain_block: usize,
+) -> PyResult<()> {
+    let codes = domain_of_document.map(domain_codes);
+    Ok(py.detach(|| {
+        let labels = domain_column(codes.as_deref(), domains, domain_block)?;
+        let source = sidecars::Source { directory: &directory, shard, width: token_width, largest };
+        sidecars::write_sidecars(&source, &out, labels)
+    })?)
 }
 
 /// BLAKE3 of a file, in hex, as `b3sum` prints it.
@@ -416,6 +450,28 @@ fn parse_jsonl<'py>(
         documents.lines.into_pyarray(py),
         documents.bad,
     )
+}
+
+/// Parses infini-gram's metadata lines; returns (paths, labels, whether there is a label as 0 or 1, metadata, lines from
+/// 1), strings as (bytes, offsets). Raises CorruptIndexError with the first line that is no JSON object, from 0.
+#[pyfunction]
+#[allow(clippy::type_complexity)]
+fn parse_metadata<'py>(
+    py: Python<'py>,
+    block: &Bound<'py, PyBytes>,
+    label_path: &str,
+) -> PyResult<(Column<'py>, Column<'py>, Bound<'py, PyArray1<u8>>, Column<'py>, Bound<'py, PyArray1<i64>>)> {
+    let (bytes, path) = (block.as_bytes(), label_path.split('.').collect::<Vec<_>>());
+    let parsed = py.detach(|| metadata::parse(bytes, &path));
+    let rows = parsed.map_err(|(line, reason)| Error::Corrupt(format!("line {line}: {reason}")))?;
+    let column = |strings: jsonl::Strings| (strings.values.into_pyarray(py), strings.offsets.into_pyarray(py));
+    Ok((
+        column(rows.paths),
+        column(rows.labels),
+        rows.labelled.into_pyarray(py),
+        column(rows.metadata),
+        rows.lines.into_pyarray(py),
+    ))
 }
 
 /// Samples distinct windows per frequency bucket; returns (bucket, count, shard, position) arrays of the sample and,
@@ -464,6 +520,8 @@ pub fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<PyShard>()?;
     module.add_class::<PyDocumentWriter>()?;
     module.add_function(wrap_pyfunction!(sort_shard, module)?)?;
+    module.add_function(wrap_pyfunction!(write_sidecars, module)?)?;
+    module.add_function(wrap_pyfunction!(parse_metadata, module)?)?;
     module.add_function(wrap_pyfunction!(checksum, module)?)?;
     module.add_function(wrap_pyfunction!(parse_jsonl, module)?)?;
     module.add_function(wrap_pyfunction!(sample_windows, module)?)?;

@@ -48,6 +48,14 @@ impl Bytes {
         }
     }
 
+    /// Tells the kernel that all of it is read, from the first byte to the last.
+    fn in_order(&self) {
+        #[cfg(unix)]
+        if let Some(map) = &self.map {
+            let _ = map.advise(memmap2::Advice::Sequential);
+        }
+    }
+
     /// Asks the disk for `bytes` bytes from `offset` on.
     pub fn fetch(&self, offset: usize, bytes: usize) {
         crate::cold::fetch(&self.file, offset, bytes);
@@ -117,8 +125,8 @@ pub struct Sidecars {
 }
 
 impl Shard {
-    /// Opens `tokenized.S`, `table.S` and the sidecars, and checks their sizes.
-    pub fn open(directory: &Path, shard: usize, width: usize, sidecars: Sidecars) -> Result<Shard> {
+    /// Opens `tokenized.S` and `table.S` in `directory` and the sidecars in `beside`, and checks their sizes.
+    pub fn open(directory: &Path, beside: &Path, shard: usize, width: usize, sidecars: Sidecars) -> Result<Shard> {
         let tokens = Bytes::open(shard_file(directory, "tokenized", shard))?;
         let table = Bytes::open(shard_file(directory, "table", shard))?;
         if !matches!(width, 1 | 2 | 4) {
@@ -135,12 +143,12 @@ impl Shard {
             return Err(Error::corrupt(&table.path, table.get().len(), what));
         }
         let keys = match sidecars.keys {
-            true => Keys::open(directory, shard, width, token_count)?,
+            true => Keys::open(beside, shard, width, token_count)?,
             false => Keys::none(width),
         };
         let domains = match sidecars.domains {
             0 => None,
-            d => Some(Domains::open(directory, shard, d, sidecars.domain_block, token_count)?),
+            d => Some(Domains::open(beside, shard, d, sidecars.domain_block, token_count)?),
         };
         tokens.at_random();
         table.at_random();
@@ -207,6 +215,11 @@ impl Shard {
     /// Asks the disk for tokens and table, in order.
     pub fn fetch_all(&self) {
         [&self.tokens, &self.table].into_iter().for_each(|file| file.fetch(0, file.get().len()));
+    }
+
+    /// Tells the kernel that the table is walked from its first entry to its last.
+    pub fn walk_table(&self) {
+        self.table.in_order();
     }
 
     /// Asks the processor for the table at a rank.

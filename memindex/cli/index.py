@@ -1,4 +1,4 @@
-"""`memindex index`: build, describe and verify indexes."""
+"""`memindex index`: build, describe and verify indexes; `open` is in `index_open`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from memindex.cli.index_open import open_index
 from memindex.errors import MemindexError
 from memindex.index.index import Index
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 @click.group()
 def index() -> None:
     """Build, describe and verify indexes."""
+
+
+index.add_command(open_index)
 
 
 @index.command()
@@ -133,18 +137,23 @@ def info(directory: str, as_json: bool) -> None:
         click.echo(json.dumps(dataclasses.asdict(manifest), ensure_ascii=False))
         return
     from memindex.cli.output import print_table
+    from memindex.index.layout import shard_files
 
-    size = sum(file.bytes for file in manifest.files.values())
+    # A folder that was built elsewhere has no list of files.
+    size = sum(file.bytes for file in manifest.files.values()) or sum(
+        file.stat().st_size for file in shard_files(opened.data, manifest.shards)
+    )
     facts: list[list[Any]] = [
         ["tokens", manifest.tokens],
         ["documents", manifest.documents],
         ["shards", manifest.shards],
         [
             "tokenizer",
-            f"{manifest.tokenizer} ({manifest.vocabulary:,} ids, {manifest.token_width} bytes a token)",
+            f"{manifest.tokenizer or 'not known'} ({manifest.vocabulary:,} ids, {manifest.token_width} bytes a token)",
         ],
         ["size", f"{size / 1e6:,.1f} MB ({size / max(manifest.tokens, 1):.2f} bytes a token)"],
-        ["built", f"{manifest.created} by memindex {manifest.memindex_version}"],
+        *([["data", manifest.data]] if manifest.data else []),
+        ["built", f"{manifest.created} by memindex {manifest.memindex_version}" if manifest.created else "elsewhere"],
     ]
     print_table(
         ["", opened.name],
@@ -152,7 +161,8 @@ def info(directory: str, as_json: bool) -> None:
     )
     ranked = sorted(manifest.domains, key=lambda domain: -domain.tokens)
     rows = [[d.name, d.documents, d.tokens, f"{d.tokens / max(manifest.tokens, 1):.1%}"] for d in ranked]
-    print_table(["domain", "documents", "tokens", "share"], rows)
+    if rows:
+        print_table(["domain", "documents", "tokens", "share"], rows)
 
 
 @index.command()

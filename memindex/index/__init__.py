@@ -6,13 +6,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from memindex.index.adopting import adopt_index
     from memindex.index.builder import build_index
     from memindex.index.index import Index
     from memindex.index.manifest import Manifest
 
-__all__ = ["Index", "Manifest", "build_index"]
+__all__ = ["Index", "Manifest", "adopt_index", "build_index"]
 
-_HOME = {"Index": "index", "Manifest": "manifest", "build_index": "builder"}
+_HOME = {"Index": "index", "Manifest": "manifest", "adopt_index": "adopting", "build_index": "builder"}
 
 
 def __getattr__(name: str) -> Any:

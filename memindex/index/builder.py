@@ -7,9 +7,7 @@ hold nothing but one shard.
 
 from __future__ import annotations
 
-import fcntl
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +24,7 @@ from memindex.corpus.tokenizer import Tokenizer, load_tokenizer
 from memindex.errors import CorpusError, MemindexError
 from memindex.index.document_table import DocumentTable
 from memindex.index.manifest import FILE, TOKENIZER_FILE, FileFacts, Manifest
+from memindex.index.partial import check_free, partial_directory
 from memindex.index.sorting import SortJob, peak_memory, sort_shard
 
 #: Called with a stage's name, work done and work in all (bytes of files, or shards).
@@ -73,7 +72,7 @@ def build_index(
         MemindexError: The target exists, or the tokenizer is unknown.
     """
     target = Path(out).absolute()
-    _check_free(target)
+    check_free(target)
     if shards < 1:
         raise MemindexError(f"an index needs at least 1 shard, not {shards}")
     if workers is not None and workers < 1:
@@ -83,7 +82,7 @@ def build_index(
     bad = BadDocuments(skip=skip_bad)
     options = options or ReadOptions()
     files = find_files(sources, options)
-    with _partial_directory(target) as partial:
+    with partial_directory(target) as partial:
         build = _Build(partial, loaded, options, shards, width, bad, progress or (lambda *_: None))
         build.write_tokens(files)
         if not build.documents.rows:
@@ -108,54 +107,6 @@ def _token_width(tokenizer: Tokenizer, asked: int | None) -> int:
             f"(0 to {tokenizer.vocabulary - 1}): use {needed}"
         )
     return asked
-
-
-def _check_free(target: Path) -> None:
-    if target.exists() or target.is_symlink():
-        raise MemindexError(f"{target} exists already: choose another --out, or remove it first")
-
-
-@contextmanager
-def _partial_directory(target: Path) -> Iterator[Path]:
-    """A folder beside the target that is gone at the end, unless it was renamed to the target."""
-    partial = target.with_name(f".{target.name}.partial")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle = _locked(partial)
-    if handle is None:
-        raise MemindexError(f"another build is writing {target}: wait for it, or choose another --out")
-    try:
-        try:
-            # Another build may have finished between the first look and the lock.
-            _check_free(target)
-            for leftover in partial.iterdir():
-                leftover.unlink()
-            yield partial
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
-    finally:
-        os.close(handle)
-
-
-def _locked(directory: Path) -> int | None:
-    """A handle that locks the directory, which is made when there is none; None when another build has the lock."""
-    while True:
-        directory.mkdir(exist_ok=True)
-        try:
-            handle = os.open(directory, os.O_RDONLY)
-        except FileNotFoundError:
-            continue
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # A build that ended may have removed or renamed what was opened; a third one may hold the name by now.
-            if os.path.samestat(os.fstat(handle), directory.stat()):
-                return handle
-        except BlockingIOError:
-            os.close(handle)
-            return None
-        except FileNotFoundError:
-            pass
-        os.close(handle)
 
 
 class _Build:

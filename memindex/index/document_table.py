@@ -1,4 +1,4 @@
-"""The document side of a build: domain codes, documents.parquet, and infini-gram's metadata files."""
+"""The document side of an index: domain codes, documents.parquet, and infini-gram's metadata files."""
 
 from __future__ import annotations
 
@@ -37,11 +37,10 @@ GROUP_ROWS = 100_000
 GROUP_BYTES = 64 << 20
 
 
-class DocumentTable:
-    """Takes the batches of a build in order; document i belongs to shard i modulo shards."""
+class DocumentRows:
+    """Writes documents.parquet, and keeps the domain code of every document."""
 
-    def __init__(self, directory: Path, shards: int) -> None:
-        self.shards = shards
+    def __init__(self, directory: Path) -> None:
         self.rows = 0
         self.domains: dict[str, int] = {}
         self._documents: list[int] = []
@@ -49,39 +48,37 @@ class DocumentTable:
         self._codes: list[npt.NDArray[np.uint16]] = []
         self._parquet = pq.ParquetWriter(directory / DOCUMENTS_FILE, SCHEMA, compression="zstd")
         self._group: list[pa.RecordBatch] = []
-        self._metadata: list[BinaryIO] = []
-        self._metaoff: list[BinaryIO] = []
-        try:
-            for shard in range(shards):
-                self._metadata.append((directory / f"metadata.{shard}").open("wb"))
-                self._metaoff.append((directory / f"metaoff.{shard}").open("wb"))
-        except OSError:
-            self.abandon()
-            raise
-        self._bytes = [0] * shards
 
-    def append(self, batch: pa.RecordBatch, firsts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> None:
-        """Add documents (`corpus.documents.SCHEMA`) with the position and number of their tokens."""
+    def append_rows(
+        self,
+        batch: pa.RecordBatch,
+        shards: npt.NDArray[np.int32],
+        numbers: npt.NDArray[np.int64],
+        firsts: npt.NDArray[np.int64],
+        lengths: npt.NDArray[np.int64],
+    ) -> None:
+        """Add documents (`domain`, `path`, `line`, `metadata` of `batch`).
+
+        Args:
+            batch: The described documents.
+            shards: The shard of each.
+            numbers: The number of each in its shard.
+            firsts: The token position of each one's first token in its shard.
+            lengths: The tokens of each.
+        """
         codes = self._encode(batch.column("domain"))
         size = len(self.domains)
         self._codes.append(codes)
         self._documents = _added(self._documents, np.bincount(codes, minlength=size))
         weights = np.bincount(codes, weights=lengths, minlength=size)
         self._tokens = _added(self._tokens, weights.astype(np.int64))
-        number = self.rows + np.arange(len(batch), dtype=np.int64)
         columns = [
-            pa.array((number % self.shards).astype(np.int32)),
-            pa.array(number // self.shards),
-            pa.array(firsts),
-            pa.array(lengths),
+            *map(pa.array, (shards, numbers, firsts, lengths)),
             *(batch.column(name).cast(SCHEMA.field(name).type) for name in ("domain", "path", "line", "metadata")),
         ]
         self._group.append(pa.record_batch(columns, schema=SCHEMA))
         if sum(map(len, self._group)) >= GROUP_ROWS or sum(part.nbytes for part in self._group) >= GROUP_BYTES:
             self._write_group()
-        lines = _metadata_lines(batch)
-        for shard in range(self.shards):
-            self._write_metadata(shard, lines.take(pa.array(np.flatnonzero(number % self.shards == shard))))
         self.rows += len(batch)
 
     def _write_group(self) -> None:
@@ -97,32 +94,20 @@ class DocumentTable:
         codes = np.array([self.domains.setdefault(name, len(self.domains)) for name in names], dtype=np.int64)
         if len(self.domains) > MOST_DOMAINS:
             raise CorpusError(
-                f"more than {MOST_DOMAINS} domains: {names[-1]!r} is one too many; is --domain-field a label?"
+                f"more than {MOST_DOMAINS} domains: {names[-1]!r} is one too many; does the field hold labels?"
             )
         labelled: npt.NDArray[np.uint16] = codes[encoded.indices.to_numpy()].astype(np.uint16)
         return labelled
-
-    def _write_metadata(self, shard: int, lines: pa.Array) -> None:
-        if not len(lines):
-            return
-        offsets = np.frombuffer(lines.buffers()[1], dtype=np.int64)[lines.offset : lines.offset + len(lines) + 1]
-        self._metadata[shard].write(memoryview(lines.buffers()[2])[int(offsets[0]) : int(offsets[-1])])
-        starts = offsets[:-1] - offsets[0] + self._bytes[shard]
-        self._metaoff[shard].write(starts.astype("<u8").tobytes())
-        self._bytes[shard] += int(offsets[-1] - offsets[0])
 
     def close(self) -> None:
         """Finish the files; a full disk shows here at the latest."""
         self._write_group()
         self._parquet.close()
-        for stream in (*self._metadata, *self._metaoff):
-            stream.close()
 
     def abandon(self) -> None:
         """Let go of the files of a build that failed, also where closing fails again, as on a full disk."""
-        for file in (self._parquet, *self._metadata, *self._metaoff):
-            with suppress(Exception):
-                file.close()
+        with suppress(Exception):
+            self._parquet.close()
 
     def domain_codes(self) -> npt.NDArray[np.uint16]:
         """Domain code of every document of the build, uint16 of shape (documents,)."""
@@ -136,6 +121,67 @@ class DocumentTable:
         """Documents and tokens of every domain, in the order of the codes."""
         names = zip(self.domains, self._documents, self._tokens, strict=True)
         return tuple(DomainFacts(name, int(documents), int(tokens)) for name, documents, tokens in names)
+
+
+class DocumentTable(DocumentRows):
+    """Takes the batches of a build in order; document i belongs to shard i modulo shards. Writes the metadata too."""
+
+    def __init__(self, directory: Path, shards: int) -> None:
+        super().__init__(directory)
+        self.shards = shards
+        self._metadata: list[BinaryIO] = []
+        self._metaoff: list[BinaryIO] = []
+        try:
+            for shard in range(shards):
+                self._metadata.append((directory / f"metadata.{shard}").open("wb"))
+                self._metaoff.append((directory / f"metaoff.{shard}").open("wb"))
+        except OSError:
+            self.abandon()
+            raise
+        self._bytes = [0] * shards
+
+    def append(self, batch: pa.RecordBatch, firsts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> None:
+        """Add documents (`corpus.documents.SCHEMA`) with the position and number of their tokens."""
+        number = self.rows + np.arange(len(batch), dtype=np.int64)
+        self.append_rows(batch, (number % self.shards).astype(np.int32), number // self.shards, firsts, lengths)
+        lines = _metadata_lines(batch)
+        for shard in range(self.shards):
+            self._write_metadata(shard, lines.take(pa.array(np.flatnonzero(number % self.shards == shard))))
+
+    def _write_metadata(self, shard: int, lines: pa.Array) -> None:
+        if not len(lines):
+            return
+        offsets = np.frombuffer(lines.buffers()[1], dtype=np.int64)[lines.offset : lines.offset + len(lines) + 1]
+        self._metadata[shard].write(memoryview(lines.buffers()[2])[int(offsets[0]) : int(offsets[-1])])
+        starts = offsets[:-1] - offsets[0] + self._bytes[shard]
+        self._metaoff[shard].write(starts.astype("<u8").tobytes())
+        self._bytes[shard] += int(offsets[-1] - offsets[0])
+
+    def close(self) -> None:
+        """Finish the files; a full disk shows here at the latest."""
+        super().close()
+        for stream in (*self._metadata, *self._metaoff):
+            stream.close()
+
+    def abandon(self) -> None:
+        """Let go of the files of a build that failed, also where closing fails again, as on a full disk."""
+        super().abandon()
+        for file in (*self._metadata, *self._metaoff):
+            with suppress(Exception):
+                file.close()
+
+
+def document_rows(
+    shards: npt.NDArray[np.int32], shard: npt.NDArray[np.int32], document: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """Rows of documents in documents.parquet, int64 of the shape of `shard` and `document`.
+
+    `shards` is that table's column; shards may be mixed there, but the documents of one stand in their order.
+    """
+    ordered = np.argsort(shards, kind="stable")
+    first = np.searchsorted(shards[ordered], shard)
+    rows: npt.NDArray[np.int64] = ordered[first + document]
+    return rows
 
 
 def _added(before: list[int], more: npt.NDArray[np.int64]) -> list[int]:

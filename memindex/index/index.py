@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from memindex import _core
-from memindex.errors import CorruptIndexError
+from memindex.errors import CorruptIndexError, MemindexError, QueryError
 from memindex.index.manifest import FILE, TOKENIZER_FILE, Manifest
 
 if TYPE_CHECKING:
@@ -38,36 +38,62 @@ class Index:
 
     def __init__(self, path: Path, manifest: Manifest, shards: list[_core.Shard]) -> None:
         self.path = path
+        self.data = manifest.folder_of_data(path)
         self.manifest = manifest
         self.shards = shards
         # A single lookup is so short that walking a list of one shard would show.
         self._only = shards[0] if len(shards) == 1 else None
 
     @classmethod
-    def open(cls, path: str | Path) -> Self:
+    def open(cls, path: str | Path, *, tokenizer: str | Path | Tokenizer | None = None) -> Self:
         """Open the index in a directory: reads index.json, maps the files, checks every size.
 
+        A folder of infini-gram files (v4) opens without index.json: token width, shards and documents are told from the
+        files. It counts ids; for texts it needs a tokenizer, which must be the one that it was built with.
+
+        Args:
+            path: Directory of the index.
+            tokenizer: As for `load_tokenizer`; only for an index that has none of its own.
+
         Raises:
-            MemindexError: The directory holds no index.
-            CorruptIndexError: A file is missing or has not the size the manifest says.
+            MemindexError: The directory holds no index, or the tokenizer does not fit it.
+            CorruptIndexError: A file is missing or has not the size it should have.
         """
         directory = Path(path).resolve()
-        manifest = Manifest.read(directory)
-        for name, facts in manifest.files.items():
-            try:
-                size = (directory / name).stat().st_size
-            except FileNotFoundError:
-                raise CorruptIndexError(f"{directory / name}: missing") from None
-            if size != facts.bytes:
-                raise CorruptIndexError(f"{directory / name}: {size} bytes, {FILE} says {facts.bytes}")
+        manifest = _manifest_of(directory)
+        _check_sizes(directory, manifest)
         domains, block = len(manifest.domains), manifest.domain_block
+        data = manifest.folder_of_data(directory)
         shards = [
-            _core.Shard(directory, s, manifest.token_width, domains, block, keys=f"keys.{s}" in manifest.files)
+            _core.Shard(data, s, manifest.token_width, domains, block, f"keys.{s}" in manifest.files, directory)
             for s in range(manifest.shards)
         ]
         if sum(len(shard) for shard in shards) != manifest.tokens + manifest.documents:
             raise CorruptIndexError(f"{directory / FILE}: the shards hold another number of tokens than it says")
-        return cls(directory, manifest, shards)
+        opened = cls(directory, manifest, shards)
+        if tokenizer is not None:
+            opened._take_tokenizer(tokenizer)
+        return opened
+
+    def _take_tokenizer(self, tokenizer: str | Path | Tokenizer) -> None:
+        from dataclasses import replace
+
+        from memindex.index.layout import tokenizer_for
+
+        manifest = self.manifest
+        if manifest.tokenizer:
+            raise MemindexError(f"{self.path} has its own tokenizer, {manifest.tokenizer}: open it without another one")
+        self.tokenizer = tokenizer_for(tokenizer, manifest.token_width)
+        self.manifest = replace(
+            manifest,
+            tokenizer=self.tokenizer.name,
+            tokenizer_checksum=self.tokenizer.checksum,
+            vocabulary=self.tokenizer.vocabulary,
+        )
+
+    def file(self, name: str) -> Path:
+        """Where a file of the index lies: infini-gram's own may lie elsewhere than the manifest and the sidecars."""
+        return self.manifest.file(self.path, name)
 
     def __repr__(self) -> str:
         return f"Index({self.name!r}, tokens={self.manifest.tokens:,}, documents={self.manifest.documents:,})"
@@ -92,6 +118,11 @@ class Index:
         """The tokenizer the index was built with."""
         from memindex.corpus.tokenizer import BYTES, Tokenizer
 
+        if not self.manifest.tokenizer:
+            raise QueryError(
+                f"{self.path} has no tokenizer: count ids (--ids), or give it the one it was built with: "
+                f"memindex index open {self.path} --tokenizer NAME"
+            )
         if self.manifest.tokenizer == BYTES:
             return Tokenizer(BYTES, None)
         return Tokenizer(self.manifest.tokenizer, (self.path / TOKENIZER_FILE).read_bytes())
@@ -230,7 +261,7 @@ class Index:
         """The ids of a shard, separators (all ones) included, mapped from disk: uint8, uint16 or uint32."""
         import numpy as np
 
-        file = self.path / f"tokenized.{shard}"
+        file = self.file(f"tokenized.{shard}")
         kind = np.dtype(f"<u{self.manifest.token_width}")
         return np.memmap(file, dtype=kind, mode="r") if file.stat().st_size else np.empty(0, dtype=kind)
 
@@ -238,7 +269,7 @@ class Index:
         """Token position of each document's separator in a shard, int64, ascending."""
         import numpy as np
 
-        offsets = np.fromfile(self.path / f"offset.{shard}", dtype="<u8")
+        offsets = np.fromfile(self.file(f"offset.{shard}"), dtype="<u8")
         return (offsets // self.manifest.token_width).astype(np.int64)
 
     def verify(self, progress: Callable[[str], None] | None = None) -> None:
@@ -250,9 +281,44 @@ class Index:
         for name, facts in self.manifest.files.items():
             if progress:
                 progress(f"checksum of {name}")
-            if _core.checksum(self.path / name) != facts.blake3:
-                raise CorruptIndexError(f"{self.path / name}: the content changed: its BLAKE3 is not the one in {FILE}")
+            if _core.checksum(self.file(name)) != facts.blake3:
+                raise CorruptIndexError(f"{self.file(name)}: the content changed: its BLAKE3 is not the one in {FILE}")
+        if not self.manifest.files:
+            self._verify_documents(progress)
         for number, shard in enumerate(self.shards):
             if progress:
                 progress(f"order of table.{number}")
             shard.verify_order()
+
+    def _verify_documents(self, progress: Callable[[str], None] | None) -> None:
+        """What checksums would find, for a folder that has none: separators and offsets of every document."""
+        from memindex.index.folder_documents import ShardDocuments
+
+        for shard in range(self.manifest.shards):
+            if progress:
+                progress(f"documents of tokenized.{shard}")
+            for _ in ShardDocuments(self.data, shard, self.manifest.token_width, None):
+                pass
+
+
+def _manifest_of(directory: Path) -> Manifest:
+    """The manifest in a directory, or one made up for a folder of infini-gram files that has none."""
+    if not (directory / FILE).exists():
+        from memindex.index.layout import plain_manifest, read_layout
+
+        layout = read_layout(directory)
+        if layout is not None:
+            return plain_manifest(directory, layout)
+    return Manifest.read(directory)
+
+
+def _check_sizes(directory: Path, manifest: Manifest) -> None:
+    for name, facts in manifest.files.items():
+        file = manifest.file(directory, name)
+        try:
+            size = file.stat().st_size
+        except FileNotFoundError:
+            where = f'; "data" in {directory / FILE} says where' if file.parent != directory else ""
+            raise CorruptIndexError(f"{file}: missing{where}") from None
+        if size != facts.bytes:
+            raise CorruptIndexError(f"{file}: {size} bytes, {FILE} says {facts.bytes}")

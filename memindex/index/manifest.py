@@ -18,6 +18,9 @@ TOKENIZER_FILE = "tokenizer.json"
 DOCUMENTS_FILE = "documents.parquet"
 FORMAT = "memindex-1"
 
+#: What infini-gram's builder writes for each shard, as tokenized.0; all other files are memindex's.
+INFINI_GRAM_FILES = ("tokenized", "table", "offset", "metadata", "metaoff", "unigram")
+
 
 @dataclass(frozen=True)
 class FileFacts:
@@ -41,7 +44,8 @@ class Manifest:
     """The content of index.json.
 
     Attributes:
-        tokenizer: Name of the tokenizer; its tokenizer.json lies beside, unless it is `bytes`.
+        tokenizer: Name of the tokenizer; its tokenizer.json lies beside, unless it is `bytes`. Empty when it is not
+            known, as in folders built elsewhere.
         vocabulary: One more than the largest id the tokenizer gives.
         token_width: Bytes per token in tokenized.S: 1, 2 or 4.
         documents: Documents in all shards.
@@ -50,6 +54,7 @@ class Manifest:
         domains: The domains; the code in domain.S is the place in this list.
         domain_block: Suffixes between two rows of domainsum.S.
         files: Every file of the index but this one.
+        data: Folder of infini-gram's files, absolute, when they do not lie beside index.json.
     """
 
     name: str
@@ -68,11 +73,21 @@ class Manifest:
     text_field: str = "text"
     domain_field: str | None = None
     skipped_documents: int = 0
+    data: str | None = None
     format: str = field(default=FORMAT)
 
     def domain_names(self) -> list[str]:
         """Names of the domains in the order of their codes."""
         return [domain.name for domain in self.domains]
+
+    def folder_of_data(self, directory: Path) -> Path:
+        """Where infini-gram's files lie, for a manifest in `directory`."""
+        return Path(self.data) if self.data else directory
+
+    def file(self, directory: Path, name: str) -> Path:
+        """Where a file of the index lies, for a manifest in `directory`."""
+        kind = name.split(".", maxsplit=1)[0]
+        return (self.folder_of_data(directory) if kind in INFINI_GRAM_FILES else directory) / name
 
     def write(self, directory: Path) -> None:
         """Write index.json atomically."""
@@ -84,7 +99,7 @@ class Manifest:
         file = directory / FILE
         try:
             raw: dict[str, Any] = json.loads(file.read_bytes())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise MemindexError(
                 f"{directory} is not an index: it has no {FILE}; build one with: memindex index build SRC --out DIR"
             ) from None
@@ -113,6 +128,8 @@ class Manifest:
             return f"{wrong[0]} is {str(getattr(self, wrong[0]))[:40]!r}"
         if self.token_width not in (1, 2, 4) or self.shards < 1 or self.domain_block < 1:
             return "token_width, shards or domain_block is out of range"
+        if self.data is not None and not (isinstance(self.data, str) and self.data.startswith("/")):
+            return f"data is {str(self.data)[:40]!r}, which is no absolute path"
         return self._damaged_domains() or self._damaged_files()
 
     def _damaged_domains(self) -> str | None:

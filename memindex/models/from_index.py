@@ -52,5 +52,5 @@ def train_on_index(
         seed=seed,
         device=device,
     )
-    files = [index.path / f"tokenized.{shard}" for shard in range(index.manifest.shards)]
+    files = [index.file(f"tokenized.{shard}") for shard in range(index.manifest.shards)]
     return train(model, files, Path(out), config, progress)

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from memindex import _core
 from memindex.errors import MemindexError
+from memindex.index.document_table import document_rows
 from memindex.index.index import Index
 from memindex.index.manifest import DOCUMENTS_FILE
 from memindex.ragged import from_matrix
@@ -119,6 +120,9 @@ def token_matrix(sequences: pa.Table, column: str) -> npt.NDArray[np.int32]:
 
 
 def _same_tokenizer(index: Index, heldout: Index) -> None:
+    for which in (index, heldout):
+        if not which.manifest.tokenizer:
+            raise MemindexError(f"the tokenizer of {which.path} is not known: memindex index open … --tokenizer NAME")
     if index.manifest.tokenizer_checksum != heldout.manifest.tokenizer_checksum:
         raise MemindexError(
             f"{heldout.path} was built with another tokenizer than {index.path}: build it with the same one"
@@ -187,9 +191,11 @@ def _sequences(index: Index, sample: str, windows: Windows, config: SequenceConf
 
 
 def _domains(index: Index, shard: npt.NDArray[np.int32], document: npt.NDArray[np.int64]) -> pa.Array:
-    """Domain of each document: document d of shard s is row d * shards + s, as documents are dealt in turn."""
-    table = pq.read_table(index.path / DOCUMENTS_FILE, columns=["domain"])
-    rows = document * index.manifest.shards + shard
+    """Domain of each document."""
+    if DOCUMENTS_FILE not in index.manifest.files:
+        raise MemindexError(f"{index.path} has no document table: write it with: memindex index open {index.path}")
+    table = pq.read_table(index.path / DOCUMENTS_FILE, columns=["shard", "domain"])
+    rows = document_rows(table.column("shard").to_numpy(), shard, document)
     return table.column("domain").take(pa.array(rows)).combine_chunks()
 
 

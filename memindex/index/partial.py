@@ -1,0 +1,104 @@
+"""Folders that are there whole or not at all: everything is written into a hidden one, which is locked meanwhile."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from memindex.errors import MemindexError
+
+#: The hidden folder that `partial_inside` writes into.
+INSIDE = ".memindex.partial"
+
+
+def check_free(target: Path) -> None:
+    """Raise MemindexError when something stands where a new folder is to be."""
+    if target.exists() or target.is_symlink():
+        raise MemindexError(f"{target} exists already: choose another --out, or remove it first")
+
+
+@contextmanager
+def partial_directory(target: Path) -> Iterator[Path]:
+    """A folder beside the target that is gone at the end, unless it was renamed to the target."""
+    partial = target.with_name(f".{target.name}.partial")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle = locked(partial)
+    if handle is None:
+        raise MemindexError(f"another build is writing {target}: wait for it, or choose another --out")
+    try:
+        try:
+            # Another build may have finished between the first look and the lock.
+            check_free(target)
+            _empty(partial)
+            yield partial
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+    finally:
+        os.close(handle)
+
+
+def locked(directory: Path) -> int | None:
+    """A handle that locks the directory, which is made when there is none; None when another build has the lock."""
+    while True:
+        directory.mkdir(exist_ok=True)
+        try:
+            handle = os.open(directory, os.O_RDONLY)
+        except FileNotFoundError:
+            continue
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # A build that ended may have removed or renamed what was opened; a third one may hold the name by now.
+            if os.path.samestat(os.fstat(handle), directory.stat()):
+                return handle
+        except BlockingIOError:
+            os.close(handle)
+            return None
+        except FileNotFoundError:
+            pass
+        os.close(handle)
+
+
+@contextmanager
+def partial_inside(folder: Path, names: Iterable[str], last: str) -> Iterator[Path]:
+    """A hidden folder in `folder` whose files move up into it at the end, `last` after all others.
+
+    What stands there already under one of the `names` is somebody's file, and refused; unless a run that was stopped
+    left its hidden folder behind: then it is that run's, and replaced.
+    """
+    partial = folder / INSIDE
+    resumed = partial.is_dir()
+    if not resumed:
+        for name in names:
+            if (folder / name).exists():
+                raise MemindexError(f"{folder / name} is there already: put the new files elsewhere with --out")
+    try:
+        handle = locked(partial)
+    except OSError as error:
+        raise MemindexError(f"{folder}: {error.strerror or error}: put the new files elsewhere with --out") from None
+    if handle is None:
+        raise MemindexError(f"another process is writing {partial}: wait for it, or put the files elsewhere with --out")
+    try:
+        _empty(partial)
+        yield partial
+        resumed = True
+        for file in sorted(partial.iterdir(), key=lambda file: file.name == last):
+            file.replace(folder / file.name)
+        partial.rmdir()
+    except BaseException:
+        with suppress(OSError):
+            _empty(partial)
+            if not resumed:
+                partial.rmdir()
+        raise
+    finally:
+        os.close(handle)
+
+
+def _empty(folder: Path) -> None:
+    for leftover in folder.iterdir():
+        leftover.unlink()
