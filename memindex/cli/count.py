@@ -48,6 +48,14 @@ index_option = click.option(
 @click.option(
     "--column", default="tokens", show_default=True, help="Column of a Parquet --file: text, or lists of ids."
 )
+@click.option("--cnf", is_flag=True, help="TEXT holds AND and OR: count where its parts stand near each other.")
+@click.option(
+    "--max-distance",
+    type=click.IntRange(min=1),
+    default=100,
+    show_default=True,
+    help="With --cnf: tokens between the starts of neighbouring matches at most.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per query and line.")
 def count(
     texts: tuple[str, ...],
@@ -56,6 +64,8 @@ def count(
     by_domain: bool,
     file: str | None,
     column: str,
+    cnf: bool,
+    max_distance: int,
     as_json: bool,
 ) -> None:
     """Count how often each TEXT stands in the corpus of an index.
@@ -66,16 +76,28 @@ def count(
     Answers come as a table, which shows the first 12 ids of each query; for more than 3,000 queries as tab-separated
     lines under a line of names, with all ids; tabs, line ends and backslashes of a query are escaped there, as in \\t.
 
+    With --cnf a TEXT is clauses joined by " AND ", each of texts joined by " OR ", which binds tighter; every other
+    space belongs to the texts. Counted are the places of the rarest clause near which all others stand in the same
+    document.
+
     \b
     Examples:
       memindex count -i pile "Permission is hereby granted" --by-domain
       memindex count -i pile --ids "510 2872 273" --json
       memindex count -i pile --file queries.txt --json > counts.jsonl
       memindex count -i pile --file sequences.parquet --column suffix --json
+      memindex count -i pile --cnf " natural language OR  speech AND  deep learning"
     """
     if bool(texts) == bool(file):
         raise click.UsageError("give TEXT, or a file with --file")
+    if cnf and (ids or by_domain or file):
+        raise click.UsageError("--cnf takes TEXT only, without --ids, --by-domain and --file")
     index = Index.open(index_path)
+    if cnf:
+        from memindex.cli.cnf import count_cnf
+
+        count_cnf(index, texts, max_distance, as_json)
+        return
     if file and file.endswith(".parquet"):
         answers = _answer_batch(index, *_from_parquet(index, Path(file), column), by_domain)
     elif file:

@@ -99,3 +99,67 @@ class DocumentCounts(NamedTuple):
 
     low: npt.NDArray[np.uint64]
     high: npt.NDArray[np.uint64]
+
+
+class CnfCount(NamedTuple):
+    """The answer to a CNF query.
+
+    Attributes:
+        low: Co-occurrences found; the count is at least this.
+        high: The count is at most this; equal to `low` when the count is exact.
+        anchor: Which clause's matches are counted: the place of the rarest one in the query.
+        engine: Who computed it: `memindex` or `infini-gram`.
+    """
+
+    low: int
+    high: int
+    anchor: int
+    engine: str = "memindex"
+
+    @property
+    def exact(self) -> bool:
+        """Whether the count is known exactly; it is `low` then."""
+        return self.low == self.high
+
+
+class CnfMatches(NamedTuple):
+    """Where a CNF query is fulfilled.
+
+    Attributes:
+        shards: Shard of each co-occurrence, int64 of shape (found,).
+        positions: Token position in that shard of its anchor's first token, int64 of shape (found,); ascending by
+            shard and position.
+        total: How many there are, the ones beyond the limit included.
+    """
+
+    shards: npt.NDArray[np.int64]
+    positions: npt.NDArray[np.int64]
+    total: CnfCount
+
+
+class Probabilities(NamedTuple):
+    """Probabilities of a token after each prompt of a batch; every array has shape (prompts,).
+
+    Attributes:
+        prompt_counts: Occurrences of the context used, uint64; of the empty one: all tokens, and one end per document.
+        token_counts: Those that the token follows, uint64.
+        suffix_lengths: Tokens of the context used, int64: the last ones of the prompt.
+        probabilities: `token_counts` by `prompt_counts`, float64; NaN where the context never occurs.
+    """
+
+    prompt_counts: npt.NDArray[np.uint64]
+    token_counts: npt.NDArray[np.uint64]
+    suffix_lengths: npt.NDArray[np.int64]
+    probabilities: npt.NDArray[np.float64]
+
+
+class InfinigramNextTokens(NamedTuple):
+    """Every token that follows the context of each prompt.
+
+    Attributes:
+        next_tokens: As for a query; of the empty context all tokens of the corpus, and all ends of documents.
+        suffix_lengths: Tokens of the context used, int64 of shape (prompts,): the last ones of the prompt.
+    """
+
+    next_tokens: NextTokens
+    suffix_lengths: npt.NDArray[np.int64]

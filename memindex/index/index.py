@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
 from memindex import _core
 from memindex.errors import CorruptIndexError, MemindexError, QueryError
@@ -21,12 +21,34 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from memindex.corpus.tokenizer import Tokenizer
-    from memindex.index.answers import DocumentCounts, LongestMatches, Matches, NextTokens, Occurrences, Spans
+    from memindex.index.answers import (
+        CnfCount,
+        CnfMatches,
+        DocumentCounts,
+        InfinigramNextTokens,
+        LongestMatches,
+        Matches,
+        NextTokens,
+        Occurrences,
+        Probabilities,
+        Spans,
+    )
+    from memindex.index.cooccurrence import Clauses
+    from memindex.index.infini_gram_engine import InfiniGramEngine
     from memindex.ragged import Ragged
 
     Queries: TypeAlias = (
         str | Sequence[int] | Sequence[str] | Sequence[Sequence[int]] | npt.NDArray[Any] | pa.Array | Ragged
     )
+
+#: Who answers: the compiled core, or the package infini-gram behind checks.
+Engine: TypeAlias = Literal["memindex", "infini-gram"]
+
+
+def _known(engine: str) -> str:
+    if engine not in ("memindex", "infini-gram"):
+        raise QueryError(f"no engine {engine!r}: it is memindex or infini-gram")
+    return engine
 
 
 class Index:
@@ -251,6 +273,112 @@ class Index:
         from memindex.index.lookups import document_count
 
         return document_count(self.shards, self._batch(queries), cap)
+
+    def count_cnf(
+        self,
+        clauses: Clauses,
+        *,
+        max_distance: int = 100,
+        max_matches: int = 10_000_000,
+        engine: Engine = "memindex",
+    ) -> CnfCount:
+        """Count where n-grams of several clauses stand near each other in one document: AND of clauses, each an OR.
+
+        What is counted are places where an n-gram of the rarest clause starts and all other clauses have one nearby:
+        the meaning of infini-gram's count_cnf (see `memindex.index.cooccurrence`), without its errors.
+
+        Args:
+            clauses: A text with ` AND ` and ` OR ` (OR binds tighter), or a list of clauses: each a text, ids, or a
+                list of either.
+            max_distance: Tokens between the starts of neighbouring matches at most.
+            max_matches: Places of the rarest clause to look at, in all shards together; when it has more, the answer is
+                a bound. A million take about 0.4 s and 70 MB.
+            engine: `infini-gram` asks the package of that name, whose answers may be bounds.
+
+        Returns:
+            The count, as two equal bounds when it is exact.
+
+        Raises:
+            QueryError: A clause or an n-gram is empty, an id or an argument is out of range, or the package would
+                answer something else.
+            CorruptIndexError: A file was damaged or changed since it was opened.
+            MissingExtraError: The package infini-gram is asked for and not installed.
+        """
+        from memindex.index.cooccurrence import check_numbers, count_cnf, find_clauses
+
+        check_numbers(max_distance=max_distance, max_matches=max_matches)
+        package = _known(engine) == "infini-gram"
+        found = find_clauses(self, clauses)
+        if package:
+            return self.infini_gram.count_cnf(found, max_distance)
+        return count_cnf(self, found, max_distance, max_matches)
+
+    def find_cnf(
+        self,
+        clauses: Clauses,
+        *,
+        max_distance: int = 100,
+        max_matches: int = 10_000_000,
+        limit: int | None = None,
+    ) -> CnfMatches:
+        """Places of what `count_cnf` counts, the first `limit` of them by shard and position; arguments as there."""
+        from memindex.index.cooccurrence import check_numbers, find_clauses, find_cnf
+
+        check_numbers(max_distance=max_distance, max_matches=max_matches, limit=1 if limit is None else limit)
+        return find_cnf(self, find_clauses(self, clauses), max_distance, max_matches, limit)
+
+    def prob(self, prompts: Queries, tokens: Any, *, engine: Engine = "memindex") -> Probabilities:
+        """The n-gram probability of a token after each prompt: its count there, by the prompt's count.
+
+        Args:
+            prompts: Contexts; an empty one stands before every token.
+            tokens: Ids, integers of shape (prompts,), or one for all.
+            engine: `infini-gram` asks the package of that name, one prompt at a time.
+
+        Returns:
+            Counts and probabilities of shape (prompts,); NaN where the prompt never occurs.
+
+        Raises:
+            QueryError: An id is out of range, or the shapes do not fit.
+            CorruptIndexError: A file was damaged or changed since it was opened.
+            MissingExtraError: The package infini-gram is asked for and not installed.
+        """
+        from memindex.index.probability import as_prompts, token_probabilities
+
+        batch = as_prompts(self, prompts)
+        return token_probabilities(self, batch, tokens, back_off=False, engine=_known(engine))
+
+    def infinigram_prob(self, prompts: Queries, tokens: Any, *, engine: Engine = "memindex") -> Probabilities:
+        """The infinite-gram probability of a token after each prompt (Liu et al. 2024, arXiv 2401.17377).
+
+        The context is the longest suffix of the prompt that occurs in the corpus, possibly the empty one; arguments,
+        answer and errors are those of `prob`.
+        """
+        from memindex.index.probability import as_prompts, token_probabilities
+
+        batch = as_prompts(self, prompts)
+        return token_probabilities(self, batch, tokens, back_off=True, engine=_known(engine))
+
+    def infinigram_next_tokens(self, prompts: Queries) -> InfinigramNextTokens:
+        """All tokens that follow the longest suffix of each prompt that occurs in the corpus, with exact counts.
+
+        Returns:
+            What `next_tokens` says of these suffixes, and their lengths; of the empty one all tokens of the corpus.
+
+        Raises:
+            QueryError: An id is out of range, or the batch is none.
+            CorruptIndexError: A file was damaged or changed since it was opened.
+        """
+        from memindex.index.probability import as_prompts, next_tokens
+
+        return next_tokens(self, as_prompts(self, prompts))
+
+    @cached_property
+    def infini_gram(self) -> InfiniGramEngine:
+        """The infini-gram package's engine on this index, behind checks; opening it reads all pointers once."""
+        from memindex.index.infini_gram_engine import InfiniGramEngine
+
+        return InfiniGramEngine(self)
 
     def _batch(self, queries: Queries) -> Ragged:
         from memindex.index.queries import as_batch

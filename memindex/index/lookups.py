@@ -92,28 +92,32 @@ def spans(longest: LongestMatches, min_tokens: int, max_count: int | None) -> Sp
 
 def next_tokens(shards: Shards, batch: Ragged, domains: int) -> NextTokens:
     """See `Index.next_tokens`; `domains` is their number, 0 for no counts by domain."""
-    matches = find(shards, batch)
+    return following(shards, find(shards, batch), batch.lengths(), domains)
+
+
+def following(shards: Shards, matches: Matches, lengths: npt.NDArray[np.int64], domains: int) -> NextTokens:
+    """What follows n-grams of these lengths at these ranks."""
     rows, ids, counts, by_domain = [], [], [], []
     for number, shard in enumerate(shards):
         starts, ends = (np.ascontiguousarray(ranks[:, number]) for ranks in matches)
-        offsets, following, firsts, lasts = shard.next_tokens(starts, ends, batch.lengths())
-        rows.append(np.repeat(np.arange(batch.rows), np.diff(offsets)))
-        ids.append(following)
+        offsets, tokens, firsts, lasts = shard.next_tokens(starts, ends, lengths)
+        rows.append(np.repeat(np.arange(len(lengths)), np.diff(offsets)))
+        ids.append(tokens)
         counts.append(lasts - firsts)
         if domains:
             by_domain.append(shard.count_ranges(firsts, lasts).reshape(-1, domains))
-    row, following, count = (np.concatenate(parts) for parts in (rows, ids, counts))
+    row, token, count = (np.concatenate(parts) for parts in (rows, ids, counts))
     table = np.concatenate(by_domain) if domains else None
-    is_end = following == END
-    document_ends = np.zeros(batch.rows, dtype=np.uint64)
+    is_end = token == END
+    document_ends = np.zeros(len(lengths), dtype=np.uint64)
     np.add.at(document_ends, row[is_end], count[is_end])
-    row, following, count = (column[~is_end] for column in (row, following, count))
+    row, token, count = (column[~is_end] for column in (row, token, count))
     table = None if table is None else table[~is_end]
     if len(shards) > 1:
-        row, following, count, table = _merged(row, following, count, table)
-    offsets = np.zeros(batch.rows + 1, dtype=np.int64)
-    np.cumsum(np.bincount(row, minlength=batch.rows), out=offsets[1:])
-    return NextTokens(offsets, following, count, document_ends, table)
+        row, token, count, table = _merged(row, token, count, table)
+    offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
+    np.cumsum(np.bincount(row, minlength=len(lengths)), out=offsets[1:])
+    return NextTokens(offsets, token, count, document_ends, table)
 
 
 def _merged(
