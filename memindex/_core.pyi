@@ -64,6 +64,7 @@ def sort_shard(
     domain_of_document: bytes | None = None,
     domains: int = 0,
     domain_block: int = 1,
+    key_stride: int = 8,
 ) -> tuple[int, float, float]: ...
 def write_sidecars(
     directory: _Path,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -11,20 +12,22 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from memindex import _core
-from memindex.errors import CorruptIndexError, QueryError
+from memindex.errors import CorpusError, CorruptIndexError, QueryError
 from memindex.ragged import from_lists
 
 WIDTHS = (1, 2, 4)
 
 
-def write_shard(directory: Path, documents: list[list[int]], width: int, domains: list[int], block=4, keys=True):
+def write_shard(
+    directory: Path, documents: list[list[int]], width: int, domains: list[int], block=4, keys=True, stride=8
+):
     """Build one shard of these documents (ids, domain codes) and open it."""
     batch = from_lists(documents)
     writer = _core.DocumentWriter(directory, 1, width)
     writer.append(batch.values.astype(np.uint32), batch.offsets)
     writer.close()
     number = max(domains, default=0) + 1
-    _core.sort_shard(directory, 0, width, np.array(domains, dtype="<u2").tobytes(), number, block)
+    _core.sort_shard(directory, 0, width, np.array(domains, dtype="<u2").tobytes(), number, block, stride)
     return _core.Shard(directory, 0, width, number, block, keys)
 
 
@@ -54,7 +57,8 @@ def test_counts_by_domain_equal_brute_force(tmp_path, width, keys, data):
     for document in documents[:3]:
         if document:
             queries.append(document[: data.draw(st.integers(1, len(document)))])
-    shard = write_shard(tmp_path, documents, width, domains, keys=keys)
+    stride = data.draw(st.sampled_from([1, 2, 4, 8]))
+    shard = write_shard(tmp_path, documents, width, domains, keys=keys, stride=stride)
     shard.verify_order()
     assert counts_of(shard, queries) == [sum(occurrences(d, q) for d in documents) for q in queries]
     batch = from_lists(queries)
@@ -78,6 +82,17 @@ def test_degenerate_corpora_count_right(tmp_path, width, documents):
     shard = write_shard(tmp_path, documents, width, [0] * len(documents))
     shard.verify_order()
     queries = [[5], [7], [7] * 2999, [7] * 3001, [1, 2, 1], [2, 1], [199], [10, 11, 12], [12, 11]]
+    # Longer than a key, in more suffixes than a key stands for; and longer than common tokens are counted.
+    queries += [
+        [7] * 6,
+        [7] * 255,
+        [7] * 256,
+        [1, 2] * 5,
+        [2, 1] * 127,
+        [1, 2] * 300,
+        list(range(10, 40)),
+        [7] * 9 + [8],
+    ]
     assert counts_of(shard, queries) == [sum(occurrences(d, q) for d in documents) for q in queries]
 
 
@@ -210,3 +225,28 @@ def test_a_damaged_pointer_is_an_error_and_never_a_crash(tmp_path):
         except CorruptIndexError:
             noticed += 1
     assert noticed > 0
+
+
+def test_lookups_in_files_that_are_not_in_memory_are_right(tmp_path):
+    """Pages are asked for ahead of their use then; on a file system without a page cache to empty, as usual."""
+    random = np.random.default_rng(5)
+    documents = [random.integers(0, 50, 2000).tolist() for _ in range(100)]
+    shard = write_shard(tmp_path, documents, 2, [0] * len(documents))
+    queries = [document[i : i + n] for document in documents for i, n in ((0, 3), (7, 5), (100, 40), (1500, 1))]
+    warm = counts_of(shard, queries)
+    del shard  # what is mapped stays in memory
+    for few in (queries[:50], queries * 5):
+        for name in ("tokenized.0", "table.0"):
+            with (tmp_path / name).open("rb") as file:
+                os.fsync(file.fileno())
+                if hasattr(os, "posix_fadvise"):
+                    os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        opened = _core.Shard(tmp_path, 0, 2, 1, 4, True)
+        assert counts_of(opened, few) == (warm * 5)[: len(few)]
+        del opened
+
+
+@pytest.mark.parametrize("stride", [0, 1 << 17])
+def test_a_key_stride_out_of_range_is_an_error(tmp_path, stride):
+    with pytest.raises(CorpusError, match="choose 1 to 65536"):
+        write_shard(tmp_path, [[1]], 2, [0], stride=stride)

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::files::{Output, map, pointer_width, shard_file};
-use crate::keys::{STRIDE, write_keys};
+use crate::keys::write_keys;
 use crate::suffix_array::Text;
 
 /// Suffixes converted at a time; bounds the buffers to a few megabytes.
@@ -37,7 +37,13 @@ pub struct Built {
 
 /// Sorts `tokenized.S` and writes `table.S`, `unigram.S`, `keys.S` and, when documents are labelled, `domain.S` and
 /// `domainsum.S`.
-pub fn build_shard(directory: &Path, shard: usize, width: usize, labels: Option<DomainColumn>) -> Result<Built> {
+pub fn build_shard(
+    directory: &Path,
+    shard: usize,
+    width: usize,
+    labels: Option<DomainColumn>,
+    stride: usize,
+) -> Result<Built> {
     let text = Text::read(&shard_file(directory, "tokenized", shard), width)?;
     let text_bytes = text.tokens() * width;
     let unigrams = text.unigrams();
@@ -49,8 +55,15 @@ pub fn build_shard(directory: &Path, shard: usize, width: usize, labels: Option<
     let start = std::time::Instant::now();
     write_table(&shard_file(directory, "table", shard), &order, width, text_bytes)?;
     let tokens = map(&shard_file(directory, "tokenized", shard))?;
-    let suffixes = order.iter().step_by(STRIDE).map(|&position| Ok(position as usize * width));
-    write_keys(&shard_file(directory, "keys", shard), tokens.as_deref().unwrap_or(&[]), width, largest, suffixes)?;
+    let suffixes = order.iter().step_by(stride).map(|&position| Ok(position as usize * width));
+    write_keys(
+        &shard_file(directory, "keys", shard),
+        tokens.as_deref().unwrap_or(&[]),
+        width,
+        largest,
+        stride,
+        suffixes,
+    )?;
     drop(tokens);
     if let Some(labels) = labels {
         let offsets = shard_file(directory, "offset", shard);

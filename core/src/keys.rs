@@ -16,8 +16,11 @@ use crate::files::{Output, shard_file};
 use crate::lookup::{LANES, prefetch};
 use crate::shard::Bytes;
 
-/// Suffixes per key in the tables written here: 8 / 8 = one byte per token.
+/// Suffixes per key where nothing else is said: 9 bytes for 8 tokens.
 pub const STRIDE: usize = 8;
+
+/// Suffixes per key at most.
+pub const MOST_STRIDE: usize = 1 << 16;
 
 const MAGIC: &[u8; 8] = b"memkeys2";
 const HEADER: usize = 4096;
@@ -130,19 +133,20 @@ pub fn token(bytes: &[u8]) -> u32 {
     }
 }
 
-/// Writes the key table of the suffixes of `text`; `suffixes` are the byte offsets of every `STRIDE`th, in their order.
+/// Writes the key table of the suffixes of `text`; `suffixes` are the byte offsets of every `stride`th, in their order.
 pub fn write_keys(
     path: &Path,
     text: &[u8],
     width: usize,
     largest: u32,
+    stride: usize,
     mut suffixes: impl Iterator<Item = Result<usize>>,
 ) -> Result<()> {
     let packing = Packing::new(width, largest);
     let mut out = Output::create(path)?;
     let mut header = [0u8; HEADER];
     header[..8].copy_from_slice(MAGIC);
-    header[8..12].copy_from_slice(&(STRIDE as u32).to_le_bytes());
+    header[8..12].copy_from_slice(&(stride as u32).to_le_bytes());
     header[12..16].copy_from_slice(&packing.bits.to_le_bytes());
     header[16..24].copy_from_slice(&((text.len() / width) as u64).to_le_bytes());
     out.write(&header)?;

@@ -10,6 +10,7 @@ use crate::build::{Built, DomainColumn, build_shard};
 use crate::documents::{self, Documents};
 use crate::error::{Error, Result};
 use crate::files::shard_file;
+use crate::keys::{MOST_STRIDE, STRIDE};
 use crate::lookup::{Answer, Count, Ragged, Ranks, answer_batch, check_ids, find_one, in_parts};
 use crate::shard::{Shard, Sidecars};
 use crate::{following, jsonl, matching, metadata, occurrences, sidecars, verify, windows};
@@ -362,7 +363,8 @@ impl PyDocumentWriter {
 /// Sorts one shard's suffixes and writes its table, unigrams and domain column; returns (tokens, seconds of sorting,
 /// seconds of writing). `domain_of_document`: the little-endian uint16 domain of each document, or None.
 #[pyfunction]
-#[pyo3(signature = (directory, shard, token_width, domain_of_document=None, domains=0, domain_block=1))]
+#[pyo3(signature = (directory, shard, token_width, domain_of_document=None, domains=0, domain_block=1, key_stride=STRIDE))]
+#[allow(clippy::too_many_arguments)]
 fn sort_shard(
     py: Python<'_>,
     directory: PathBuf,
@@ -371,11 +373,15 @@ fn sort_shard(
     domain_of_document: Option<&[u8]>,
     domains: usize,
     domain_block: usize,
+    key_stride: usize,
 ) -> PyResult<(usize, f64, f64)> {
     let codes = domain_of_document.map(domain_codes);
     let Built { tokens, sort_seconds, write_seconds } = py.detach(|| {
+        if !(1..=MOST_STRIDE).contains(&key_stride) {
+            return Err(Error::Corpus(format!("one key per {key_stride} suffixes: choose 1 to {MOST_STRIDE}")));
+        }
         let labels = domain_column(codes.as_deref(), domains, domain_block)?;
-        build_shard(&directory, shard, token_width, labels)
+        build_shard(&directory, shard, token_width, labels, key_stride)
     })?;
     Ok((tokens, sort_seconds, write_seconds))
 }

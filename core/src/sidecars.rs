@@ -39,7 +39,7 @@ pub fn write_sidecars(source: &Source, out: &Path, labels: Option<DomainColumn>)
     let Source { directory, shard, width, largest } = *source;
     let open = Shard::open(directory, directory, shard, width, Sidecars::default())?;
     open.walk_table();
-    write_keys(&shard_file(out, "keys", shard), open.text(), width, largest, offsets_ahead(&open))?;
+    write_keys(&shard_file(out, "keys", shard), open.text(), width, largest, STRIDE, offsets_ahead(&open))?;
     let Some(labels) = labels else { return Ok(()) };
     let offsets = shard_file(directory, "offset", shard);
     let starts = document_starts(&offsets, &labels, width)?;

@@ -44,6 +44,12 @@ index.add_command(open_index)
 )
 @click.option("--shards", default=1, show_default=True, help="Independent parts; up to 2 billion tokens each.")
 @click.option("--token-width", type=int, help="Bytes per token: 1, 2 or 4. [default: the least that holds all ids]")
+@click.option(
+    "--key-stride",
+    default=8,
+    show_default=True,
+    help="Suffixes per key: fewer take more space and read less of the text.",
+)
 @click.option("--workers", type=int, help="Shards sorted at the same time. [default: all, at most one per processor]")
 @click.option("--skip-bad", is_flag=True, help="Leave malformed documents out and report them, instead of stopping.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was built as JSON.")
@@ -56,6 +62,7 @@ def build(
     include: tuple[str, ...],
     shards: int,
     token_width: int | None,
+    key_stride: int,
     workers: int | None,
     skip_bad: bool,
     as_json: bool,
@@ -84,6 +91,7 @@ def build(
             options=ReadOptions(text_field, domain_field, include),
             shards=shards,
             token_width=token_width,
+            key_stride=key_stride,
             workers=workers,
             skip_bad=skip_bad,
             progress=progress,

@@ -27,6 +27,10 @@ from memindex.index.manifest import FILE, TOKENIZER_FILE, FileFacts, Manifest
 from memindex.index.partial import check_free, partial_directory
 from memindex.index.sorting import SortJob, peak_memory, sort_shard
 
+#: Suffixes per key of the key table, and at most.
+KEY_STRIDE = 8
+MOST_KEY_STRIDE = 1 << 16
+
 #: Called with a stage's name, work done and work in all (bytes of files, or shards).
 Progress = Callable[[str, int, int], None]
 
@@ -50,6 +54,7 @@ def build_index(
     options: ReadOptions | None = None,
     shards: int = 1,
     token_width: int | None = None,
+    key_stride: int = KEY_STRIDE,
     skip_bad: bool = False,
     workers: int | None = None,
     progress: Progress | None = None,
@@ -63,6 +68,8 @@ def build_index(
         options: Where text and domain stand in the files.
         shards: Independent parts; document i goes to shard i modulo shards.
         token_width: Bytes per token (1, 2, 4); by default the least that holds the tokenizer's ids.
+        key_stride: Suffixes per key: 8 takes 1.1 bytes per token; 4 takes twice that, and lookups in files that do not
+            fit into memory read one page less.
         skip_bad: Leave malformed documents out, and count them, instead of stopping at the first.
         workers: Processes that sort shards at the same time; by default one per shard, at most one per processor.
         progress: Told about every stage.
@@ -77,6 +84,8 @@ def build_index(
         raise MemindexError(f"an index needs at least 1 shard, not {shards}")
     if workers is not None and workers < 1:
         raise MemindexError(f"shards are sorted by at least 1 worker, not {workers}")
+    if not 1 <= key_stride <= MOST_KEY_STRIDE:
+        raise MemindexError(f"--key-stride {key_stride}: one key stands for 1 to {MOST_KEY_STRIDE} suffixes")
     loaded = tokenizer if isinstance(tokenizer, Tokenizer) else load_tokenizer(tokenizer)
     width = _token_width(loaded, token_width)
     bad = BadDocuments(skip=skip_bad)
@@ -91,7 +100,7 @@ def build_index(
         if build.documents.rows < shards:
             # infini-gram's engine ends its process at an empty shard.
             raise CorpusError(f"{build.documents.rows} documents can't fill {shards} shards: use fewer --shards")
-        build.sort(workers)
+        build.sort(workers, key_stride)
         return build.finish(target)
 
 
@@ -174,12 +183,12 @@ class _Build:
             writer.close()
             self.documents.close()
 
-    def sort(self, workers: int | None) -> None:
+    def sort(self, workers: int | None, stride: int) -> None:
         """Sort every shard in a process of its own."""
         labels = self.documents.domain_codes()
         count, block = len(self.documents.domains), self.documents.domain_block()
         jobs = [
-            SortJob(self.directory, s, self.width, labels[s :: self.shards].tobytes(), count, block)
+            SortJob(self.directory, s, self.width, labels[s :: self.shards].tobytes(), count, block, stride)
             for s in range(self.shards)
         ]
         most = workers or min(self.shards, os.cpu_count() or 1)

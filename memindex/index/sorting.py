@@ -29,6 +29,7 @@ class SortJob(NamedTuple):
     domain_of_document: bytes
     domains: int
     domain_block: int
+    key_stride: int
 
 
 class Sorted(NamedTuple):
