@@ -37,6 +37,8 @@ pub trait Queries: Sync {
     fn rows(&self) -> usize;
     /// The ids of one query.
     fn ids(&self, row: usize) -> &[u32];
+    /// Asks the processor for what `ids` reads.
+    fn prefetch(&self, _row: usize) {}
 }
 
 /// A ragged batch: row i is `values[offsets[i]..offsets[i + 1]]`; checked.
@@ -77,6 +79,10 @@ impl Queries for Ragged<'_> {
 
     fn ids(&self, row: usize) -> &[u32] {
         &self.values[self.offsets[row] as usize..self.offsets[row + 1] as usize]
+    }
+
+    fn prefetch(&self, row: usize) {
+        prefetch_slice(&self.offsets[row..]);
     }
 }
 
@@ -227,12 +233,13 @@ fn answer_part(
 ) -> Result<()> {
     let first = rows.start;
     let ids = |row: u32| queries.ids(first + row as usize);
+    let ahead = |row: u32| queries.prefetch(first + row as usize);
     let keyed = sorted(shard, rows.len(), &ids);
     let (mut block, mut hint, mut numbers) = (Block::default(), 0, Vec::new());
     let mut faults = Faults::new(cold);
     let mut left = &keyed[..];
     while !left.is_empty() {
-        let taken = block.fill(shard, left, &ids);
+        let taken = block.fill(shard, left, &ids, &ahead);
         let found = search_block(shard, &block, &mut hint, &mut faults)?;
         numbers.clear();
         numbers.resize(found.len() * answer.columns(), 0);
@@ -295,7 +302,13 @@ impl Block {
     }
 
     /// Takes rows from the front until the block is full; returns how many.
-    fn fill<'q>(&mut self, shard: &Shard, keyed: &[Keyed], ids: &impl Fn(u32) -> &'q [u32]) -> usize {
+    fn fill<'q>(
+        &mut self,
+        shard: &Shard,
+        keyed: &[Keyed],
+        ids: &impl Fn(u32) -> &'q [u32],
+        ahead: &impl Fn(u32),
+    ) -> usize {
         self.bytes.clear();
         self.ends.clear();
         self.brackets.clear();
@@ -305,9 +318,10 @@ impl Block {
             if self.ends.len() + group.len() > BLOCK {
                 break;
             }
+            keyed.iter().skip(self.number.len() + LANES).take(LANES).for_each(|keyed| ahead(keyed.row));
             let mut queries = [before; LANES];
             group.iter().zip(&mut queries).for_each(|(keyed, query)| *query = ids(keyed.row));
-            queries.iter().for_each(|ids| prefetch_ids(ids));
+            queries.iter().for_each(|ids| prefetch_slice(ids));
             for ids in &queries[..group.len()] {
                 if before != *ids {
                     encode(ids, shard.width, &mut self.bytes);
@@ -495,16 +509,26 @@ impl Search {
 
 /// How a suffix, cut to the query's length, compares with the query.
 #[inline]
-pub fn compare(suffix: &[u8], query: &[u8]) -> Ordering {
-    match (suffix.first_chunk::<8>(), query.first_chunk::<8>()) {
-        (Some(a), Some(b)) if a != b => u64::from_be_bytes(*a).cmp(&u64::from_be_bytes(*b)),
-        _ => suffix[..query.len().min(suffix.len())].cmp(query),
+fn compare(suffix: &[u8], query: &[u8]) -> Ordering {
+    let suffix = &suffix[..query.len().min(suffix.len())];
+    let order = |a: Option<&[u8; 8]>, b: Option<&[u8; 8]>| match (a, b) {
+        (Some(a), Some(b)) => u64::from_be_bytes(*a).cmp(&u64::from_be_bytes(*b)),
+        _ => Ordering::Equal,
+    };
+    match order(suffix.first_chunk(), query.first_chunk()) {
+        // Most queries are this short: the last eight bytes overlap the first.
+        Ordering::Equal if suffix.len() == query.len() && (8..=16).contains(&query.len()) => {
+            order(suffix.last_chunk(), query.last_chunk())
+        }
+        Ordering::Equal => suffix.cmp(query),
+        unequal => unequal,
     }
 }
 
-fn prefetch_ids(ids: &[u32]) {
-    // SAFETY: u32 has no padding; the length in bytes is that of the slice.
-    let bytes = unsafe { std::slice::from_raw_parts(ids.as_ptr().cast::<u8>(), size_of_val(ids)) };
+/// Asks the processor for the start of a slice of integers.
+fn prefetch_slice<T: Copy>(items: &[T]) {
+    // SAFETY: integers have no padding; the length in bytes is that of the slice.
+    let bytes = unsafe { std::slice::from_raw_parts(items.as_ptr().cast::<u8>(), size_of_val(items)) };
     prefetch(bytes, 0);
 }
 

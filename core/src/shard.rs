@@ -186,6 +186,7 @@ impl Shard {
     }
 
     /// Byte offset in the text of the suffix of rank `rank`; checked.
+    #[inline]
     pub fn suffix(&self, rank: usize) -> Result<usize> {
         let at = rank * self.pointer;
         let offset = match self.table.get()[at..].first_chunk::<8>() {
@@ -198,8 +199,15 @@ impl Shard {
         };
         match offset < self.text().len() && offset & (self.width - 1) == 0 {
             true => Ok(offset),
-            false => Err(Error::corrupt(&self.table.path, at, format!("pointer {offset} leads nowhere"))),
+            false => Err(self.stray(rank, offset)),
         }
+    }
+
+    /// Out of the way of the searches, which follow millions of right pointers.
+    #[cold]
+    #[inline(never)]
+    fn stray(&self, rank: usize, offset: usize) -> Error {
+        self.damaged(rank, format!("pointer {offset} leads nowhere"))
     }
 
     /// Whether a part of the tokens or the table is not in memory.
@@ -230,7 +238,11 @@ impl Shard {
     /// Asks the processor for the lines of the text at `offset`.
     #[inline]
     pub fn prefetch_text(&self, offset: usize, bytes: usize) {
-        (0..=bytes.min(128)).step_by(64).for_each(|more| prefetch(self.text(), offset + more));
+        prefetch(self.text(), offset);
+        if bytes >= 64 {
+            prefetch(self.text(), offset + 64);
+            prefetch(self.text(), offset + bytes.min(128));
+        }
     }
 
     /// Asks the disk for the table at a rank.
