@@ -17,7 +17,7 @@ import zstandard
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from synthetic_corpus import AWKWARD, assert_refused, memindex, sentences, train_bpe, word_level, write_jsonl
-from tokenizers import models
+from tokenizers import decoders, models
 
 from memindex.corpus import tokenizer as tokenizer_module
 from memindex.corpus.tokenizer import HUB_NAMES, Tokenizer, load_tokenizer
@@ -254,11 +254,68 @@ def test_the_byte_tokenizer_takes_slices_and_shows_broken_bytes_with_a_mark():
     assert (loaded.vocabulary, loaded.token_width(), loaded.is_bytes) == (256, 1, True)
 
 
+@given(unicode_text)
+def test_bytes_belong_to_the_characters_they_are_of(text):
+    ids, characters = load_tokenizer("bytes").encode_with_offsets(text)
+    assert ids == list(text.encode())
+    expected = [(i, i + 1) for i, character in enumerate(text) for _ in character.encode()]
+    assert characters == expected
+
+
+@given(text=rough_text)
+def test_tokens_belong_to_the_characters_they_were_made_from(bpe, text):
+    ids, characters = bpe.encode_with_offsets(text)
+    assert ids == bpe.encode(text)
+    for (first, end), token in zip(characters, ids, strict=True):
+        piece = bpe.decode([token])
+        assert text[first:end] == piece or "\ufffd" in piece
+
+
+@given(text=rough_text, data=st.data())
+@example(text="日本", data=None)
+def test_pieces_are_cut_from_the_text_of_the_whole(bpe, text, data):
+    for loaded in (bpe, load_tokenizer("bytes")):
+        ids = loaded.encode(text)
+        first = data.draw(st.integers(0, len(ids))) if data else 2
+        end = data.draw(st.integers(first, len(ids))) if data else 4
+        pieces = [ids[:first], ids[first:end], ids[end:]]
+        (texts,) = loaded.decode_pieces([pieces])
+        apart = [loaded.decode(piece) for piece in pieces]
+        # These tokenizers add no spaces: what is cut between characters is the same either way.
+        assert texts == apart
+        if "\ufffd" not in "".join(apart):
+            assert "".join(texts) == text
+
+
+def test_pieces_keep_the_space_that_a_tokenizer_drops_at_the_start(tmp_path):
+    made = word_level(tmp_path / "words.json", ["▁red", "▁fox", "▁ran"])
+    made.decoder = decoders.Metaspace()
+    made.save(str(tmp_path / "words.json"))
+    loaded = load_tokenizer(tmp_path / "words.json")
+    assert loaded.decode([2]) == "fox"
+    assert loaded.decode_pieces([[[1], [2], [3]], [[], [2], [3, 1]], [[1, 2]]]) == [
+        ["red", " fox", " ran"],
+        ["", "fox", " ran red"],
+        ["red fox"],
+    ]
+    assert loaded.decode_pieces([]) == []
+
+
+def test_pieces_inside_a_character_are_decoded_one_by_one():
+    loaded = load_tokenizer("bytes")
+    euro = list("€".encode())
+    assert loaded.decode_pieces([[[97], euro[:1], euro[1:]]]) == [["a", "\ufffd", "\ufffd\ufffd"]]
+    # Here the text of the beginning does not change, although a byte more is in it.
+    assert loaded.decode_pieces([[euro[:1], euro[1:2]]]) == [["\ufffd", "\ufffd"]]
+
+
 @pytest.mark.parametrize("text", ["\ud800", "a\udcff", "\udfff b"])
 def test_half_a_surrogate_pair_is_refused(bpe, text):
     for loaded in (bpe, load_tokenizer("bytes")):
         with pytest.raises(QueryError, match="not valid Unicode"):
             loaded.encode(text)
+        with pytest.raises(QueryError, match="not valid Unicode"):
+            loaded.encode_with_offsets(text)
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
-import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
+from memindex.cli.queries import ids_option, index_option, largest_id, parse_ids, read_text, tokens_of
 from memindex.errors import MemindexError, QueryError
 from memindex.index.index import Index
 
@@ -23,21 +23,11 @@ MOST_TABLE_IDS = 12
 #: What would break a line of tab-separated values, as it is written there.
 ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
-index_option = click.option(
-    "-i",
-    "--index",
-    "index_path",
-    required=True,
-    envvar="MEMINDEX_INDEX",
-    type=click.Path(),
-    help="Directory of the index (or set MEMINDEX_INDEX).",
-)
-
 
 @click.command()
 @click.argument("texts", nargs=-1, metavar="TEXT…")
 @index_option
-@click.option("--ids", is_flag=True, help="TEXT is a list of token ids separated by spaces.")
+@ids_option
 @click.option("--by-domain", is_flag=True, help="Also count in every domain.")
 @click.option(
     "--file",
@@ -111,9 +101,7 @@ def count(
 
 
 def _answer_one(index: Index, text: str, ids: bool, by_domain: bool) -> dict[str, Any]:
-    tokens = _parse_ids(text, _largest_id(index)) if ids else index.tokenizer.encode(text)
-    if not tokens:
-        raise QueryError("an empty TEXT has no count: give at least one token")
+    (tokens,) = tokens_of(index, [text], ids)
     answer: dict[str, Any] = {"query": text, "tokens": tokens}
     if by_domain:
         counts = index.count_by_domain_one(tokens)
@@ -141,8 +129,8 @@ def _tokens(index: Index, queries: list[str], ids: bool, place: str) -> Any:
     from memindex.ragged import from_lists
 
     if ids:
-        most = _largest_id(index)
-        rows = [_parse_ids(text, most, f"{place} {line}: ") for line, text in enumerate(queries, start=1)]
+        most = largest_id(index)
+        rows = [parse_ids(text, most, f"{place} {line}: ") for line, text in enumerate(queries, start=1)]
         tokens = from_lists(rows)
     else:
         tokens = index.tokenize(queries)
@@ -157,30 +145,9 @@ def _none_empty(tokens: Any, place: str) -> Any:
     return tokens
 
 
-def _largest_id(index: Index) -> int:
-    """The largest id that documents may hold: the all-ones separator is none, though vocabularies count to it."""
-    manifest = index.manifest
-    return int(min(manifest.vocabulary, (1 << 8 * manifest.token_width) - 1)) - 1
-
-
-def _parse_ids(text: str, most: int, place: str = "") -> list[int]:
-    try:
-        tokens = [int(word) for word in text.split()]
-    except ValueError:
-        raise QueryError(f"{place}{text[:60]!r} is not a list of token ids separated by spaces") from None
-    if any(token < 0 or token > most for token in tokens):
-        raise QueryError(f"{place}{text[:60]!r}: the token ids of this index run from 0 to {most}")
-    return tokens
-
-
 def _lines(file: str) -> list[str]:
     """Lines of a file or of stdin; only a line feed ends one: a text may hold any other separator Unicode has."""
-    raw = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-    try:
-        lines = raw.decode("utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        name = "standard input" if file == "-" else file
-        raise MemindexError(f"{name}: not UTF-8 text (byte {error.start})") from None
+    lines = read_text(file).split("\n")
     if not lines[-1]:
         lines.pop()
     return [line.removesuffix("\r") for line in lines]
@@ -209,7 +176,7 @@ def _from_parquet(index: Index, file: Path, column: str) -> tuple[list[str], Any
         return texts, _tokens(index, texts, False, place)
     if not _is_list_of_ids(values.type):
         raise MemindexError(f"{file}: the column {column} is {values.type}; it must hold text or lists of token ids")
-    batch = _all_known(_none_empty(as_batch(values, index.tokenize), place), _largest_id(index), place)
+    batch = _all_known(_none_empty(as_batch(values, index.tokenize), place), largest_id(index), place)
     return [" ".join(map(str, batch.row(i).tolist())) for i in range(batch.rows)], batch
 
 

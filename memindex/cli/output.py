@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import TaskID
+
+#: Control characters, which would rule the terminal they are printed on, as pictures; line feeds and tabs stay.
+PICTURES = {code: 0x2400 + code for code in range(0x20) if code not in (0x09, 0x0A)} | {0x7F: 0x2421}
+PICTURES |= dict.fromkeys([*range(0x80, 0xA0), *range(0xD800, 0xE000)], 0xFFFD)
+
+#: What would break a line, as it is written in Python.
+LINE_BREAKS = str.maketrans(
+    {"\t": "\\t", "\n": "\\n", "\r": "\\r", "\x85": "\\x85", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+)
 
 
 def console(stderr: bool = False) -> Console:
@@ -57,6 +67,31 @@ def shown(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     return str(value)
+
+
+def printable(text: str) -> str:
+    """Text of a corpus, safe to print: no character in it does anything to a terminal but end a line."""
+    return text.replace("\r\n", "\n").translate(PICTURES)
+
+
+def one_line(text: str, most: int | None = None) -> str:
+    """The same as one line, line ends as \\n; of more than `most` characters only the first and last ones."""
+    if most is not None and len(text) > most:
+        text = f"{text[: most // 2]} … {text[len(text) - most // 2 :]}"
+    return printable(text.translate(LINE_BREAKS))
+
+
+def print_json(answer: dict[str, Any]) -> None:
+    """One object as one line."""
+    import click
+
+    line = json.dumps(answer, ensure_ascii=False)
+    try:
+        line.encode("utf-8")
+    except UnicodeEncodeError:
+        # JSON can escape half a surrogate pair, and metadata of documents does; UTF-8 has no bytes for it.
+        line = json.dumps(answer)
+    click.echo(line)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import json
 
 import click
 
-from memindex.cli.count import index_option
+from memindex.cli.queries import index_option
 
 
 @click.command()

@@ -9,6 +9,7 @@ what gigatoken can't read, and texts with characters that the two know from diff
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import logging
 import re
@@ -108,14 +109,24 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Ids of one text; raises QueryError when it holds half a surrogate pair, which no UTF-8 text does."""
-        try:
-            raw = text.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise QueryError(f"the text is not valid Unicode (character {error.start + 1})") from None
+        raw = _utf8(text)
         if self.definition is None:
             return list(raw)
         ids: list[int] = self._tokenizers().encode(text, add_special_tokens=False).ids
         return ids
+
+    def encode_with_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Ids of one text, and for each the characters it was made from, as (first, end); errors as `encode`.
+
+        A character of several tokens belongs to each of them; some tokenizers leave out the space before a word.
+        """
+        raw = _utf8(text)
+        if self.definition is None:
+            # Every byte starts a character, unless it continues one.
+            ends = list(itertools.accumulate(byte & 0xC0 != 0x80 for byte in raw))
+            return list(raw), [(end - 1, end) for end in ends]
+        encoded = self._tokenizers().encode(text, add_special_tokens=False)
+        return encoded.ids, encoded.offsets
 
     def decode(self, ids: list[int]) -> str:
         """Text of ids; bytes that are no UTF-8 become U+FFFD."""
@@ -129,6 +140,24 @@ class Tokenizer:
         if self.definition is None:
             return [self.decode(ids) for ids in rows]
         texts: list[str] = self._tokenizers().decode_batch(rows, skip_special_tokens=False)
+        return texts
+
+    def decode_pieces(self, rows: list[list[list[int]]]) -> list[list[str]]:
+        """Texts of pieces of token sequences; joined they are the text of the whole, where that can be cut so.
+
+        A tokenizer may decode a word by itself without the space that it has after another one, so pieces are cut from
+        the text of the whole. Where a character is split between two pieces, each is decoded by itself.
+
+        Args:
+            rows: For each sequence, its pieces one after the other.
+        """
+        heads = [list(itertools.accumulate(row)) for row in rows]
+        decoded = iter(self.decode_batch([head for row in heads for head in row]))
+        texts = [_cut([next(decoded) for _ in row]) for row in heads]
+        apart = [i for i, row in enumerate(rows) if not _tells_all(texts[i], row)]
+        decoded = iter(self.decode_batch([piece for i in apart for piece in rows[i]]))
+        for i in apart:
+            texts[i] = [next(decoded) for _ in rows[i]]
         return texts
 
     def encode_batch(self, texts: pa.Array) -> Ragged:
@@ -199,6 +228,25 @@ class Tokenizer:
         encoded = self._tokenizers().encode_batch_fast(strings, add_special_tokens=False)
         ragged = from_lists(row.ids for row in encoded)
         return Ragged(ragged.values.astype(np.uint32), ragged.offsets)
+
+
+def _utf8(text: str) -> bytes:
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise QueryError(f"the text is not valid Unicode (character {error.start + 1})") from None
+
+
+def _cut(heads: list[str]) -> list[str]:
+    """What each text adds to the one before it; nothing when one does not start with the one before it."""
+    if not all(text.startswith(before) for before, text in itertools.pairwise(heads)):
+        return []
+    return [text[len(before) :] for before, text in itertools.pairwise(["", *heads])]
+
+
+def _tells_all(texts: list[str], pieces: list[list[int]]) -> bool:
+    """Whether every piece that has tokens has text: bytes of half a character may have none after other ones."""
+    return len(texts) == len(pieces) and all(text or not ids for text, ids in zip(texts, pieces, strict=True))
 
 
 def _holding_newer_characters(texts: pa.Array) -> pa.Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -111,14 +111,28 @@ def _sources(lines: bytes, ends: npt.NDArray[np.int64]) -> tuple[list[str | None
     others: list[str | None] = []
     for start, end in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True):
         raw = lines[start:end].decode("utf-8", errors="replace")
-        try:
-            parsed = json.loads(raw) if raw else {}
-        except ValueError:
-            parsed = {}
-        known = parsed if isinstance(parsed, dict) else {}
+        known, other = _parsed(raw)
         path, number = known.get("path"), known.get("linenum")
-        paths.append(path if isinstance(path, str) else None)
+        paths.append(_whole(path) if isinstance(path, str) else None)
         is_line = isinstance(number, int) and not isinstance(number, bool) and abs(number) < 1 << 62
         numbers.append(number + 1 if is_line and number is not None else None)
-        others.append(json.dumps(known["metadata"], ensure_ascii=False) if "metadata" in known else raw or None)
+        others.append(other)
     return paths, numbers, others
+
+
+def _parsed(raw: str) -> tuple[dict[str, Any], str | None]:
+    """The fields of a metadata line, and its other fields as JSON; no fields and the line where it is none."""
+    try:
+        parsed = json.loads(raw) if raw else {}
+        if not isinstance(parsed, dict) or "metadata" not in parsed:
+            return parsed if isinstance(parsed, dict) else {}, raw or None
+        other = json.dumps(parsed["metadata"], ensure_ascii=False)
+        # An escaped half of a surrogate pair stays escaped: UTF-8 has no bytes for it.
+        return parsed, other if _whole(other) == other else json.dumps(parsed["metadata"])
+    except (ValueError, RecursionError):
+        return {}, raw
+
+
+def _whole(text: str) -> str:
+    """The text with U+FFFD for halves of surrogate pairs, which no Arrow text may hold."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

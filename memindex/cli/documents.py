@@ -1,0 +1,169 @@
+"""`memindex documents`: the documents around occurrences of a text."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from memindex.cli.queries import AtLeast, ids_option, index_option, tokens_of
+from memindex.index.index import Index
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+#: How the match stands out in an excerpt.
+MATCH_STYLE = "bold black on yellow"
+
+#: A document as `Index.documents` gives it.
+Row = dict[str, Any]
+
+
+@click.command()
+@click.argument("texts", nargs=-1, required=True, metavar="TEXT…")
+@index_option
+@ids_option
+@click.option("--limit", type=AtLeast(min=1), default=10, show_default=True, help="Occurrences of each TEXT at most.")
+@click.option(
+    "--max-tokens",
+    type=AtLeast(min=1),
+    default=100,
+    show_default=True,
+    help="Tokens of each document at most; the match stands in the middle.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    help="Take occurrences from a random place on. [default: from the first in the order of what follows]",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per occurrence and line.")
+def documents(
+    texts: tuple[str, ...],
+    index_path: str,
+    ids: bool,
+    limit: int,
+    max_tokens: int,
+    seed: int | None,
+    as_json: bool,
+) -> None:
+    """Show the documents around occurrences of each TEXT, and where they come from.
+
+    The occurrences taken are evenly spaced in the order of what follows them, so they differ as much as can be. All
+    occurrences of each TEXT are counted, and the documents that hold them: exactly for up to a million occurrences in
+    each shard, else within bounds.
+
+    With --json "count" is the number of all occurrences, "documents_at_least" and "documents_at_most" that of the
+    documents, equal where it is exact. "document" is the document's number in its shard, "position" the token of the
+    match in the shard, "match" in the document; "excerpt" are the ids of the part shown, from token "start" of the
+    document on, and "text" is their text. "line" counts from 1. A TEXT that never occurs gives no line, but a note on
+    stderr.
+
+    \b
+    Examples:
+      memindex documents -i pile "Permission is hereby granted"
+      memindex documents -i pile " natural language processing" --limit 3 --max-tokens 40
+      memindex documents -i pile --ids "510 2872 273" --limit 1000 --seed 1 --json > occurrences.jsonl
+    """
+    index = Index.open(index_path)
+    tokens = tokens_of(index, texts, ids)
+    counts, within = index.count(tokens), index.document_count(tokens)
+    totals = [
+        {"query": text, "tokens": row, "count": count, "documents_at_least": low, "documents_at_most": high}
+        for text, row, count, low, high in zip(
+            texts, tokens, counts.tolist(), within.low.tolist(), within.high.tolist(), strict=True
+        )
+    ]
+    rows: list[Row] = index.documents(tokens, limit, max_tokens=max_tokens, seed=seed).to_pylist()
+    if as_json:
+        _print_json(totals, rows)
+    else:
+        _print(index, totals, rows)
+
+
+def _print_json(totals: list[Row], rows: list[Row]) -> None:
+    from memindex.cli.output import note, one_line, print_json
+
+    for row in rows:
+        number, excerpt = row.pop("query"), row.pop("tokens")
+        where = {name: row.pop(name) for name in ("shard", "document", "position", "match", "document_tokens", "start")}
+        metadata = _parsed(row.pop("metadata"))
+        print_json(totals[number] | where | {"excerpt": excerpt} | row | {"metadata": metadata})
+    for total in totals:
+        if not total["count"]:
+            note(f'"{one_line(total["query"])}": 0 times')
+
+
+def _parsed(metadata: str | None) -> Any:
+    """The value that metadata says in JSON; the text itself where it is none, as with NaN, which Python would read."""
+    if metadata is None:
+        return None
+    try:
+        return json.loads(metadata, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return metadata
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(constant)
+
+
+def _print(index: Index, totals: list[Row], rows: list[Row]) -> None:
+    from memindex.cli.output import console
+
+    shown_on = console()
+    pieces = _pieces(index, rows, [len(total["tokens"]) for total in totals])
+    excerpts = zip(rows, pieces, strict=True)
+    shown = Counter(row["query"] for row in rows)
+    for number, total in enumerate(totals):
+        if number:
+            shown_on.print()
+        _print_total(shown_on, total, shown[number])
+        # Rows come query after query.
+        for row, texts in islice(excerpts, shown[number]):
+            _print_excerpt(shown_on, row, texts)
+
+
+def _pieces(index: Index, rows: list[Row], lengths: list[int]) -> list[list[str]]:
+    """Text before the match, of the match, and after it, for every row."""
+    cut = []
+    for row in rows:
+        first = row["match"] - row["start"]
+        end = first + lengths[row["query"]]
+        cut.append([row["tokens"][:first], row["tokens"][first:end], row["tokens"][end:]])
+    if index.has_tokenizer:
+        return index.tokenizer.decode_pieces(cut)
+    return [["".join(f"{token} " for token in piece) for piece in pieces] for pieces in cut]
+
+
+def _print_total(shown_on: Console, total: Row, shown: int) -> None:
+    from memindex.cli.output import one_line
+
+    low, high, count = total["documents_at_least"], total["documents_at_most"], total["count"]
+    within = f"{low:,}" if low == high else f"{low:,} to {high:,}"
+    some = f"; {shown:,} of them:" if shown < count else ""
+    ids = " ".join(map(str, total["tokens"]))
+    query = one_line(total["query"])
+    line = f'"{query}": {count:,} times in {within} documents (ids {ids}){some}'
+    shown_on.print(line, markup=False, soft_wrap=True)
+
+
+def _print_excerpt(shown_on: Console, row: Row, pieces: list[str]) -> None:
+    from rich.text import Text
+
+    from memindex.cli.output import one_line, printable
+
+    source = [row["domain"], row["path"] and f"{row['path']}:{row['line'] or '?'}"]
+    known = [one_line(part) for part in source if part]
+    place = (
+        f"(document {row['document']:,} of shard {row['shard']}, token {row['match']:,} of {row['document_tokens']:,})"
+    )
+    shown_on.print()
+    shown_on.print("  ".join([*known, place]), style="bold", markup=False, soft_wrap=True)
+    before, match, after = (printable(piece) for piece in pieces)
+    cut_before = "…" if row["start"] else ""
+    cut_after = "…" if row["start"] + len(row["tokens"]) < row["document_tokens"] else ""
+    excerpt = Text.assemble(cut_before, before, (match, MATCH_STYLE), after, cut_after)
+    shown_on.print(excerpt, soft_wrap=True)

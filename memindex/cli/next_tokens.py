@@ -1,0 +1,134 @@
+"""`memindex next`: what follows a text in a corpus."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from memindex.cli.queries import AtLeast, ids_option, index_option, tokens_of
+from memindex.index.index import Index
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from memindex.index.answers import NextTokens
+
+#: Tokens of the query that are decoded with a next token: enough to tell whether a space stands before it.
+CONTEXT = 8
+
+#: A JSON object.
+Answer = dict[str, Any]
+
+
+@click.command("next")
+@click.argument("texts", nargs=-1, required=True, metavar="TEXT…")
+@index_option
+@ids_option
+@click.option("--top", type=AtLeast(min=1), default=10, show_default=True, help="Next tokens of each TEXT at most.")
+@click.option("--by-domain", is_flag=True, help="Also count in every domain.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per query and line.")
+def next_tokens(texts: tuple[str, ...], index_path: str, ids: bool, top: int, by_domain: bool, as_json: bool) -> None:
+    """Tell which tokens follow each TEXT in the corpus, how often, and how often a document ends there.
+
+    Counts are exact; shares are those of all occurrences of TEXT. With --json "next" holds the most frequent tokens,
+    "distinct" is the number of all of them, and "end_of_document" counts the occurrences that end their document.
+
+    \b
+    Examples:
+      memindex next -i pile "Permission is hereby"
+      memindex next -i pile " import" --top 30 --by-domain
+      memindex next -i pile --ids "510 2872 273" --json
+    """
+    index = Index.open(index_path)
+    tokens = tokens_of(index, texts, ids)
+    found = index.next_tokens(tokens, by_domain=by_domain)
+    totals = index.count_by_domain(tokens) if by_domain else index.count(tokens)[:, None]
+    names = index.domains
+    answers = [
+        {"query": text, "tokens": tokens[i]} | _answer(found, i, totals[i], names, top) for i, text in enumerate(texts)
+    ]
+    _add_texts(index, answers)
+    if as_json:
+        from memindex.cli.output import print_json
+
+        for answer in answers:
+            print_json(answer)
+        return
+    for number, answer in enumerate(answers):
+        if number:
+            click.echo()
+        _print(answer)
+
+
+def _answer(found: NextTokens, query: int, totals: npt.NDArray[np.uint64], names: list[str], top: int) -> Answer:
+    """What follows one query; `totals`: its occurrences in each domain, or in all when domains were not asked for."""
+    total = int(totals.sum())
+    first, end = found.offsets[query : query + 2].tolist()
+    last = min(end, first + top)
+    table = found.domains
+    rows = [None] * (last - first) if table is None else table[first:last].tolist()
+    listed = zip(found.ids[first:last].tolist(), found.counts[first:last].tolist(), rows, strict=True)
+    ends = None if table is None else (totals - table[first:end].sum(axis=0, dtype=totals.dtype)).tolist()
+    return {
+        **_counted(total, total, names, None if table is None else totals.tolist()),
+        "distinct": end - first,
+        "next": [{"token": token, "text": None} | _counted(count, total, names, row) for token, count, row in listed],
+        "end_of_document": _counted(int(found.ends[query]), total, names, ends),
+    }
+
+
+def _counted(count: int, total: int, names: list[str], domains: list[int] | None) -> Answer:
+    counted: Answer = {"count": count, "share": count / total if total else None}
+    return counted if domains is None else counted | {"domains": dict(zip(names, domains, strict=True))}
+
+
+def _add_texts(index: Index, answers: list[Answer]) -> None:
+    """Decode all next tokens at once, each after the end of its query."""
+    if not index.has_tokenizer:
+        return
+    listed = [(answer["tokens"][-CONTEXT:], entry) for answer in answers for entry in answer["next"]]
+    pieces = index.tokenizer.decode_pieces([[context, [entry["token"]]] for context, entry in listed])
+    for (_, entry), (_, text) in zip(listed, pieces, strict=True):
+        entry["text"] = text
+
+
+def _print(answer: Answer) -> None:
+    from memindex.cli.output import console, print_table
+
+    ids = " ".join(map(str, answer["tokens"]))
+    line = f"{_quoted(answer['query'])}: {answer['count']:,} times, {answer['distinct']:,} next tokens (ids {ids})"
+    console().print(line, markup=False, soft_wrap=True)
+    if not answer["count"]:
+        return
+    rows = [_row(entry["token"], _quoted(entry["text"]), entry) for entry in answer["next"]]
+    others = answer["distinct"] - len(rows)
+    if others:
+        rows.append(_row(None, f"({others:,} others)", _rest(answer)))
+    rows.append(_row(None, "(end of document)", answer["end_of_document"]))
+    print_table(["id", "text", "count", "share", *answer.get("domains", [])], rows)
+
+
+def _quoted(text: str | None) -> str:
+    from memindex.cli.output import one_line
+
+    # A space at the start of a token makes another one of it.
+    return "" if text is None else f'"{one_line(text)}"'
+
+
+def _row(token: int | None, text: str, entry: Answer) -> list[Any]:
+    # As text: a thousands separator would make another id of it.
+    shown = "" if token is None else str(token)
+    return [shown, text, entry["count"], f"{entry['share']:.1%}", *entry.get("domains", {}).values()]
+
+
+def _rest(answer: Answer) -> Answer:
+    """What is left of all occurrences without the tokens told and the ends of documents."""
+    told = [*answer["next"], answer["end_of_document"]]
+    count = answer["count"] - sum(entry["count"] for entry in told)
+    domains = {
+        name: number - sum(entry["domains"][name] for entry in told)
+        for name, number in answer.get("domains", {}).items()
+    }
+    return {"count": count, "share": count / answer["count"], "domains": domains}
