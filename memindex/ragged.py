@@ -7,6 +7,7 @@ both directions between the two are free of copies.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -50,7 +51,7 @@ def from_lists(rows: Iterable[Sequence[int]]) -> Ragged:
     listed = list(rows)
     offsets = np.zeros(len(listed) + 1, dtype=np.int64)
     np.cumsum([len(row) for row in listed], out=offsets[1:])
-    values = np.fromiter((token for row in listed for token in row), dtype=np.int64, count=int(offsets[-1]))
+    values = np.fromiter(chain.from_iterable(listed), dtype=np.int64, count=int(offsets[-1]))
     return Ragged(values, offsets)
 
 
@@ -70,6 +71,11 @@ def from_arrow(array: pa.Array | pa.ChunkedArray) -> Ragged:
         array = array.combine_chunks()
     if array.null_count:
         raise QueryError("a list of queries contains NULL; filter it out first")
+    kinds = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    if not any(is_kind(array.type) for is_kind in kinds):
+        raise QueryError(f"an Arrow array of queries must be of lists of token ids, not {array.type}")
+    if not pa.types.is_integer(array.type.value_type):
+        raise QueryError(f"token ids must be whole numbers, not {array.type.value_type}")
     if pa.types.is_fixed_size_list(array.type):
         offsets = np.arange(len(array) + 1, dtype=np.int64) * array.type.list_size
         values = array.flatten()

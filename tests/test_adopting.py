@@ -20,7 +20,7 @@ from memindex.corpus.sources import ReadOptions
 from memindex.errors import CorruptIndexError, MemindexError, QueryError
 from memindex.index import Index, adopt_index, build_index
 from memindex.index import folder_documents as folder_module
-from memindex.index.manifest import INFINI_GRAM_FILES
+from memindex.index.manifest import INFINI_GRAM_FILES, sealed
 from memindex.study.config import SequenceConfig
 from memindex.study.sampling import sample_sequences
 
@@ -284,7 +284,7 @@ def test_a_read_only_folder_is_told_to_use_out(tmp_path, monkeypatch, code):
     assert content(folder) == before
 
 
-@pytest.mark.parametrize("stage", ["_core.write_sidecars", "_core.checksum", "Manifest.write"])
+@pytest.mark.parametrize("stage", ["_core.write_sidecars", "_core.block_checksums", "Manifest.write"])
 @pytest.mark.parametrize("out", [None, "other"])
 def test_a_failure_leaves_nothing_and_a_rerun_works(tmp_path, monkeypatch, stage, out):
     from memindex.index import adopting
@@ -354,7 +354,7 @@ def test_a_manifest_with_damaged_data_is_refused(tmp_path, data):
     folder = one_shard(tmp_path / "plain", None)
     adopt_index(folder)
     manifest = json.loads((folder / "index.json").read_bytes())
-    (folder / "index.json").write_text(json.dumps(manifest | {"data": data}))
+    (folder / "index.json").write_bytes(sealed(manifest | {"data": data}))
     with pytest.raises(CorruptIndexError, match=r"data is .*no absolute path"):
         Index.open(folder)
 

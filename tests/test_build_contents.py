@@ -19,6 +19,7 @@ from memindex.corpus.sources import ReadOptions
 from memindex.corpus.tokenizer import load_tokenizer
 from memindex.errors import CorpusError, CorruptIndexError, MemindexError
 from memindex.index import Index, Manifest, build_index
+from memindex.index.manifest import sealed
 
 TEXTS = [*sentences(120), *AWKWARD, "", *sentences(40), "a"]
 ROWS = [
@@ -457,12 +458,17 @@ def tiny(tmp_path_factory):
     return folder / "out"
 
 
+def _as_json(content) -> bytes:
+    """As the build would write it, with a checksum that is right, so that other checks must find what is wrong."""
+    return sealed(content) if isinstance(content, dict) else json.dumps(content).encode()
+
+
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
 def test_a_damaged_manifest_is_a_corrupt_index(tiny, tmp_path, damage):
     for file in tiny.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     content = damage(json.loads((tiny / "index.json").read_text()))
-    (tmp_path / "index.json").write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
+    (tmp_path / "index.json").write_bytes(content if isinstance(content, bytes) else _as_json(content))
     with pytest.raises((CorruptIndexError, OSError)) as caught:
         Index.open(tmp_path)
     assert len(str(caught.value).splitlines()) == 1

@@ -17,6 +17,7 @@ from test_cli_build import run  # noqa: F401  (a fixture)
 
 from memindex.corpus.sources import ReadOptions
 from memindex.index import build_index
+from memindex.index.manifest import sealed
 
 ROWS = [{"text": text, "d": ["é", "b", "c 3"][i % 3]} for i, text in enumerate(sentences(90))]
 DOMAINS = ["é", "b", "c 3"]
@@ -357,7 +358,7 @@ def test_a_manifest_that_leads_outside_is_refused(run, copied, tmp_path):  # noq
     (tmp_path / "secret").write_text("x")
     manifest = json.loads((copied / "index.json").read_text())
     manifest["files"]["../secret"] = {"bytes": 1, "blake3": "0"}
-    (copied / "index.json").write_text(json.dumps(manifest))
+    (copied / "index.json").write_bytes(sealed(manifest))
     assert_refused(run("count", "-i", copied, "a"), "leads out of the index")
 
 

@@ -75,7 +75,10 @@ impl Documents {
         let text = shard.text().len();
         let start = number(&self.offsets, document);
         let end = if document + 1 < self.count() { number(&self.offsets, document + 1) } else { text };
-        match start < end && end <= text && start.is_multiple_of(shard.width) && end.is_multiple_of(shard.width) {
+        // A separator stands before every document, and so after each but the last.
+        let separator = |at: usize| shard.text()[at..at + shard.width].iter().all(|&byte| byte == 0xff);
+        let inside = start < end && end <= text && start.is_multiple_of(shard.width) && end.is_multiple_of(shard.width);
+        match inside && separator(start) && (end == text || separator(end)) {
             true => Ok(start / shard.width + 1..end / shard.width),
             false => Err(Error::corrupt(&self.offsets.path, document * 8, format!("offset {start} leads nowhere"))),
         }
@@ -91,6 +94,10 @@ impl Documents {
                     inside.ok_or_else(|| Error::Query(format!("position {position} is not in the shard")))?;
                 let document = self.at(position * shard.width)?;
                 let tokens = self.tokens(shard, document)?;
+                if position + 1 < tokens.start || position >= tokens.end {
+                    let what = format!("documents are not in order: token {position} is in none");
+                    return Err(Error::corrupt(&self.offsets.path, document * 8, what));
+                }
                 *found = [document as i64, tokens.start as i64, tokens.end as i64];
             }
             Ok(())
@@ -108,10 +115,12 @@ impl Documents {
             if let Some((content, at)) = &self.metadata {
                 let start = number(at, document);
                 let end = if document + 1 < self.count() { number(at, document + 1) } else { content.get().len() };
-                let line = content.get().get(start..end);
+                // A line starts after a line feed, and ends in one.
+                let before = start == 0 || content.get().get(start.wrapping_sub(1)) == Some(&b'\n');
+                let line = content.get().get(start..end).filter(|line| before && line.ends_with(b"\n"));
                 let line = line
                     .ok_or_else(|| Error::corrupt(&at.path, document * 8, format!("offset {start} leads nowhere")))?;
-                lines.extend_from_slice(line.strip_suffix(b"\n").unwrap_or(line));
+                lines.extend_from_slice(&line[..line.len() - 1]);
             }
             ends.push(lines.len() as i64);
         }

@@ -87,6 +87,88 @@ impl Domains {
         rank / self.block * self.count * 8
     }
 
+    /// Suffixes of the whole shard in every domain, as the last row of cumulative counts says.
+    pub fn totals(&self) -> Vec<u64> {
+        let last = self.sums.get().len() / (8 * self.count) - 1;
+        (0..self.count).map(|domain| self.sum(last, domain)).collect()
+    }
+
+    /// The domain of the suffix of rank `rank`.
+    pub fn at(&self, rank: usize) -> usize {
+        match self.count > 256 {
+            true => {
+                let pair = &self.column.get()[rank * 2..rank * 2 + 2];
+                usize::from(u16::from_le_bytes([pair[0], pair[1]]))
+            }
+            false => usize::from(self.column.get()[rank]),
+        }
+    }
+
+    /// The domains of suffixes by their ranks; fails where there is no such rank or domain.
+    pub fn of_ranks(&self, ranks: &[u64], len: usize) -> Result<Vec<u16>> {
+        let of_rank = |&rank: &u64| {
+            if rank >= len as u64 {
+                return Err(Error::Query(format!("rank {rank} is out of range: the shard has {len} suffixes")));
+            }
+            let domain = self.at(rank as usize);
+            match domain < self.count {
+                true => Ok(domain as u16),
+                false => {
+                    Err(Error::corrupt(&self.column.path, self.place(rank as usize), "a domain that does not exist"))
+                }
+            }
+        };
+        ranks.iter().map(of_rank).collect()
+    }
+
+    /// Byte of the column where the domain of a rank stands.
+    fn place(&self, rank: usize) -> usize {
+        rank * if self.count > 256 { 2 } else { 1 }
+    }
+
+    /// Suffixes between two rows of cumulative counts.
+    pub fn block(&self) -> usize {
+        self.block
+    }
+
+    /// Checks the cumulative counts before and after block number `block` against the column, which has `len` suffixes.
+    pub fn check_block(&self, block: usize, len: usize) -> Result<()> {
+        let mut counts = vec![0; self.count];
+        self.scan(block * self.block..((block + 1) * self.block).min(len), &mut counts)?;
+        for (domain, count) in counts.into_iter().enumerate() {
+            let (low, high) = (self.sum(block, domain), self.sum(block + 1, domain));
+            if high.checked_sub(low) != Some(count) {
+                let at = ((block + 1) * self.count + domain) * 8;
+                return Err(Error::corrupt(&self.sums.path, at, self.unlike_column(low, high, count)));
+            }
+        }
+        Ok(())
+    }
+
+    fn unlike_column(&self, low: u64, high: u64, count: u64) -> String {
+        let column = self.column.path.file_name().unwrap_or_default().display().to_string();
+        format!("cumulative counts go from {low} to {high}, {column} has {count} there")
+    }
+
+    /// Checks that the cumulative counts begin with zeros and are those of the column of `len` suffixes.
+    pub fn verify_sums(&self, len: usize) -> Result<()> {
+        if let Some(domain) = (0..self.count).find(|&domain| self.sum(0, domain) != 0) {
+            return Err(Error::corrupt(&self.sums.path, domain * 8, "cumulative counts do not begin with 0"));
+        }
+        (0..len.div_ceil(self.block)).try_for_each(|block| self.check_block(block, len))
+    }
+
+    /// The error for a suffix whose domain is not its document's.
+    pub fn wrong(&self, rank: usize, expected: usize) -> Error {
+        let at = self.place(rank);
+        let found = self.at(rank);
+        Error::corrupt(
+            &self.column.path,
+            at,
+            format!("the suffix is of domain {expected}, its document's, not {found}"),
+        )
+    }
+
     fn sum(&self, row: usize, domain: usize) -> u64 {
         let at = (row * self.count + domain) * 8;
         u64::from_le_bytes(self.sums.get()[at..at + 8].try_into().expect("8 bytes"))

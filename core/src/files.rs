@@ -29,7 +29,11 @@ pub fn map(path: &Path) -> Result<Option<Mmap>> {
 
 /// Maps an open file; see `map`.
 pub fn map_file(file: &File, path: &Path) -> Result<Option<Mmap>> {
-    if file.metadata().map_err(Error::io(path))?.len() == 0 {
+    let facts = file.metadata().map_err(Error::io(path))?;
+    if !facts.is_file() {
+        return Err(Error::Corrupt(format!("{}: not a regular file", path.display())));
+    }
+    if facts.len() == 0 {
         return Ok(None);
     }
     // SAFETY: the map is only read. Another process that truncates the file could make a read fail with SIGBUS;

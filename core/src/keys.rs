@@ -244,6 +244,40 @@ impl Keys {
         }
     }
 
+    /// Checks key number `i`, and its copy in the root, against the suffix it stands for, from its first byte on.
+    pub fn check(&self, i: usize, suffix: &[u8]) -> Result<()> {
+        let Some(file) = &self.file else { return Ok(()) };
+        let expected = self.packing.key(suffix);
+        let in_root = i.is_multiple_of(PAGE).then_some(self.len + i / PAGE);
+        match std::iter::once(i).chain(in_root).find(|&i| self.get(i) != expected) {
+            Some(i) => Err(Error::corrupt(&file.path, HEADER + i * 8, "the key is not the beginning of its suffix")),
+            None => Ok(()),
+        }
+    }
+
+    /// Checks what key number `i` says it has in common with the one before, by the suffixes of both.
+    pub fn check_common(&self, i: usize, before: &[u8], suffix: &[u8]) -> Result<()> {
+        let Some(file) = &self.file else { return Ok(()) };
+        let (told, expected) = (self.common()[i], common_tokens(before, suffix, self.packing.width));
+        match told == expected {
+            true => Ok(()),
+            false => {
+                let at = file.get().len() - self.len + i;
+                let what = format!("{told} tokens in common with the key before, the suffixes have {expected}");
+                Err(Error::corrupt(&file.path, at, what))
+            }
+        }
+    }
+
+    /// Checks what the header holds behind the numbers that were checked at open: zeros.
+    pub fn verify_header(&self) -> Result<()> {
+        let Some(file) = &self.file else { return Ok(()) };
+        match (24..HEADER).find(|&at| file.get()[at] != 0) {
+            Some(at) => Err(Error::corrupt(&file.path, at, "the header does not end in zeros")),
+            None => Ok(()),
+        }
+    }
+
     /// The file, for size checks.
     pub fn file(&self) -> Option<&Bytes> {
         self.file.as_ref()
@@ -255,7 +289,6 @@ impl Keys {
     }
 
     /// Suffixes per key.
-    #[allow(dead_code)]
     pub fn stride(&self) -> usize {
         self.stride
     }

@@ -2,6 +2,7 @@
 //!
 //! Python calls take and return whole batches; the interpreter is released while they run.
 
+mod blocks;
 mod build;
 mod cold;
 mod documents;
@@ -16,11 +17,14 @@ mod lookup;
 mod matching;
 mod metadata;
 mod occurrences;
+mod probe;
 mod python;
+mod query;
 mod shard;
 mod sidecars;
 mod suffix_array;
 mod verify;
+mod verify_files;
 mod windows;
 
 pub use python::_core;

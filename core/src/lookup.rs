@@ -532,16 +532,16 @@ fn prefetch_slice<T: Copy>(items: &[T]) {
     prefetch(bytes, 0);
 }
 
-/// Asks the processor for the cache line at `offset`; a no-op where there is no such instruction.
+/// Asks the processor for the cache line of an item; a no-op where there is no such instruction.
 #[inline]
-pub fn prefetch(bytes: &[u8], offset: usize) {
+pub fn prefetch<T>(items: &[T], number: usize) {
     #[cfg(target_arch = "x86_64")]
-    if let Some(place) = bytes.get(offset) {
+    if let Some(place) = items.get(number) {
         // SAFETY: a prefetch of a valid address has no effect a program can see.
         unsafe {
             std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(std::ptr::from_ref(place).cast())
         };
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = (bytes, offset);
+    let _ = (items, number);
 }

@@ -12,8 +12,9 @@ use crate::error::{Error, Result};
 use crate::files::shard_file;
 use crate::keys::{MOST_STRIDE, STRIDE};
 use crate::lookup::{Answer, Count, Ragged, Ranks, answer_batch, check_ids, find_one, in_parts};
+use crate::query::Query;
 use crate::shard::{Shard, Sidecars};
-use crate::{following, jsonl, matching, metadata, occurrences, sidecars, verify, windows};
+use crate::{blocks, following, jsonl, matching, metadata, occurrences, probe, sidecars, verify, windows};
 
 /// One shard of an index, open for lookups.
 #[pyclass(frozen, name = "Shard", module = "memindex._core")]
@@ -177,25 +178,62 @@ impl PyShard {
     }
 
     /// The count of one query; takes and gives plain Python numbers, so that a single lookup needs no NumPy.
-    fn count_one(&self, py: Python<'_>, query: Vec<u32>) -> PyResult<u64> {
-        Ok(py.detach(|| self.find_one(&query).map(|range| range.len() as u64))?)
+    fn count_one(&self, py: Python<'_>, query: Query) -> PyResult<u64> {
+        Ok(py.detach(|| self.find_one(&query.0).map(|range| range.len() as u64))?)
     }
 
     /// The counts of one query in every domain, as plain Python numbers.
-    fn count_by_domain_one(&self, py: Python<'_>, query: Vec<u32>) -> PyResult<Vec<u64>> {
+    fn count_by_domain_one(&self, py: Python<'_>, query: Query) -> PyResult<Vec<u64>> {
         Ok(py.detach(|| {
             let domains = self.domain_column()?;
             self.inner.check_domain_sizes()?;
             let mut counts = vec![0u64; domains.count()];
-            domains.add_counts(self.find_one(&query)?, &mut counts)?;
+            domains.add_counts(self.find_one(&query.0)?, &mut counts)?;
             self.inner.check_reads()?;
             Ok::<_, Error>(counts)
         })?)
     }
 
+    /// Domains of the suffixes of these ranks, uint16.
+    fn domains_at<'py>(
+        &self,
+        py: Python<'py>,
+        ranks: PyReadonlyArray1<'py, u64>,
+    ) -> PyResult<Bound<'py, PyArray1<u16>>> {
+        let (ranks, domains) = (ranks.as_slice()?, self.domain_column()?);
+        let found = self.checked(py, || {
+            self.inner.check_domain_sizes()?;
+            domains.of_ranks(ranks, self.inner.token_count())
+        })?;
+        Ok(found.into_pyarray(py))
+    }
+
+    /// Looks at a few entries of every file; raises CorruptIndexError when the files can't belong together.
+    fn probe(&self, py: Python<'_>) -> PyResult<()> {
+        Ok(self.checked(py, || probe::probe(&self.inner))?)
+    }
+
+    /// Suffixes of the shard in every domain.
+    fn domain_totals(&self) -> PyResult<Vec<u64>> {
+        Ok(self.domain_column()?.totals())
+    }
+
+    /// Proves document offsets, unigram counts and metadata lines; raises CorruptIndexError with file and byte.
+    fn verify_documents(&self, py: Python<'_>) -> PyResult<()> {
+        Ok(self.checked(py, || verify::verify_documents(&self.inner))?)
+    }
+
+    /// Proves table, key table and domain column; raises CorruptIndexError with file and byte.
+    /// `domain_of_document`: the little-endian uint16 domain of each document, or None.
+    #[pyo3(signature = (domain_of_document=None))]
+    fn verify_suffixes(&self, py: Python<'_>, domain_of_document: Option<&[u8]>) -> PyResult<()> {
+        let labels = domain_of_document.map(domain_codes);
+        Ok(self.checked(py, || verify::verify_suffixes(&self.inner, labels.as_deref()))?)
+    }
+
     /// Proves that the table is the suffix array of the tokens; raises CorruptIndexError where it is not.
     fn verify_order(&self, py: Python<'_>) -> PyResult<()> {
-        Ok(self.checked(py, || verify::verify_order(&self.inner))?)
+        Ok(self.checked(py, || verify::verify_order(&self.inner).map(drop))?)
     }
 }
 
@@ -424,13 +462,20 @@ fn write_sidecars(
 /// BLAKE3 of a file, in hex, as `b3sum` prints it.
 #[pyfunction]
 fn checksum(py: Python<'_>, path: PathBuf) -> PyResult<String> {
-    Ok(py.detach(|| {
-        let file = std::fs::File::open(&path).map_err(Error::io(&path))?;
-        let mut hasher = blake3::Hasher::new();
-        // Read, not mapped: mapped pages would count as this process's memory.
-        hasher.update_reader(file).map_err(Error::io(&path))?;
-        Ok::<_, Error>(hasher.finalize().to_hex().to_string())
-    })?)
+    Ok(py.detach(|| blocks::hash_file(&path))?.0)
+}
+
+/// BLAKE3 of bytes, in hex.
+#[pyfunction]
+fn checksum_bytes(bytes: &[u8]) -> String {
+    blake3::hash(bytes).to_hex().to_string()
+}
+
+/// BLAKE3 of a file, in hex, and 32 bytes for each of its 64 KiB blocks; none when it is one block.
+#[pyfunction]
+fn block_checksums<'py>(py: Python<'py>, path: PathBuf) -> PyResult<(String, Bound<'py, PyBytes>)> {
+    let (whole, parts) = py.detach(|| blocks::hash_file(&path))?;
+    Ok((whole, PyBytes::new(py, parts.as_flattened())))
 }
 
 type Column<'py> = (Bound<'py, PyArray1<u8>>, Bound<'py, PyArray1<i64>>);
@@ -528,7 +573,10 @@ pub fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(sort_shard, module)?)?;
     module.add_function(wrap_pyfunction!(write_sidecars, module)?)?;
     module.add_function(wrap_pyfunction!(parse_metadata, module)?)?;
+    module.add("BLOCK", blocks::BLOCK)?;
+    module.add_function(wrap_pyfunction!(block_checksums, module)?)?;
     module.add_function(wrap_pyfunction!(checksum, module)?)?;
+    module.add_function(wrap_pyfunction!(checksum_bytes, module)?)?;
     module.add_function(wrap_pyfunction!(parse_jsonl, module)?)?;
     module.add_function(wrap_pyfunction!(sample_windows, module)?)?;
     Ok(())

@@ -3,7 +3,8 @@
 //! Nothing read from a file is trusted: sizes are checked at open, and every pointer before it is followed. A damaged
 //! table gives `Error::Corrupt`; it can't make a read go out of bounds.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
@@ -28,7 +29,9 @@ pub struct Bytes {
 impl Bytes {
     /// Maps `path`.
     pub fn open(path: PathBuf) -> Result<Bytes> {
-        let file = File::open(&path).map_err(Error::io(&path))?;
+        // Without waiting: opening a pipe would wait for a writer for ever, and `map_file` refuses it.
+        let opened = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&path);
+        let file = opened.map_err(Error::io(&path))?;
         let map = map_file(&file, &path)?;
         let watch = map.as_deref().map(Watch::new);
         Ok(Bytes { path, file, watch, map })
@@ -183,6 +186,17 @@ impl Shard {
     /// `check_sizes` for the domain column.
     pub fn check_domain_sizes(&self) -> Result<()> {
         self.domains.as_ref().map_or(Ok(()), |d| d.files().into_iter().try_for_each(Bytes::check_size))
+    }
+
+    /// Where the file of another kind, as `offset`, lies beside the tokens.
+    pub fn beside(&self, kind: &str) -> PathBuf {
+        let number = self.tokens.path.extension().unwrap_or_default();
+        self.tokens.path.with_file_name(kind).with_extension(number)
+    }
+
+    /// The error for damage in the tokens, at byte `offset`.
+    pub fn damaged_text(&self, offset: usize, what: impl std::fmt::Display) -> Error {
+        Error::corrupt(&self.tokens.path, offset, what)
     }
 
     /// Byte offset in the text of the suffix of rank `rank`; checked.

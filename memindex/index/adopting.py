@@ -22,10 +22,11 @@ from memindex import _core
 from memindex.corpus.tokenizer import Tokenizer
 from memindex.errors import MemindexError
 from memindex.index.builder import BuildReport, Progress
+from memindex.index.checksums import write_checksums
 from memindex.index.document_table import DocumentRows
 from memindex.index.folder_documents import ShardDocuments
 from memindex.index.layout import Layout, read_layout, shard_files, tokenizer_for
-from memindex.index.manifest import DOCUMENTS_FILE, FILE, TOKENIZER_FILE, FileFacts, Manifest
+from memindex.index.manifest import CHECKSUMS_FILE, DOCUMENTS_FILE, FILE, TOKENIZER_FILE, Manifest
 from memindex.index.partial import check_free, partial_directory, partial_inside
 from memindex.index.sorting import peak_memory
 
@@ -78,7 +79,7 @@ def _destination(
     if target is not None:
         check_free(target)
         return partial_directory(target)
-    names = [FILE, DOCUMENTS_FILE]
+    names = [FILE, DOCUMENTS_FILE, CHECKSUMS_FILE]
     names += [f"{kind}.{shard}" for shard in range(len(layout.tokens)) for kind in ("keys", "domain", "domainsum")]
     tokenizer_file = data / TOKENIZER_FILE
     if tokenizer is not None and tokenizer.definition is not None:
@@ -170,7 +171,11 @@ class _Adoption:
         if self.tokenizer is not None and self.tokenizer.definition is not None:
             (self.directory / TOKENIZER_FILE).write_bytes(self.tokenizer.definition)
         with self._timed("checksums"):
-            files = self._facts([*shard_files(self.data, self.shards), *sorted(self.directory.iterdir())])
+            files = write_checksums(
+                self.directory,
+                [*shard_files(self.data, self.shards), *self.directory.iterdir()],
+                lambda done, all_files: self.progress("checksums", done, all_files),
+            )
         domains = self.documents.domain_facts()
         manifest = Manifest(
             name=(target or self.data).name,
@@ -191,11 +196,3 @@ class _Adoption:
         )
         manifest.write(self.directory)
         return BuildReport(manifest=manifest, seconds=self.seconds, peak_memory=peak_memory())
-
-    def _facts(self, files: list[Path]) -> dict[str, FileFacts]:
-        facts = {}
-        with ThreadPoolExecutor(min(len(files), os.cpu_count() or 1)) as pool:
-            for done, (file, checksum) in enumerate(zip(files, pool.map(_core.checksum, files), strict=True), start=1):
-                facts[file.name] = FileFacts(file.stat().st_size, checksum)
-                self.progress("checksums", done, len(files))
-        return facts

@@ -22,8 +22,9 @@ from memindex.corpus.documents import BadDocuments, BytesRead, SourceFile
 from memindex.corpus.sources import ReadOptions, find_files, read_documents
 from memindex.corpus.tokenizer import Tokenizer, load_tokenizer
 from memindex.errors import CorpusError, MemindexError
+from memindex.index.checksums import write_checksums
 from memindex.index.document_table import DocumentTable
-from memindex.index.manifest import FILE, TOKENIZER_FILE, FileFacts, Manifest
+from memindex.index.manifest import TOKENIZER_FILE, Manifest
 from memindex.index.partial import check_free, partial_directory
 from memindex.index.sorting import SortJob, peak_memory, sort_shard
 
@@ -206,11 +207,7 @@ class _Build:
         if self.tokenizer.definition is not None:
             (self.directory / TOKENIZER_FILE).write_bytes(self.tokenizer.definition)
         with self._timed("checksums"):
-            files = {
-                file.name: FileFacts(file.stat().st_size, _core.checksum(file))
-                for file in sorted(self.directory.iterdir())
-                if file.name != FILE
-            }
+            files = write_checksums(self.directory, self.directory.iterdir())
         domains = self.documents.domain_facts()
         manifest = Manifest(
             name=target.name,

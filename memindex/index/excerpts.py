@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from memindex.errors import QueryError
+from memindex.errors import CorruptIndexError
 from memindex.index.answers import Occurrences
+from memindex.index.lookups import END, at_least_one
 
 if TYPE_CHECKING:
     from memindex.index.index import Index
@@ -41,8 +42,8 @@ def documents_around(
     index: Index, found: Occurrences, lengths: npt.NDArray[np.int64], max_tokens: int, text: bool
 ) -> pa.Table:
     """The documents of `found`; `lengths`: tokens of each query. See `Index.documents`."""
-    if max_tokens < 1:
-        raise QueryError(f"max_tokens must be at least 1, not {max_tokens}")
+    # No document is longer than 2^40 tokens; positions plus anything longer could overflow.
+    max_tokens = min(at_least_one("max_tokens", max_tokens), 1 << 40)
     tables = []
     for number in range(len(index.shards)):
         here = found.shard == number
@@ -64,6 +65,7 @@ def _of_shard(
     start = np.maximum(first, np.minimum(start, end - max_tokens))
     stop = np.minimum(start + max_tokens, end)
     values, offsets = shard.tokens(np.ascontiguousarray(start), np.ascontiguousarray(stop))
+    _check_tokens(index, number, values)
     lines, ends = shard.metadata(np.ascontiguousarray(document))
     paths, line, metadata = _sources(lines.tobytes(), ends)
     columns = {
@@ -88,6 +90,20 @@ def _of_shard(
     )
 
 
+def _check_tokens(index: Index, number: int, values: npt.NDArray[np.uint32]) -> None:
+    """Ids of documents are neither separators nor ids that the tokenizer does not give."""
+    if not len(values):
+        return
+    largest, vocabulary = int(values.max()), index.manifest.vocabulary
+    if largest == END:
+        raise CorruptIndexError(f"{index.path / f'offset.{number}'}: a document holds the separator of another one")
+    if vocabulary and largest >= vocabulary:
+        raise CorruptIndexError(
+            f"{index.path / f'tokenized.{number}'}: a document holds the id {largest}, "
+            f"the tokenizer's ids are 0 to {vocabulary - 1}"
+        )
+
+
 def _texts(index: Index, values: npt.NDArray[np.uint32], offsets: npt.NDArray[np.int64]) -> list[str] | None:
     if not index.has_tokenizer:
         return None
@@ -99,8 +115,7 @@ def _domains(index: Index, number: int, ranks: npt.NDArray[np.uint64]) -> pa.Arr
     names = index.domains
     if not names:
         return None
-    one = index.shards[number].count_ranges(ranks, ranks + np.uint64(1)).reshape(-1, len(names))
-    codes = one.argmax(axis=1)
+    codes = index.shards[number].domains_at(ranks)
     return pa.array(names, type=pa.string()).take(pa.array(codes))
 
 

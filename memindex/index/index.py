@@ -6,6 +6,7 @@ lookup goes through `count_one`, which needs neither NumPy nor Arrow: that is wh
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
 from memindex import _core
 from memindex.errors import CorruptIndexError, MemindexError, QueryError
-from memindex.index.manifest import FILE, TOKENIZER_FILE, Manifest
+from memindex.index.manifest import DOCUMENTS_FILE, FILE, TOKENIZER_FILE, Manifest
+from memindex.index.opening import check_files, check_shards
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,7 +70,7 @@ class Index:
 
     @classmethod
     def open(cls, path: str | Path, *, tokenizer: str | Path | Tokenizer | None = None) -> Self:
-        """Open the index in a directory: reads index.json, maps the files, checks every size.
+        """Open the index in a directory: reads index.json, maps the files, checks every size and a few entries.
 
         A folder of infini-gram files (v4) opens without index.json: token width, shards and documents are told from the
         files. It counts ids; for texts it needs a tokenizer, which must be the one that it was built with.
@@ -79,19 +81,19 @@ class Index:
 
         Raises:
             MemindexError: The directory holds no index, or the tokenizer does not fit it.
-            CorruptIndexError: A file is missing or has not the size it should have.
+            CorruptIndexError: A file is missing, has not the size it should have, or belongs to another shard.
+            OSError: A file may not be read.
         """
         directory = Path(path).resolve()
         manifest = _manifest_of(directory)
-        _check_sizes(directory, manifest)
+        check_files(directory, manifest)
         domains, block = len(manifest.domains), manifest.domain_block
         data = manifest.folder_of_data(directory)
         shards = [
             _core.Shard(data, s, manifest.token_width, domains, block, f"keys.{s}" in manifest.files, directory)
             for s in range(manifest.shards)
         ]
-        if sum(len(shard) for shard in shards) != manifest.tokens + manifest.documents:
-            raise CorruptIndexError(f"{directory / FILE}: the shards hold another number of tokens than it says")
+        check_shards(directory, manifest, shards)
         opened = cls(directory, manifest, shards)
         if tokenizer is not None:
             opened._take_tokenizer(tokenizer)
@@ -147,13 +149,20 @@ class Index:
             )
         if self.manifest.tokenizer == BYTES:
             return Tokenizer(BYTES, None)
-        return Tokenizer(self.manifest.tokenizer, (self.path / TOKENIZER_FILE).read_bytes())
+        loaded = Tokenizer(self.manifest.tokenizer, (self.path / TOKENIZER_FILE).read_bytes())
+        if loaded.checksum != self.manifest.tokenizer_checksum:
+            raise CorruptIndexError(f"{self.path / TOKENIZER_FILE}: its SHA-256 is not the one in {FILE}")
+        return loaded
 
     def tokenize(self, texts: Sequence[str]) -> Ragged:
-        """Ids of texts, as the index's documents were tokenized."""
+        """Ids of texts, as the index's documents were tokenized; QueryError where a text is not Unicode."""
         import pyarrow as pa
 
-        return self.tokenizer.encode_batch(pa.array(texts, type=pa.large_string()).cast(pa.large_binary()))
+        try:
+            encoded = pa.array(texts, type=pa.large_string()).cast(pa.large_binary())
+        except UnicodeEncodeError as error:
+            raise QueryError(f"a text can't be written as UTF-8: {error.reason} (half of a surrogate pair?)") from None
+        return self.tokenizer.encode_batch(encoded)
 
     def count_one(self, ids: Sequence[int]) -> int:
         """Occurrences of one n-gram in the corpus."""
@@ -188,7 +197,7 @@ class Index:
         from memindex.index.lookups import sum_over_shards
 
         batch = self._batch(queries)
-        return sum_over_shards(self.shards, _core.Shard.count_by_domain, batch).reshape(batch.rows, -1)
+        return sum_over_shards(self.shards, _core.Shard.count_by_domain, batch).reshape(batch.rows, len(self.domains))
 
     def find(self, queries: Queries) -> Matches:
         """Ranks of the suffixes that start with every query, in each shard's suffix array; errors as `count`."""
@@ -262,6 +271,8 @@ class Index:
         """
         from memindex.index.lookups import next_tokens
 
+        if by_domain and not self.domains:
+            raise QueryError(f"{self.path} has no domain column: ask without by_domain")
         return next_tokens(self.shards, self._batch(queries), len(self.domains) if by_domain else 0)
 
     def document_count(self, queries: Queries, *, cap: int = 1_000_000) -> DocumentCounts:
@@ -391,7 +402,10 @@ class Index:
 
         file = self.file(f"tokenized.{shard}")
         kind = np.dtype(f"<u{self.manifest.token_width}")
-        return np.memmap(file, dtype=kind, mode="r") if file.stat().st_size else np.empty(0, dtype=kind)
+        size = len(self.shards[shard]) * kind.itemsize
+        if file.stat().st_size != size:
+            raise CorruptIndexError(f"{file}: the file changed: it had {size} bytes at open")
+        return np.memmap(file, dtype=kind, mode="r") if size else np.empty(0, dtype=kind)
 
     def document_starts(self, shard: int) -> npt.NDArray[np.int64]:
         """Token position of each document's separator in a shard, int64, ascending."""
@@ -401,37 +415,24 @@ class Index:
         return (offsets // self.manifest.token_width).astype(np.int64)
 
     def verify(self, progress: Callable[[str], None] | None = None) -> None:
-        """Read every file and prove it undamaged: checksums, then the order of every table.
+        """Read every file and prove it undamaged: checksums, then all that the tokens determine.
+
+        The second part serves indexes without checksums too. It needs 4 bytes of memory per token of the largest shard.
 
         Raises:
-            CorruptIndexError: Naming the file, and for a table the offset of the first wrong entry.
+            CorruptIndexError: Naming the file, the bytes of the first damaged block of 64 KiB, and the first wrong
+                entry where the tokens tell.
+            CorpusError: A shard has 2^32 tokens or more: too many for the second part.
         """
-        for name, facts in self.manifest.files.items():
-            if progress:
-                progress(f"checksum of {name}")
-            if _core.checksum(self.file(name)) != facts.blake3:
-                raise CorruptIndexError(f"{self.file(name)}: the content changed: its BLAKE3 is not the one in {FILE}")
-        if not self.manifest.files:
-            self._verify_documents(progress)
-        for number, shard in enumerate(self.shards):
-            if progress:
-                progress(f"order of table.{number}")
-            shard.verify_order()
+        from memindex.index import verifying
 
-    def _verify_documents(self, progress: Callable[[str], None] | None) -> None:
-        """What checksums would find, for a folder that has none: separators and offsets of every document."""
-        from memindex.index.folder_documents import ShardDocuments
-
-        for shard in range(self.manifest.shards):
-            if progress:
-                progress(f"documents of tokenized.{shard}")
-            for _ in ShardDocuments(self.data, shard, self.manifest.token_width, None):
-                pass
+        verifying.verify(self.path, self.manifest, self.shards, progress)
 
 
 def _manifest_of(directory: Path) -> Manifest:
     """The manifest in a directory, or one made up for a folder of infini-gram files that has none."""
-    if not (directory / FILE).exists():
+    if not os.path.lexists(directory / FILE):
+        _refuse_lost_manifest(directory)
         from memindex.index.layout import plain_manifest, read_layout
 
         layout = read_layout(directory)
@@ -440,13 +441,12 @@ def _manifest_of(directory: Path) -> Manifest:
     return Manifest.read(directory)
 
 
-def _check_sizes(directory: Path, manifest: Manifest) -> None:
-    for name, facts in manifest.files.items():
-        file = manifest.file(directory, name)
-        try:
-            size = file.stat().st_size
-        except FileNotFoundError:
-            where = f'; "data" in {directory / FILE} says where' if file.parent != directory else ""
-            raise CorruptIndexError(f"{file}: missing{where}") from None
-        if size != facts.bytes:
-            raise CorruptIndexError(f"{file}: {size} bytes, {FILE} says {facts.bytes}")
+def _refuse_lost_manifest(directory: Path) -> None:
+    """An index whose manifest is missing would open as a folder of infini-gram files, without domains and checksums."""
+    from memindex.index.partial import INSIDE
+
+    if (directory / DOCUMENTS_FILE).exists() and not (directory / INSIDE).exists():
+        raise CorruptIndexError(
+            f"{directory / FILE}: missing, beside {DOCUMENTS_FILE}: take it from a copy of the index, "
+            "or give infini-gram's files a folder of their own"
+        )

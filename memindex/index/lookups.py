@@ -37,7 +37,7 @@ def occurrences(shards: Shards, matches: Matches, limit: int | None, seed: int |
     """See `Index.positions`."""
     counts = matches.counts.astype(np.int64)
     totals = counts.sum(axis=1)
-    taken = totals if limit is None else np.minimum(totals, _checked_limit(limit))
+    taken = totals if limit is None else np.minimum(totals, at_least_one("limit", limit))
     query = np.repeat(np.arange(len(totals)), taken)
     place = np.arange(len(query)) - np.repeat(np.cumsum(taken) - taken, taken)
     # Evenly spaced: float64 could skip or repeat one above 2^53, so whole steps and a remainder.
@@ -54,10 +54,11 @@ def occurrences(shards: Shards, matches: Matches, limit: int | None, seed: int |
     return Occurrences(query, shard, rank, position)
 
 
-def _checked_limit(limit: int) -> int:
-    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
-        raise QueryError(f"limit must be a whole number of at least 1, not {limit!r}")
-    return limit
+def at_least_one(name: str, value: int) -> int:
+    """The value of an option that must be a whole number of at least 1, else a QueryError."""
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or not 1 <= value < 1 << 63:
+        raise QueryError(f"{name} must be a whole number of at least 1, not {value!r:.40}")
+    return int(value)
 
 
 def longest_match(shards: Shards, batch: Ragged) -> LongestMatches:
@@ -74,8 +75,9 @@ def longest_match(shards: Shards, batch: Ragged) -> LongestMatches:
 
 def spans(longest: LongestMatches, min_tokens: int, max_count: int | None) -> Spans:
     """The maximal ones among the longest matches: those that no match from an earlier token covers."""
-    if min_tokens < 1:
-        raise QueryError(f"min_tokens must be at least 1, not {min_tokens}")
+    at_least_one("min_tokens", min_tokens)
+    if max_count is not None:
+        at_least_one("max_count", max_count)
     query = np.repeat(np.arange(len(longest.offsets) - 1), np.diff(longest.offsets))
     at = np.arange(len(query))
     ends = at + longest.lengths
@@ -139,8 +141,7 @@ def _merged(
 
 def document_count(shards: Shards, batch: Ragged, cap: int) -> DocumentCounts:
     """See `Index.document_count`."""
-    if cap < 1:
-        raise QueryError(f"cap must be at least 1, not {cap}")
+    at_least_one("cap", cap)
     matches = find(shards, batch)
     bounds = np.zeros((batch.rows, 2), dtype=np.uint64)
     for number, shard in enumerate(shards):

@@ -1,25 +1,31 @@
 """index.json: what an index consists of. Written last and atomically; a directory without it is no index.
 
-Standard library only: reading it is part of every `memindex count`.
+Standard library and core only: reading it is part of every `memindex count`.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import stat
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from memindex import _core
 from memindex.errors import CorruptIndexError, MemindexError
 
 FILE = "index.json"
 TOKENIZER_FILE = "tokenizer.json"
 DOCUMENTS_FILE = "documents.parquet"
+CHECKSUMS_FILE = "checksums.bin"
 FORMAT = "memindex-1"
 
 #: What infini-gram's builder writes for each shard, as tokenized.0; all other files are memindex's.
 INFINI_GRAM_FILES = ("tokenized", "table", "offset", "metadata", "metaoff", "unigram")
+
+#: What stands between the other fields of index.json and the checksum of all bytes before it.
+CHECKSUM = b',\n "checksum": "'
 
 
 @dataclass(frozen=True)
@@ -53,8 +59,9 @@ class Manifest:
         shards: Number of shards.
         domains: The domains; the code in domain.S is the place in this list.
         domain_block: Suffixes between two rows of domainsum.S.
-        files: Every file of the index but this one.
+        files: Every file of the index but this one; without checksum (an empty text) where none was made.
         data: Folder of infini-gram's files, absolute, when they do not lie beside index.json.
+        checksum: BLAKE3 of what stands before it in index.json; empty until it is written.
     """
 
     name: str
@@ -75,6 +82,7 @@ class Manifest:
     skipped_documents: int = 0
     data: str | None = None
     format: str = field(default=FORMAT)
+    checksum: str = field(default="", compare=False)
 
     def domain_names(self) -> list[str]:
         """Names of the domains in the order of their codes."""
@@ -91,14 +99,15 @@ class Manifest:
 
     def write(self, directory: Path) -> None:
         """Write index.json atomically."""
-        write_atomically(directory / FILE, (json.dumps(asdict(self), indent=1) + "\n").encode())
+        write_atomically(directory / FILE, sealed(asdict(self)))
 
     @classmethod
     def read(cls, directory: Path) -> Manifest:
         """Read index.json; raises MemindexError when there is none, CorruptIndexError when it is damaged."""
         file = directory / FILE
         try:
-            raw: dict[str, Any] = json.loads(file.read_bytes())
+            content = _read_regular(file)
+            raw: dict[str, Any] = json.loads(content)
         except (FileNotFoundError, NotADirectoryError):
             raise MemindexError(
                 f"{directory} is not an index: it has no {FILE}; build one with: memindex index build SRC --out DIR"
@@ -107,6 +116,8 @@ class Manifest:
             raise CorruptIndexError(f"{file}: not JSON: {error}") from None
         if not isinstance(raw, dict) or raw.get("format") != FORMAT:
             raise CorruptIndexError(f"{file}: format is not {FORMAT}: made by another version of memindex?")
+        if "checksum" in raw and content != _with_checksum(content.rpartition(CHECKSUM)[0]):
+            raise CorruptIndexError(f"{file}: the content changed: its checksum is not that of the build")
         try:
             raw["domains"] = tuple(DomainFacts(**domain) for domain in raw["domains"])
             raw["files"] = {str(name): FileFacts(**facts) for name, facts in raw["files"].items()}
@@ -154,6 +165,23 @@ class Manifest:
 def _is_count(number: object) -> bool:
     """Whether it is a whole number that an index can reach; JSON knows no bounds, and true is an int in Python."""
     return isinstance(number, int) and not isinstance(number, bool) and 0 <= number < 1 << 63
+
+
+def _read_regular(file: Path) -> bytes:
+    # Opening a pipe would wait for a writer for ever.
+    if not stat.S_ISREG(file.stat().st_mode):
+        raise CorruptIndexError(f"{file}: not a regular file")
+    return file.read_bytes()
+
+
+def sealed(fields: dict[str, Any]) -> bytes:
+    """The bytes of index.json: these fields, and last the checksum of all before it."""
+    rest = {name: value for name, value in fields.items() if name != "checksum"}
+    return _with_checksum(json.dumps(rest, indent=1).encode().removesuffix(b"\n}"))
+
+
+def _with_checksum(before: bytes) -> bytes:
+    return before + CHECKSUM + _core.checksum_bytes(before).encode() + b'"\n}\n'
 
 
 def write_atomically(file: Path, content: bytes) -> None:

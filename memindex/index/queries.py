@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,9 @@ from memindex.ragged import Ragged, from_arrow, from_lists, from_matrix
 
 if TYPE_CHECKING:
     from memindex.index.index import Queries
+
+#: Iterable, but not lists of queries: bytes would be taken for ids, and the others have no order.
+NO_LISTS = (bytes, bytearray, memoryview, Mapping, Set)
 
 
 def as_batch(queries: Queries, tokenize: Callable[[Sequence[str]], Ragged]) -> Ragged:
@@ -26,44 +30,67 @@ def as_batch(queries: Queries, tokenize: Callable[[Sequence[str]], Ragged]) -> R
         ragged = from_arrow(queries)
     else:
         ragged = _from_sequence(queries, tokenize)
-    return Ragged(_as_uint32(ragged.values), _checked_offsets(ragged))
+    return Ragged(_as_uint32(ragged.values), _as_int64(ragged.offsets))
 
 
 def _from_sequence(queries: Any, tokenize: Callable[[Sequence[str]], Ragged]) -> Ragged:
+    if isinstance(queries, NO_LISTS):
+        raise QueryError(f"can't ask with a {type(queries).__name__}: give texts or token ids")
     try:
         rows = list(queries)
     except TypeError:
         raise QueryError(f"can't ask with a {type(queries).__name__}: give texts or token ids") from None
-    if all(isinstance(row, str) for row in rows):
+    kinds = set(map(type, rows))
+    if all(issubclass(kind, str) for kind in kinds):
         return tokenize(rows)
+    if _are_integers(kinds):
+        rows = [rows]
+    elif not _are_rows(rows, kinds):
+        raise QueryError("a list of queries holds either texts, or lists of whole numbers (token ids)")
     try:
-        if all(isinstance(row, int | np.integer) for row in rows):
-            return from_lists([rows])
-        if not all(_is_integers(row) for row in rows):
-            raise TypeError
         return from_lists(rows)
-    except (TypeError, ValueError, OverflowError):
-        raise QueryError("a list of queries holds either texts, or lists of whole numbers (token ids)") from None
+    except OverflowError:
+        raise QueryError("a token id is out of range: ids are below 2^32") from None
 
 
-def _is_integers(row: Any) -> bool:
-    if isinstance(row, np.ndarray):
-        return row.ndim == 1 and row.dtype.kind in "iu"
-    return not isinstance(row, str) and all(isinstance(token, int | np.integer) for token in row)
+def _are_rows(rows: list[Any], kinds: set[type]) -> bool:
+    """Whether every row is a list of whole numbers."""
+    if any(issubclass(kind, str | Mapping | Set | bytes | bytearray) for kind in kinds):
+        return False
+    if not all(hasattr(kind, "__len__") and hasattr(kind, "__iter__") for kind in kinds):
+        return False
+    if np.ndarray in kinds and not all(row.ndim == 1 for row in rows if isinstance(row, np.ndarray)):
+        return False
+    return _are_integers(_kinds_in(rows))
 
 
-def _as_uint32(values: np.ndarray) -> np.ndarray:
-    if values.dtype.kind not in "iu":
-        raise QueryError(f"token ids must be whole numbers, not {values.dtype}")
-    if values.dtype != np.uint32 and len(values):
-        low, high = int(values.min()), int(values.max())
+def _kinds_in(rows: Iterable[Any]) -> set[type]:
+    return set(map(type, chain.from_iterable(rows)))
+
+
+def _are_integers(kinds: set[type]) -> bool:
+    return all(issubclass(kind, int | np.integer) and not issubclass(kind, bool) for kind in kinds)
+
+
+def _as_uint32(values: Any) -> np.ndarray:
+    ids = np.asarray(values)
+    if np.ma.isMaskedArray(values):
+        raise QueryError("token ids are masked: fill or drop the masked ones first")
+    if ids.dtype.kind not in "iu":
+        raise QueryError(f"token ids must be whole numbers, not {ids.dtype}")
+    if ids.ndim != 1:
+        raise QueryError(f"the values of a ragged batch need shape (ids,), not {ids.shape}")
+    if ids.dtype != np.uint32 and len(ids):
+        low, high = int(ids.min()), int(ids.max())
         if low < 0 or high > 0xFFFFFFFF:
             raise QueryError(f"token id {low if low < 0 else high} is out of range")
-    return np.ascontiguousarray(values, dtype=np.uint32)
+    return np.ascontiguousarray(ids, dtype=np.uint32)
 
 
-def _checked_offsets(ragged: Ragged) -> np.ndarray:
-    offsets = np.ascontiguousarray(ragged.offsets, dtype=np.int64)
+def _as_int64(given: Any) -> np.ndarray:
+    offsets = np.asarray(given)
+    if offsets.dtype.kind not in "iu":
+        raise QueryError(f"offsets of a ragged batch must be whole numbers, not {offsets.dtype}")
     if offsets.ndim != 1 or len(offsets) == 0:
         raise QueryError("offsets of a ragged batch need shape (rows + 1,)")
-    return offsets
+    return np.ascontiguousarray(offsets, dtype=np.int64)

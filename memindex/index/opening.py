@@ -1,0 +1,43 @@
+"""What is checked when an index is opened: little enough for a single lookup, enough for files that were mixed up."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+from memindex import _core
+from memindex.errors import CorruptIndexError
+from memindex.index.manifest import FILE, Manifest
+
+
+def check_files(directory: Path, manifest: Manifest) -> None:
+    """Every file of the manifest must be there, a regular one, and have its size."""
+    for name, facts in manifest.files.items():
+        file = manifest.file(directory, name)
+        try:
+            found = file.stat()
+        except FileNotFoundError:
+            where = f'; "data" in {directory / FILE} says where' if file.parent != directory else ""
+            raise CorruptIndexError(f"{file}: missing{where}") from None
+        if not stat.S_ISREG(found.st_mode):
+            raise CorruptIndexError(f"{file}: not a regular file")
+        if found.st_size != facts.bytes:
+            raise CorruptIndexError(f"{file}: {found.st_size} bytes, {FILE} says {facts.bytes}")
+
+
+def check_shards(directory: Path, manifest: Manifest, shards: list[_core.Shard]) -> None:
+    """The shards' numbers must be those of the manifest, and the files of each must belong together."""
+    for shard in shards:
+        shard.probe()
+    if sum(len(shard) for shard in shards) != manifest.tokens + manifest.documents:
+        raise CorruptIndexError(f"{directory / FILE}: the shards hold another number of tokens than it says")
+    if not manifest.domains:
+        return
+    totals = map(sum, zip(*(shard.domain_totals() for shard in shards), strict=True))
+    for domain, total in zip(manifest.domains, totals, strict=True):
+        # A separator belongs to the domain of its document.
+        if total != domain.tokens + domain.documents:
+            raise CorruptIndexError(
+                f"{directory / 'domainsum'}.*: {total} tokens and separators of domain {domain.name!r}, "
+                f"{FILE} says {domain.tokens + domain.documents}"
+            )
