@@ -90,8 +90,7 @@ def test_a_campaign_of_random_damage(tmp_path):
     assert sum(bool(case.get("lookup")) for case in cases) > 3
     assert sum(bool(case.get("wrong")) for case in cases) > 3
     assert sum(bool(case.get("verify")) for case in cases) > 50
-    # Without checksums, a letter in the metadata may change unseen, or all files of a shard be those of another one: no
-    # other answer.
+    # Without checksums, a letter in the metadata may change unseen, or all of a shard be another's: no other answer.
     missed = [case for case in cases if not case["open"] and not case["verify"]]
     assert {case["base"] for case in missed} <= {"u16, no checksums", "u16, infini-gram's files alone"}
     assert not [case for case in missed if {*case["wrong"]} - {"documents"} and case["kind"] != "half of another index"]

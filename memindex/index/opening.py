@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 
 from memindex import _core
 from memindex.errors import CorruptIndexError
-from memindex.index.manifest import FILE, Manifest
+from memindex.index.manifest import FILE, INFINI_GRAM_FILES, Manifest
 
 
 def check_files(directory: Path, manifest: Manifest) -> None:
     """Every file of the manifest must be there, a regular one, and have its size."""
+    data = manifest.folder_of_data(directory)
     for name, facts in manifest.files.items():
-        file = manifest.file(directory, name)
+        file = f"{data if name.partition('.')[0] in INFINI_GRAM_FILES else directory}/{name}"
         try:
-            found = file.stat()
+            found = os.stat(file)  # noqa: PTH116 (pathlib's takes twice as long)
         except FileNotFoundError:
-            where = f'; "data" in {directory / FILE} says where' if file.parent != directory else ""
+            where = f'; "data" in {directory / FILE} says where' if Path(file).parent != directory else ""
             raise CorruptIndexError(f"{file}: missing{where}") from None
         if not stat.S_ISREG(found.st_mode):
             raise CorruptIndexError(f"{file}: not a regular file")
