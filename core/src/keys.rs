@@ -93,7 +93,7 @@ impl Packing {
             filled = end.min(64);
         }
         let highest = if filled < 64 { lowest | u64::MAX >> filled } else { lowest };
-        Bracket { lowest, highest, whole }
+        Bracket { lowest, highest, whole, tokens: ids.len() }
     }
 
     /// The key of a suffix of the text, filled with zeros where the text ends.
@@ -120,6 +120,8 @@ pub struct Bracket {
     pub highest: u64,
     /// Whether keys strictly between belong to such suffixes only: not after an id that no text of the packing holds.
     whole: bool,
+    /// Number of ids.
+    tokens: usize,
 }
 
 /// A little-endian token of 1, 2 or 4 bytes; all ones is the separator at every width.
@@ -361,14 +363,22 @@ impl Keys {
         if self.file.is_none() {
             return Narrowed { low: -1, inside: None, high: suffixes as isize };
         }
-        let Bracket { lowest, highest, whole } = bracket;
+        let Bracket { lowest, highest, whole, tokens } = bracket;
         let rank = |key: usize| (key * self.stride).min(suffixes) as isize;
         // Keys before `first` are below the query; from `end` on they are above all that starts with it.
         let first = self.seek(*hint, lowest, false);
         *hint = first;
-        let end = self.seek(first, highest, true);
         let low = if first == 0 { -1 } else { rank(first - 1) };
         // Keys strictly between lowest and highest belong to suffixes that start with the query.
+        let starts_with = |key: u64| whole && lowest < key && key < highest;
+        if first < self.len && starts_with(self.get(first)) {
+            // How far they go on is told by the common tokens, in one stretch of memory.
+            if let Some(run) = self.run(first * self.stride, tokens).filter(|run| run.last_is_known) {
+                let (inside, high) = ((rank(first), run.last as isize), rank(run.last / self.stride + 1));
+                return Narrowed { low, inside: Some(inside), high };
+            }
+        }
+        let end = self.seek(first, highest, true);
         let inside = (whole && first < end && lowest < highest).then(|| {
             let (from, to) = (self.seek(first, lowest, true), self.seek(first, highest, false));
             (from < to).then(|| (rank(from), rank(to - 1)))
