@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from memindex import _core
+from memindex.corpus.documents import large_binary
 from memindex.errors import CorruptIndexError
 from memindex.index.answers import Occurrences
 from memindex.index.lookups import END, at_least_one
@@ -50,7 +54,9 @@ def documents_around(
         if here.any():
             part = Occurrences(*(column[here] for column in found))
             tables.append(_of_shard(index, number, part, lengths[part.query], max_tokens, text))
-    table = pa.concat_tables(tables) if tables else SCHEMA.empty_table()
+    if len(tables) < 2:
+        return tables[0] if tables else SCHEMA.empty_table()
+    table = pa.concat_tables(tables)
     # Shards one after the other; queries in order, as they were asked.
     return table.take(pa.array(np.argsort(found.query[np.argsort(found.shard, kind="stable")], kind="stable")))
 
@@ -119,12 +125,32 @@ def _domains(index: Index, number: int, ranks: npt.NDArray[np.uint64]) -> pa.Arr
     return pa.array(names, type=pa.string()).take(pa.array(codes))
 
 
-def _sources(lines: bytes, ends: npt.NDArray[np.int64]) -> tuple[list[str | None], list[int | None], list[str | None]]:
+def _sources(lines: bytes, ends: npt.NDArray[np.int64]) -> tuple[Any, Any, Any]:
     """Path, line and other fields of metadata lines: {"path", "linenum" (from 0), "metadata"}, or any other JSON."""
+    if not lines:
+        return None, None, None
+    places = ends.tolist()
+    block = b"\n".join([lines[start:end] for start, end in itertools.pairwise(places)])
+    try:
+        paths, _, _, metadata, numbers = _core.parse_metadata(block, "path")
+    except CorruptIndexError:
+        return _sources_one_by_one(lines, places)
+    if len(numbers) != len(places) - 1:
+        return _sources_one_by_one(lines, places)
+    path = large_binary(*paths, pa.large_string())
+    return (
+        pc.if_else(pc.equal(path, ""), None, path).cast(pa.string()),
+        pa.array(numbers, mask=numbers == 0),
+        large_binary(*metadata, pa.large_string()),
+    )
+
+
+def _sources_one_by_one(lines: bytes, places: list[int]) -> tuple[list[str | None], list[int | None], list[str | None]]:
+    """The same for lines of which not all are JSON objects as the core reads them."""
     paths: list[str | None] = []
     numbers: list[int | None] = []
     others: list[str | None] = []
-    for start, end in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True):
+    for start, end in itertools.pairwise(places):
         raw = lines[start:end].decode("utf-8", errors="replace")
         known, other = _parsed(raw)
         path, number = known.get("path"), known.get("linenum")
