@@ -29,7 +29,9 @@ bench: $(STAMP)
 	test -d demo/study || $(BIN)/memindex demo
 	$(BIN)/uv pip install --quiet --python $(BIN)/python fast-gram tokengrams
 	$(BIN)/python benchmarks/build.py $(BENCH_CORPUS) --tokenizer $(BENCH_TOKENIZER)
+	$(BIN)/python benchmarks/repetitive.py $(BENCH_INDEX)
 	$(BIN)/python benchmarks/lookups.py $(BENCH_INDEX)
+	$(BIN)/python benchmarks/cold.py $(BENCH_INDEX)
 
 docs: $(STAMP)
 	$(BIN)/python docs/generate.py

@@ -126,8 +126,10 @@ def several(index: Index, arguments: argparse.Namespace) -> None:
     """Three indexes at once: those of --others and INDEX, or three copies of INDEX; 5-grams of INDEX."""
     with tempfile.TemporaryDirectory(dir=arguments.scratch) as scratch:
         paths = arguments.others or [Path(scratch, name) for name in ("b", "c")]
-        for path in [] if arguments.others else paths:
-            shutil.copytree(index.path, path)
+        for path in paths:
+            if not arguments.others:
+                shutil.copytree(index.path, path)
+            samples.warm(Path(path))
         indexes = [index, *map(Index.open, paths)]
         alone, together = peers.engines(index), peers.engines(*indexes)
         table = Table("5-grams", "counts/s")
@@ -185,6 +187,8 @@ def longest(index: Index, arguments: argparse.Namespace) -> None:
         for turn in range(arguments.rounds):
             for kind, source in kinds.items():
                 found = samples.passages(source, PASSAGE, NUMBER // PASSAGE, turn)
+                if not len(found):
+                    sys.exit(f"no document of {kind} holds a passage of {PASSAGE:,} tokens")
                 batch, lists = from_matrix(found), found.tolist()
                 ends = index.longest_match(batch).lengths[:PASSAGE] + np.arange(PASSAGE)
                 measured = {BATCH: once(lambda batch=batch: index.longest_match(batch), found.size)}
@@ -303,6 +307,7 @@ def main() -> None:
     print(f"{index.name}: {index.manifest.tokens:,} tokens of {index.manifest.token_width} bytes")
     if arguments.check:
         sys.exit(not check(index, arguments.check))
+    samples.warm(index.path)
     for name in arguments.modes or MODES:
         print(f"\n## {name}", flush=True)
         MODES[name](index, arguments)

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from rounds import Table
 
 from memindex import Index, _core
+from memindex.index.builder import KEY_STRIDE
 from memindex.index.sorting import SortJob, sort_shard
 
 #: Tokens of a document that is repeated.
@@ -54,7 +55,7 @@ def sort(text: Texts, width: int, scratch: str) -> dict[str, float]:
         writer.append(values, offsets)
         writer.close()
         labels = (np.arange(len(offsets) - 1) % 2).astype(np.uint16).tobytes()
-        done = sort_shard(SortJob(Path(folder), 0, width, labels, 2, 128))
+        done = sort_shard(SortJob(Path(folder), 0, width, labels, 2, 128, KEY_STRIDE))
     return {
         "sorting, M tokens/s": done.tokens / done.sort_seconds / 1e6,
         "writing, M tokens/s": done.tokens / done.write_seconds / 1e6,

@@ -15,6 +15,14 @@ from memindex.ragged import from_matrix
 Ids = npt.NDArray[np.uint32]
 
 
+def warm(directory: Path) -> None:
+    """Read every file of an index, so that all engines find it in memory."""
+    for file in directory.iterdir():
+        with file.open("rb", buffering=0) as opened:
+            while opened.read(1 << 24):
+                pass
+
+
 def present(index: Index, length: int, number: int, seed: int) -> Ids:
     """n-grams at random places of the corpus, none over the end of a document; uint32 of shape (number, length)."""
     tokens = index.tokens_of_shard(0)
