@@ -9,10 +9,14 @@ use std::path::Path;
 use crate::error::{Error, Result};
 use crate::files::{Output, map, pointer_width, shard_file};
 use crate::keys::write_keys;
+use crate::lookup::prefetch_slice;
 use crate::suffix_array::Text;
 
 /// Suffixes converted at a time; bounds the buffers to a few megabytes.
 const CHUNK: usize = 1 << 18;
+
+/// Suffixes whose domains are asked for ahead of their use.
+const AHEAD: usize = 32;
 
 /// How the documents of a shard are labelled.
 pub struct DomainColumn<'a> {
@@ -68,7 +72,14 @@ pub fn build_shard(
     if let Some(labels) = labels {
         let offsets = shard_file(directory, "offset", shard);
         let of_position = spread_domains(&offsets, &labels, order.len(), width)?;
-        let of_suffix = order.iter().map(|&position| Ok(of_position[position as usize]));
+        // Each entry is at another place: it is asked for while those before it are written.
+        let ahead = order[AHEAD.min(order.len())..].iter().copied().map(Some).chain(std::iter::repeat(None));
+        let of_suffix = order.iter().zip(ahead).map(|(&position, ahead)| {
+            if let Some(ahead) = ahead {
+                prefetch_slice(&of_position[ahead as usize..]);
+            }
+            Ok(of_position[position as usize])
+        });
         write_domains(directory, shard, labels.domains, labels.block, of_suffix)?;
     }
     Ok(Built { tokens: order.len(), sort_seconds, write_seconds: start.elapsed().as_secs_f64() })

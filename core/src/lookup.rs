@@ -526,7 +526,7 @@ fn compare(suffix: &[u8], query: &[u8]) -> Ordering {
 }
 
 /// Asks the processor for the start of a slice of integers.
-fn prefetch_slice<T: Copy>(items: &[T]) {
+pub fn prefetch_slice<T: Copy>(items: &[T]) {
     // SAFETY: integers have no padding; the length in bytes is that of the slice.
     let bytes = unsafe { std::slice::from_raw_parts(items.as_ptr().cast::<u8>(), size_of_val(items)) };
     prefetch(bytes, 0);
