@@ -238,6 +238,19 @@ def test_an_empty_batch_has_an_empty_answer(index, queries):
     assert index.count_by_domain(queries).shape == (0, 2)
 
 
+@pytest.mark.parametrize("offset", [-1, 1, 2**62])
+@pytest.mark.parametrize("operation", BATCH.values(), ids=BATCH)
+def test_an_empty_batch_that_starts_outside_of_its_values_is_refused(index, operation, offset):
+    refuses(lambda: operation(index, ragged([], [offset])), "ascending inside the values")
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, "1", NAN, True, [1]], ids=repr)
+def test_a_seed_that_is_no_whole_number_is_refused(index, seed):
+    refuses(lambda: index.positions([[A]], seed=seed), "seed must be a whole number of at least 0, not")
+    refuses(lambda: index.documents([[A]], seed=seed), "seed must be a whole number of at least 0, not")
+    assert index.positions([[A]], seed=2**70).position.size
+
+
 @pytest.mark.parametrize("length", [6, 12, 14, 100, 100_000])
 def test_a_query_longer_than_the_corpus_counts_zero(index, length):
     query = (b"abcab" * length)[:length]

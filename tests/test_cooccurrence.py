@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 
 import numpy as np
 import pytest
@@ -237,16 +239,41 @@ def test_a_damaged_offset_file_is_an_error(tmp_path, offsets):
 
 
 @pytest.mark.parametrize("name", ["offset.0", "tokenized.0"])
-def test_files_that_vanish_or_shrink_while_open(tmp_path, name):
+def test_files_that_shrink_or_vanish_while_open(tmp_path, name):
     index = write_index(tmp_path / "a", [[1, 2, 3, 1, 2], [4, 1]], 1, 1)
     file = index.path / name
     content = file.read_bytes()
-    for change in (lambda: file.write_bytes(content[:-1]), file.unlink):
-        change()
+    file.write_bytes(content[:-1])
+    with pytest.raises(CorruptIndexError, match=name):
+        index.count_cnf([[[4]], [[1]]])
+    with pytest.raises(CorruptIndexError, match=name):
+        index.find_cnf([[[4]], [[1]]])
+    file.write_bytes(content)
+    index = Index.open(index.path)
+    file.unlink()
+    if name == "offset.0":
         with pytest.raises(CorruptIndexError, match=name):
             index.count_cnf([[[4]], [[1]]])
-        with pytest.raises(CorruptIndexError, match=name):
-            index.find_cnf([[[4]], [[1]]])
+    else:
+        # What is mapped stays, also when another file takes its name.
+        file.write_bytes(bytes(len(content)))
+        assert index.count_cnf([[[4]], [[1]]]) == (1, 1, 0, "memindex")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere such a read ends the process")
+@pytest.mark.parametrize("step", ["documents", "search"])
+def test_a_file_that_is_truncated_in_the_middle_of_a_count(tmp_path, monkeypatch, step):
+    index = write_index(tmp_path / "a", [[1, *[3] * 50, 2]] * 400, 1, 2)
+    monkeypatch.setattr(cooccurrence, "MAX_MATCHES", -1)
+    before = getattr(cooccurrence.ShardText, step)
+
+    def truncated(shard, *places):
+        os.truncate(index.path / "tokenized.0", 100)
+        return before(shard, *places)
+
+    monkeypatch.setattr(cooccurrence.ShardText, step, truncated)
+    with pytest.raises(CorruptIndexError, match=r"tokenized\.0"):
+        index.count_cnf([[[1]], [[2]]])
 
 
 @pytest.mark.parametrize(

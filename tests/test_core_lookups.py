@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -250,3 +252,24 @@ def test_lookups_in_files_that_are_not_in_memory_are_right(tmp_path):
 def test_a_key_stride_out_of_range_is_an_error(tmp_path, stride):
     with pytest.raises(CorpusError, match="choose 1 to 65536"):
         write_shard(tmp_path, [[1]], 2, [0], stride=stride)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_an_answer_that_memory_does_not_hold_is_an_error(tmp_path):
+    # 30 domains for 10^6 queries are 240 MB.
+    shard = write_shard(tmp_path, [[1]] * 30, 1, list(range(30)), block=960)
+    batch = np.ones(1_000_000, dtype=np.uint32), np.arange(1_000_001, dtype=np.int64)
+    code = (
+        "import resource, sys; import numpy as np; from memindex import _core; from memindex.errors import QueryError\n"
+        "shard = _core.Shard(sys.argv[1], 0, 1, 30, 960, True)\n"
+        "batch = np.ones(10**6, dtype=np.uint32), np.arange(10**6 + 1)\n"
+        "held = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (held + (100 << 20),) * 2)\n"
+        "try: shard.count_by_domain(*batch)\n"
+        "except QueryError as error: print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path], check=False, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout == "30 numbers for 1000000 rows take 0.2 GB: ask in smaller batches\n", done.stderr
+    assert (shard.count_by_domain(*batch).reshape(-1, 30) == 1).all()

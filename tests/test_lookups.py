@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -140,6 +141,46 @@ def test_longest_matches_of_long_passages_equal_brute_force(tmp_path, width):
                 length = int(longest.lengths[at])
                 assert count(documents, query[i : i + length]) == longest.counts[at] > 0
                 assert i + length == len(query) or count(documents, query[i : i + length + 1]) == 0
+
+
+REPETITIVE = {
+    "one token": lambda n: [1] * n,
+    "two runs": lambda n: [*[1] * (n // 2), 2, *[1] * (n - n // 2 - 1)],
+    "a passage many times": lambda n: np.resize([1, 2, 1, 1, 2, 3, 1, 2], n).tolist(),
+    "a passage with changes": lambda n: [3 if i % 397 == 396 else i % 5 % 2 for i in range(n)],
+}
+
+
+@pytest.mark.parametrize("of_corpus", REPETITIVE.values(), ids=REPETITIVE)
+@pytest.mark.parametrize("of_query", REPETITIVE.values(), ids=REPETITIVE)
+def test_longest_matches_in_text_that_repeats_itself_equal_brute_force(tmp_path, of_corpus, of_query):
+    document, queries = of_corpus(1500), [of_query(n) for n in (1400, 30, 900)]
+    (shard,) = build(tmp_path, [document, document[100:700]], 1, 1)
+    texts = [bytes(document), bytes(document[100:700])]
+    longest = lookups.longest_match([shard], batch_of(queries))
+    for q, query in enumerate(map(bytes, queries)):
+        ends = 0
+        lengths = longest.lengths[slice(*longest.offsets[q : q + 2])].tolist()
+        for i, length in enumerate(lengths):
+            ends = max(ends, i)
+            while ends < len(query) and any(query[i : ends + 1] in text for text in texts):
+                ends += 1
+            assert length == ends - i
+        for i in range(0, len(query), 37):
+            found = batch_of([list(query[i : i + lengths[i]])]) if lengths[i] else None
+            expected = int(lookups.find([shard], found).counts.sum()) if found else 0
+            assert longest.counts[longest.offsets[q] + i] == expected
+
+
+@pytest.mark.parametrize("kind", ["one token", "a passage many times"])
+def test_longest_matches_in_text_that_repeats_itself_take_linear_time(tmp_path, kind):
+    document = REPETITIVE[kind](100_000)
+    (shard,) = build(tmp_path, [document], 1, 1)
+    start = time.process_time()
+    longest = lookups.longest_match([shard], batch_of([document]))
+    # A second; of comparing every passage anew, minutes.
+    assert time.process_time() - start < 15
+    assert longest.lengths.tolist() == list(range(len(document), 0, -1))
 
 
 @given(data=st.data())

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::files::shard_file;
-use crate::lookup::{Answer, Block, PER_THREAD, cores, in_parts, prefetch};
+use crate::lookup::{Answer, Block, PER_THREAD, cores, in_parts, prefetch, zeros};
 use crate::shard::{Bytes, Shard};
 
 /// `domain.S` and `domainsum.S` of an open shard; the layout stands at `build::write_domains`.
@@ -46,7 +46,7 @@ impl Domains {
 
     /// Counts of every range in every domain, range by range; processor threads take parts of the ranges.
     pub fn count_ranges(&self, ranges: &[Range<usize>]) -> Result<Vec<u64>> {
-        let mut counts = vec![0u64; ranges.len() * self.count];
+        let mut counts = zeros(ranges.len(), self.count)?;
         let part = ranges.len().div_ceil(cores()).max(PER_THREAD);
         in_parts(&mut counts, part * self.count, |number, counts| {
             let mut rows = ranges[number * part..].iter().zip(counts.chunks_mut(self.count));

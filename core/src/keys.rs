@@ -182,10 +182,13 @@ pub fn write_keys(
 /// Tokens that two suffixes have in common, at most `MOST_COMMON`.
 pub fn common_tokens(a: &[u8], b: &[u8], width: usize) -> u8 {
     let most = MOST_COMMON * width;
-    let (a, b) = (&a[..a.len().min(most)], &b[..b.len().min(most)]);
+    (common_bytes(&a[..a.len().min(most)], &b[..b.len().min(most)]) / width) as u8
+}
+
+/// Bytes that two slices have in common at their beginning.
+pub fn common_bytes(a: &[u8], b: &[u8]) -> usize {
     let words = a.chunks_exact(8).zip(b.chunks_exact(8)).take_while(|(a, b)| a == b).count() * 8;
-    let bytes = words + a[words..].iter().zip(&b[words..]).take_while(|(a, b)| a == b).count();
-    (bytes / width) as u8
+    words + a[words..].iter().zip(&b[words..]).take_while(|(a, b)| a == b).count()
 }
 
 /// `keys.S` of an open shard, or none: then searches begin with the whole table.

@@ -28,6 +28,9 @@ const MOST_SORTED: usize = 1 << 22;
 /// Distinct queries encoded together.
 const BLOCK: usize = 1 << 15;
 
+/// Numbers that are answered together: with many domains fewer queries.
+const MOST_NUMBERS: usize = 1 << 22;
+
 /// Pages that a query from disk reads, about: a batch that would read most pages of the files has them read in order.
 const PAGES_PER_QUERY: usize = 4;
 
@@ -50,7 +53,10 @@ pub struct Ragged<'a> {
 impl<'a> Ragged<'a> {
     /// Checks that offsets ascend inside the values, and that every query has ids, all below the separator.
     pub fn new(values: &'a [u32], offsets: &'a [i64], width: usize) -> Result<Ragged<'a>> {
-        let inside = |pair: &[i64]| 0 <= pair[0] && pair[0] <= pair[1] && pair[1] <= values.len() as i64;
+        if offsets.first().is_some_and(|&first| first < 0 || first > values.len() as i64) {
+            return Err(Error::Query("offsets are not ascending inside the values".into()));
+        }
+        let inside = |pair: &[i64]| pair[0] <= pair[1] && pair[1] <= values.len() as i64;
         let wrong = |wrong: &dyn Fn(&[i64]) -> bool| offsets.windows(2).position(wrong);
         if let Some(row) = wrong(&|pair| !inside(pair)) {
             return Err(Error::Query(format!("query {row}: offsets are not ascending inside the values")));
@@ -171,7 +177,7 @@ impl Answer for Ranks {
 
 /// Answers every query of a batch: row i of the result has `answer.columns()` numbers.
 pub fn answer_batch(shard: &Shard, queries: &impl Queries, answer: &impl Answer) -> Result<Vec<u64>> {
-    let mut out = vec![0u64; queries.rows() * answer.columns()];
+    let mut out = zeros(queries.rows(), answer.columns())?;
     let part = queries.rows().div_ceil(cores()).clamp(PER_THREAD, MOST_SORTED);
     let cold = queries.rows() >= LANES && shard.is_cold();
     if cold && queries.rows() >= shard.pages() / PAGES_PER_QUERY {
@@ -182,6 +188,17 @@ pub fn answer_batch(shard: &Shard, queries: &impl Queries, answer: &impl Answer)
         answer_part(shard, queries, rows, answer, cold, out)
     })?;
     Ok(out)
+}
+
+/// Zeros for so many rows and columns; an error where the system does not give the memory, which else ends the process.
+pub fn zeros(rows: usize, columns: usize) -> Result<Vec<u64>> {
+    let (mut zeros, numbers) = (Vec::new(), rows.saturating_mul(columns));
+    zeros.try_reserve_exact(numbers).map_err(|_| {
+        let gigabytes = numbers as f64 * 8e-9;
+        Error::Query(format!("{columns} numbers for {rows} rows take {gigabytes:.1} GB: ask in smaller batches"))
+    })?;
+    zeros.resize(numbers, 0);
+    Ok(zeros)
 }
 
 /// Lets processor threads work through `items` in parts of at most `size`; this thread works too, and the others are
@@ -203,7 +220,9 @@ pub fn in_parts<T: Send>(
         }
     };
     std::thread::scope(|scope| {
-        let others: Vec<_> = (1..cores().min(parts.len())).map(|_| scope.spawn(run)).collect();
+        // Where the system gives no more threads, fewer do the work.
+        let start = |_| std::thread::Builder::new().spawn_scoped(scope, run).ok();
+        let others: Vec<_> = (1..cores().min(parts.len())).map_while(start).collect();
         let mine = run();
         let all = others.into_iter().map(|t| t.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         all.fold(mine, |before, result| before.and(result))
@@ -237,9 +256,10 @@ fn answer_part(
     let keyed = sorted(shard, rows.len(), &ids);
     let (mut block, mut hint, mut numbers) = (Block::default(), 0, Vec::new());
     let mut faults = Faults::new(cold);
+    let most = (MOST_NUMBERS / answer.columns()).clamp(LANES, BLOCK);
     let mut left = &keyed[..];
     while !left.is_empty() {
-        let taken = block.fill(shard, left, &ids, &ahead);
+        let taken = block.fill(shard, left, most, &ids, &ahead);
         let found = search_block(shard, &block, &mut hint, &mut faults)?;
         numbers.clear();
         numbers.resize(found.len() * answer.columns(), 0);
@@ -301,11 +321,12 @@ impl Block {
         self.brackets.push(shard.keys.packing().bracket(&self.ids));
     }
 
-    /// Takes rows from the front until the block is full; returns how many.
+    /// Takes rows from the front until the block has `most` queries; returns how many.
     fn fill<'q>(
         &mut self,
         shard: &Shard,
         keyed: &[Keyed],
+        most: usize,
         ids: &impl Fn(u32) -> &'q [u32],
         ahead: &impl Fn(u32),
     ) -> usize {
@@ -315,7 +336,7 @@ impl Block {
         self.number.clear();
         let mut before: &[u32] = &[];
         for group in keyed.chunks(LANES) {
-            if self.ends.len() + group.len() > BLOCK {
+            if self.ends.len() + group.len() > most {
                 break;
             }
             keyed.iter().skip(self.number.len() + LANES).take(LANES).for_each(|keyed| ahead(keyed.row));

@@ -3,15 +3,16 @@
 //! (Chang & Lawler 1994.) Every position is a query of its own, cut after `CUT` tokens: one batch, which is sorted, so the
 //! two neighbours of the place where it would be inserted tell how far the longest match goes; the count of that prefix is a
 //! second search in the same order. Positions that match for `CUT` tokens go on one after the other: the same passage of the
-//! corpus usually matches at the next position too, one token shorter, and is not compared again.
+//! corpus usually matches at the next position too, one token shorter, and is not compared again. Nor is a passage again
+//! with what the query repeats: else text that repeats itself would take time quadratic in its length.
 
 use std::collections::HashMap;
 use std::ops::Range;
 
 use crate::cold::Faults;
 use crate::error::Result;
-use crate::keys::token;
-use crate::lookup::{Answer, Block, LANES, Windows, answer_batch, in_parts, search_block};
+use crate::keys::common_bytes;
+use crate::lookup::{Answer, Block, LANES, Windows, answer_batch, encode, in_parts, search_block};
 use crate::shard::Shard;
 
 /// Tokens that are matched in batches.
@@ -19,6 +20,9 @@ const CUT: usize = 16;
 
 /// Positions that one thread takes on together; a passage is compared once in each.
 const STRETCH: usize = 4096;
+
+/// Tokens of a match from which on it is remembered by its place in the corpus: shorter ones are as fast to compare.
+const LONG: usize = 256;
 
 /// The longest match at a position.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -40,19 +44,29 @@ pub fn longest_match(shard: &Shard, values: &[u32], offsets: &[i64]) -> Result<V
     let numbers = answer_batch(shard, &Windows { values, bounds: &bounds }, &CutMatch)?;
     let mut longest: Vec<Longest> =
         numbers.chunks_exact(3).map(|n| Longest { length: n[0] as u32, count: n[2] - n[1] }).collect();
+    let bytes = match longest.iter().any(|longest| longest.length as usize == CUT) {
+        true => encoded(&values[first..last], shard.width),
+        false => Vec::new(),
+    };
     in_parts(&mut longest, STRETCH, |number, longest| {
-        let mut passages = Passages { shard, values, ends: HashMap::new() };
+        let mut passages = Passages::new(shard, &bytes);
         for (i, longest) in longest.iter_mut().enumerate() {
             let position = number * STRETCH + i;
-            let at = first + position;
-            if longest.length as usize == CUT && ends[position] > at + CUT {
+            let end = ends[position] - first;
+            if longest.length as usize == CUT && end > position + CUT {
                 let ranks = numbers[position * 3 + 1] as usize..numbers[position * 3 + 2] as usize;
-                *longest = passages.longest(at..ends[position], ranks)?;
+                *longest = passages.longest(position..end, ranks)?;
             }
         }
         Ok(())
     })?;
     Ok(longest)
+}
+
+fn encoded(ids: &[u32], width: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(ids.len() * width);
+    encode(ids, width, &mut bytes);
+    bytes
 }
 
 /// For a query: how many of its tokens match, and the ranks of the suffixes that do.
@@ -106,7 +120,7 @@ fn matched(shard: &Shard, block: &Block, found: &[Range<usize>]) -> Result<Vec<u
         });
         lengths.extend(lanes.iter().zip(&neighbours).map(|(&number, &(below, above))| {
             let query = block.query(number);
-            let common = |offset: usize| common(shard.text().get(offset..).unwrap_or(&[]), query);
+            let common = |offset: usize| common_bytes(shard.text().get(offset..).unwrap_or(&[]), query);
             let bytes = if found[number].is_empty() { common(below).max(common(above)) } else { query.len() };
             bytes / shard.width * shard.width
         }));
@@ -114,19 +128,25 @@ fn matched(shard: &Shard, block: &Block, found: &[Range<usize>]) -> Result<Vec<u
     Ok(lengths)
 }
 
-fn common(a: &[u8], b: &[u8]) -> usize {
-    a.iter().zip(b).take_while(|(a, b)| a == b).count()
-}
-
-/// Passages of the corpus that match a query somewhere: how far is remembered.
+/// Passages of the corpus that match a query somewhere, and what earlier positions told of them: positions ascend. All
+/// places are token positions, and queries lie one after the other.
 struct Passages<'a> {
     shard: &'a Shard,
-    values: &'a [u32],
+    /// The queries, encoded.
+    queries: &'a [u8],
     /// By the passage's distance from the query: where the match ends in the query.
     ends: HashMap<isize, usize>,
+    /// By the passage's place: the last position that was compared with it, and where the match ended in the query.
+    compared: HashMap<usize, (usize, usize)>,
+    /// By period: up to where the queries are known to repeat what stands a period before.
+    repeats: HashMap<usize, usize>,
 }
 
-impl Passages<'_> {
+impl<'a> Passages<'a> {
+    fn new(shard: &'a Shard, queries: &'a [u8]) -> Passages<'a> {
+        Passages { shard, queries, ends: HashMap::new(), compared: HashMap::new(), repeats: HashMap::new() }
+    }
+
     /// The longest match of the query, where the suffixes of `ranks` match for `CUT` tokens.
     fn longest(&mut self, query: Range<usize>, ranks: Range<usize>) -> Result<Longest> {
         let (mut low, mut high) = (ranks.start, ranks.end);
@@ -147,19 +167,31 @@ impl Passages<'_> {
                 length = length.max(self.length(&query, neighbour)?);
             }
         }
-        let start = self.boundary(&query, ranks.start..place, |matched| matched < length)?;
-        let end = self.boundary(&query, place..ranks.end, |matched| matched >= length)?;
+        // Both by halving all the ranks: so passages are met again that were compared at earlier positions.
+        let matches = |matched: usize| matched >= length;
+        let start = self.boundary(&query, &ranks, |rank| (rank >= place).then_some(true), matches)?;
+        let end = self.boundary(&query, &ranks, |rank| (rank < place).then_some(false), |matched| !matches(matched))?;
         Ok(Longest { length: length as u32, count: (end - start) as u64 })
     }
 
-    /// The first rank whose match is not `before`, where all before it are.
-    fn boundary(&mut self, query: &Range<usize>, ranks: Range<usize>, before: impl Fn(usize) -> bool) -> Result<usize> {
+    /// The first of the ranks that is `known` to be beyond the boundary or, by the tokens that match, is `beyond` it.
+    fn boundary(
+        &mut self,
+        query: &Range<usize>,
+        ranks: &Range<usize>,
+        known: impl Fn(usize) -> Option<bool>,
+        beyond: impl Fn(usize) -> bool,
+    ) -> Result<usize> {
         let (mut low, mut high) = (ranks.start, ranks.end);
         while low < high {
             let middle = low + (high - low) / 2;
-            match before(self.length(query, middle)?) {
-                true => low = middle + 1,
-                false => high = middle,
+            let beyond = match known(middle) {
+                Some(known) => known,
+                None => beyond(self.length(query, middle)?),
+            };
+            match beyond {
+                true => high = middle,
+                false => low = middle + 1,
             }
         }
         Ok(low)
@@ -167,25 +199,56 @@ impl Passages<'_> {
 
     /// Tokens that the suffix of this rank, which matches for `CUT`, has in common with the query.
     fn length(&mut self, query: &Range<usize>, rank: usize) -> Result<usize> {
-        let (text, width) = (self.shard.text(), self.shard.width);
-        let offset = self.shard.suffix(rank)?;
-        let distance = (offset / width) as isize - query.start as isize;
-        let known = self.ends.get(&distance).copied().filter(|&end| end > query.start && end <= query.end);
-        let end = known.unwrap_or_else(|| {
-            let suffix = text[offset..].chunks_exact(width).map(token).skip(CUT);
-            let ids = &self.values[query.start + CUT..query.end];
-            query.start + CUT + suffix.zip(ids).take_while(|(a, b)| a == *b).count()
-        });
+        let place = self.shard.suffix(rank)? / self.shard.width;
+        let distance = place as isize - query.start as isize;
+        if let Some(&end) = self.ends.get(&distance).filter(|&&end| end > query.start && end <= query.end) {
+            return Ok(end - query.start);
+        }
+        let matched = self.compare(query, place);
+        let end = query.start + matched;
         self.ends.insert(distance, end);
-        Ok(end - query.start)
+        if matched >= LONG {
+            self.compared.insert(place, (query.start, end));
+        }
+        Ok(matched)
+    }
+
+    /// As `length`, for a passage that was not compared at this distance.
+    fn compare(&mut self, query: &Range<usize>, place: usize) -> usize {
+        let mut matched = CUT;
+        if let Some(&(before, end)) = self.compared.get(&place) {
+            // The passage is what stood at `before`: it matches as far as the query is that too.
+            let most = (end - before).min(query.len());
+            let repeated = self.repeated(query.start, query.start - before, most);
+            if repeated < end - before {
+                return repeated;
+            }
+            matched = repeated;
+        }
+        let width = self.shard.width;
+        let passage = self.shard.text().get((place + matched) * width..).unwrap_or(&[]);
+        matched + common_bytes(passage, &self.queries[(query.start + matched) * width..query.end * width]) / width
+    }
+
+    /// Tokens from `start` on, `most` at most, that are those a period before.
+    fn repeated(&mut self, start: usize, period: usize, most: usize) -> usize {
+        let (width, end) = (self.shard.width, start + most);
+        let known = self.repeats.get(&period).copied().unwrap_or(0);
+        let from = known.clamp(start, end);
+        let (here, before) = (from * width..end * width, (from - period) * width..);
+        let repeated = from + common_bytes(&self.queries[here], &self.queries[before]) / width;
+        self.repeats.insert(period, known.max(repeated));
+        repeated - start
     }
 
     /// Whether the suffix, of which `matched` tokens match, sorts before the query.
     fn below(&self, query: &Range<usize>, rank: usize, matched: usize) -> Result<bool> {
+        if matched >= query.len() {
+            return Ok(false);
+        }
         let width = self.shard.width;
-        let next = self.shard.suffix(rank)? + matched * width;
-        let Some(&id) = self.values[query.clone()].get(matched) else { return Ok(false) };
-        let bytes = self.shard.text().get(next..next + width);
-        Ok(bytes.is_none_or(|bytes| bytes < &id.to_le_bytes()[..width]))
+        let token = |bytes: &'a [u8], at: usize| bytes.get(at..at + width);
+        let next = token(self.shard.text(), self.shard.suffix(rank)? + matched * width);
+        Ok(next < token(self.queries, (query.start + matched) * width))
     }
 }

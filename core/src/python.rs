@@ -116,10 +116,15 @@ impl PyShard {
         tokens: Offsets<'py>,
     ) -> PyResult<(Positions<'py>, Bound<'py, PyArray1<u32>>, Numbers<'py>, Numbers<'py>)> {
         let ranges = self.ranges(starts.as_slice()?, ends.as_slice()?)?;
-        let bytes: Vec<usize> = tokens.as_slice()?.iter().map(|&tokens| tokens as usize * self.inner.width).collect();
-        if bytes.len() != ranges.len() {
+        let (tokens, most) = (tokens.as_slice()?, self.inner.token_count());
+        if tokens.len() != ranges.len() {
             return Err(Error::Query("starts, ends and tokens differ in length".into()).into());
         }
+        if tokens.iter().zip(&ranges).any(|(&n, range)| n < 0 || (n as usize > most && !range.is_empty())) {
+            return Err(Error::Query(format!("n-grams of the shard have 0 to {most} tokens")).into());
+        }
+        // Of an n-gram that has no suffixes the length is not asked for.
+        let bytes: Vec<usize> = tokens.iter().map(|&tokens| (tokens as usize).min(most) * self.inner.width).collect();
         let found = self.checked(py, || following::next_tokens(&self.inner, &ranges, &bytes))?;
         let (starts, ends): (Vec<u64>, Vec<u64>) =
             found.ranges.iter().map(|range| (range.start as u64, range.end as u64)).unzip();
@@ -206,6 +211,29 @@ impl PyShard {
             domains.of_ranks(ranks, self.inner.token_count())
         })?;
         Ok(found.into_pyarray(py))
+    }
+
+    /// Raises CorruptIndexError when a file that a lookup reads was truncated since it was opened, or failed to be read.
+    fn check(&self, py: Python<'_>) -> PyResult<()> {
+        Ok(self.checked(py, || Ok(()))?)
+    }
+
+    /// The bytes of the tokens, to be read in place: where the file is truncated meanwhile they read as zeros, and
+    /// `check` raises.
+    ///
+    /// # Safety
+    /// As the interpreter calls it: `view` is a valid place for a Py_buffer.
+    unsafe fn __getbuffer__(
+        slf: Bound<'_, Self>,
+        view: *mut pyo3::ffi::Py_buffer,
+        flags: std::ffi::c_int,
+    ) -> PyResult<()> {
+        let text = slf.get().inner.text();
+        let place = text.as_ptr().cast_mut().cast();
+        // SAFETY: the map lives as long as the shard, which the view keeps alive, and is said to be read-only.
+        let failed =
+            unsafe { pyo3::ffi::PyBuffer_FillInfo(view, slf.as_ptr(), place, text.len() as isize, 1, flags) } != 0;
+        if failed { Err(PyErr::fetch(slf.py())) } else { Ok(()) }
     }
 
     /// Looks at a few entries of every file; raises CorruptIndexError when the files can't belong together.

@@ -242,15 +242,17 @@ class ShardText:
         self.number = number
         self._shard = index.shards[number]
         self._file = index.file(f"offset.{number}")
+        # The shard's own map: one of NumPy's would end the process when the file is truncated while it is read.
+        self.tokens = np.frombuffer(memoryview(self._shard), dtype=f"<u{index.manifest.token_width}")
+        self._shard.check()
         try:
-            self.tokens = index.tokens_of_shard(number)
             size = self._file.stat().st_size
         except FileNotFoundError as error:
             raise CorruptIndexError(f"{error.filename}: missing; it was there when the index was opened") from None
-        # The core looks after the files it has open; these were opened by name.
+        # The core looks after the files it has open; this one may not be yet.
         facts = index.manifest.files.get(self._file.name)
-        if (facts and size != facts.bytes) or len(self.tokens) != len(self._shard):
-            raise CorruptIndexError(f"{self._file} or tokenized.{number}: changed since the index was opened")
+        if facts and size != facts.bytes:
+            raise CorruptIndexError(f"{self._file}: changed since the index was opened")
 
     def matches(self, clause: Clause, most: int) -> Positions:
         """Positions where a clause matches, ascending; the first `most` in the order of the table."""
@@ -268,7 +270,9 @@ class ShardText:
         """Positions of the separators before and after each position; the text's end stands for the last."""
         _, first, upper = self._shard.locate(positions).reshape(-1, 3).T
         borders = np.concatenate([first - 1, upper[upper < len(self.tokens)]])
-        if (self.tokens[borders] != np.iinfo(self.tokens.dtype).max).any():
+        between = self.tokens[borders]
+        self._shard.check()
+        if (between != np.iinfo(self.tokens.dtype).max).any():
             raise CorruptIndexError(f"{self._file}: an offset leads to no separator")
         return first - 1, upper
 
@@ -289,6 +293,7 @@ class ShardText:
             matches = np.concatenate([self._match(positions[first == term[0]], term) for term in terms])
             matches.sort()
             found.append(matches)
+        self._shard.check()
         return np.concatenate(found)
 
     def _match(self, positions: Positions, term: Sequence[int]) -> Positions:

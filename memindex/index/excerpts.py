@@ -102,10 +102,10 @@ def _check_tokens(index: Index, number: int, values: npt.NDArray[np.uint32]) -> 
         return
     largest, vocabulary = int(values.max()), index.manifest.vocabulary
     if largest == END:
-        raise CorruptIndexError(f"{index.path / f'offset.{number}'}: a document holds the separator of another one")
+        raise CorruptIndexError(f"{index.file(f'offset.{number}')}: a document holds the separator of another one")
     if vocabulary and largest >= vocabulary:
         raise CorruptIndexError(
-            f"{index.path / f'tokenized.{number}'}: a document holds the id {largest}, "
+            f"{index.file(f'tokenized.{number}')}: a document holds the id {largest}, "
             f"the tokenizer's ids are 0 to {vocabulary - 1}"
         )
 

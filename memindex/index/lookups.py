@@ -35,6 +35,8 @@ def find(shards: Shards, batch: Ragged) -> Matches:
 
 def occurrences(shards: Shards, matches: Matches, limit: int | None, seed: int | None) -> Occurrences:
     """See `Index.positions`."""
+    if seed is not None and (not isinstance(seed, int | np.integer) or isinstance(seed, bool) or seed < 0):
+        raise QueryError(f"seed must be a whole number of at least 0, not {seed!r:.40}")
     counts = matches.counts.astype(np.int64)
     totals = counts.sum(axis=1)
     taken = totals if limit is None else np.minimum(totals, at_least_one("limit", limit))
