@@ -163,6 +163,9 @@ def test_dtypes_and_shapes(load):
         "matched": ("int32", (3,)),
         "memorized": ("bool", (3,)),
         "suffix_logprob": ("float32", (3,)),
+        "suffix_logprob_top40": ("float32", (3,)),
+        "prefix_logprob": ("float32", (3,)),
+        "token_ranks": ("int32", (3, 32)),
         "token_logprobs": ("float32", (3, 32)),
         "continuation": ("int32", (3, 32)),
     }

@@ -112,8 +112,13 @@ def continuations(**change: object) -> dict:
         "score": [0.5, 1.0],
         "matched": [1, 2],
         "memorized": [False, True],
+        "edit_distance": [1, 0],
+        "bleu": [0.25, 1.0],
         "suffix_logprob": [-1.0, -0.5],
-        "token_logprobs": np.array([[-1.0, -2.0], [-3.0, -4.0]]),
+        "suffix_logprob_top40": [-np.inf, None],
+        "prefix_logprob": [None, -2.0],
+        "token_logprobs": [[-1.0, -2.0], None],
+        "token_ranks": np.array([[0, 40], [0, 0]]),
         "continuation": np.array([[1, 2], [3, 4]], np.int64),
     } | change
 

@@ -20,6 +20,9 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from memindex.errors import MemindexError
 
+#: Tokens that top-k sampling draws from where p_z is reported (Hayes et al. 2024, arXiv 2410.19482).
+TOP = 40
+
 #: float32 logits in one log-softmax at a time.
 _CHUNK_ELEMENTS = 1 << 26
 
@@ -30,37 +33,51 @@ class Forced:
 
     Attributes:
         argmax: int64 (rows, suffix_length), the likeliest token at each suffix position.
-        logprobs: float32 (rows, suffix_length), log-probability of the true one; nats.
+        logprobs: float32 (rows, prefix + suffix_length - 1), log-probability of each true token after the first;
+            nats.
+        ranks: int32 (rows, suffix_length), tokens likelier than the true one at each suffix position.
+        top_logprobs: float32 (rows, suffix_length), log-probability of the true one among the TOP likeliest;
+            -inf where it is not one of them.
         cache: Keys and values of all but the last token, or another state of the model, or None.
     """
 
     argmax: torch.Tensor
     logprobs: torch.Tensor
+    ranks: torch.Tensor
+    top_logprobs: torch.Tensor
     cache: Any
 
 
 def teacher_forced(model: PreTrainedModel, ids: torch.Tensor, prefix: int, *, cached: bool = True) -> Forced:
-    """Read `ids`, int64 (rows, prefix + suffix_length), once; logits exist at the suffix positions only.
+    """Read `ids`, int64 (rows, prefix + suffix_length), once.
 
     MemindexError when a logit is NaN.
     """
     length = ids.shape[1] - prefix
-    output = model(input_ids=ids[:, :-1], use_cache=cached, logits_to_keep=length)
-    logits, targets = output.logits[:, -length:], ids[:, prefix:]
-    rows = max(1, _CHUNK_ELEMENTS // (length * logits.shape[-1]))
+    output = model(input_ids=ids[:, :-1], use_cache=cached)
+    logits, targets = output.logits, ids[:, 1:]
+    rows = max(1, _CHUNK_ELEMENTS // (targets.shape[1] * logits.shape[-1]))
     parts = [
-        _logprobs(part, wanted)
+        _logprobs(part, wanted, length)
         for part, wanted in zip(torch.split(logits, rows), torch.split(targets, rows), strict=True)
     ]
-    logprobs = torch.cat(parts)
+    logprobs, ranks, top = (torch.cat(columns) for columns in zip(*parts, strict=True))
     # A NaN among a position's logits makes its normalizer NaN, so this one check sees all of them.
     _refuse_nan(logprobs)
-    return Forced(logits.argmax(dim=-1), logprobs, getattr(output, "past_key_values", None))
+    argmax = logits[:, -length:].argmax(dim=-1)
+    return Forced(argmax, logprobs, ranks, top, getattr(output, "past_key_values", None))
 
 
-def _logprobs(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+def _logprobs(
+    logits: torch.Tensor, targets: torch.Tensor, length: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     exact = logits.float()
-    return exact.gather(-1, targets[..., None])[..., 0] - exact.logsumexp(dim=-1)
+    true = exact.gather(-1, targets[..., None])
+    logprobs = true[..., 0] - exact.logsumexp(dim=-1)
+    exact, true = exact[:, -length:], true[:, -length:]
+    ranks = (exact > true).sum(dim=-1).int()
+    top = exact.topk(min(TOP, exact.shape[-1]), dim=-1).values.logsumexp(dim=-1)
+    return logprobs, ranks, (true[..., 0] - top).masked_fill(ranks >= TOP, float("-inf"))
 
 
 def _refuse_nan(values: torch.Tensor) -> None:

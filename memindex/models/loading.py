@@ -129,6 +129,8 @@ def _facts(
     parameters, non_embedding = count_parameters(model)
     return {
         "model_id": name,
+        "family": None,
+        "corpus": None,
         "architecture": model.config.model_type,
         "parameters": parameters,
         "non_embedding_parameters": non_embedding,

@@ -42,7 +42,11 @@ class Scores:
         matched: int32 (rows,), continuation tokens equal to the suffix before the first mismatch.
         memorized: bool (rows,), the whole suffix was generated.
         suffix_logprob: float32 (rows,), log-probability of the suffix given the prefix; nats.
+        suffix_logprob_top40: float32 (rows,), the same when each token is drawn from the 40 likeliest; -inf when one
+            is not among them.
+        prefix_logprob: float32 (rows,), log-probability of the prefix after its first token; nats, 0 for one token.
         token_logprobs: float32 (rows, suffix_length), that of each suffix token, teacher-forced; nats.
+        token_ranks: int32 (rows, suffix_length), tokens that were likelier than each suffix token.
         continuation: int32 (rows, suffix_length), the ids generated greedily after the prefix.
         batch_size: Rows per forward pass (the smallest used, when memory forced it down).
     """
@@ -51,7 +55,10 @@ class Scores:
     matched: npt.NDArray[np.int32]
     memorized: npt.NDArray[np.bool_]
     suffix_logprob: npt.NDArray[np.float32]
+    suffix_logprob_top40: npt.NDArray[np.float32]
+    prefix_logprob: npt.NDArray[np.float32]
     token_logprobs: npt.NDArray[np.float32]
+    token_ranks: npt.NDArray[np.int32]
     continuation: npt.NDArray[np.int32]
     batch_size: int
 
@@ -81,13 +88,16 @@ def score_sequences(
         raise MemindexError(f"batch_size must be 1 or more, got {batch_size}")
     rows, length = suffixes.shape
     size = batch_size or _default_batch(loaded, prefixes.shape[1], length)
-    logprobs = np.empty((rows, length), dtype=np.float32)
+    logprobs = np.empty((rows, prefixes.shape[1] + length - 1), dtype=np.float32)
+    top = np.empty(rows, dtype=np.float32)
+    ranks = np.empty((rows, length), dtype=np.int32)
     continuation = np.empty((rows, length), dtype=np.int32)
     begin = 0
     while begin < rows:
         part = slice(begin, min(begin + size, rows))
         try:
-            logprobs[part], continuation[part] = _score_batch(loaded, prefixes[part], suffixes[part])
+            columns = _score_batch(loaded, prefixes[part], suffixes[part])
+            logprobs[part], top[part], ranks[part], continuation[part] = columns
         except torch.OutOfMemoryError:
             if size == 1:
                 raise MemindexError("the GPU has too little memory for one sequence; use --dtype bfloat16") from None
@@ -97,22 +107,28 @@ def score_sequences(
         begin = part.stop
         if progress is not None:
             progress(begin, rows)
-    return _summarize(suffixes, logprobs, continuation, min(size, rows))
+    return _summarize(suffixes, logprobs, top, ranks, continuation, min(size, rows))
 
 
 def _summarize(
     suffixes: npt.NDArray[Any],
     logprobs: npt.NDArray[np.float32],
+    top: npt.NDArray[np.float32],
+    ranks: npt.NDArray[np.int32],
     continuation: npt.NDArray[np.int32],
     batch_size: int,
 ) -> Scores:
     equal = continuation == suffixes
+    prefix, logprobs = np.split(logprobs, [logprobs.shape[1] - suffixes.shape[1]], axis=1)
     return Scores(
         score=equal.mean(axis=1, dtype=np.float64).astype(np.float32),
         matched=np.cumprod(equal, axis=1).sum(axis=1).astype(np.int32),
         memorized=equal.all(axis=1),
         suffix_logprob=logprobs.sum(axis=1, dtype=np.float64).astype(np.float32),
-        token_logprobs=logprobs,
+        suffix_logprob_top40=top,
+        prefix_logprob=prefix.sum(axis=1, dtype=np.float64).astype(np.float32),
+        token_logprobs=np.ascontiguousarray(logprobs),
+        token_ranks=ranks,
         continuation=continuation,
         batch_size=batch_size,
     )
@@ -120,12 +136,13 @@ def _summarize(
 
 def _score_batch(
     loaded: LoadedModel, prefixes: npt.NDArray[Any], suffixes: npt.NDArray[Any]
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]:
+) -> tuple[npt.NDArray[Any], ...]:
     ids = torch.from_numpy(np.concatenate([prefixes, suffixes], axis=1).astype(np.int64)).to(loaded.model.device)
     with torch.inference_mode():
         forced = teacher_forced(loaded.model, ids, prefixes.shape[1])
         continuation = complete(loaded.model, ids, prefixes.shape[1], forced)
-        return forced.logprobs.cpu().numpy(), continuation.to(torch.int32).cpu().numpy()
+        top = forced.top_logprobs.double().sum(dim=1).float()
+        return tuple(column.cpu().numpy() for column in (forced.logprobs, top, forced.ranks, continuation.int()))
 
 
 def _check(loaded: LoadedModel, prefixes: npt.NDArray[Any], suffixes: npt.NDArray[Any]) -> None:

@@ -24,6 +24,7 @@ from memindex.errors import MemindexError
 from memindex.index.index import Index
 from memindex.study.config import ModelConfig, StudyConfig
 from memindex.study.sampling import bucket_totals, count_sequences, sample_sequences, token_matrix
+from memindex.study.similarity import bleu, edit_distance
 from memindex.tables.store import TableStore
 
 if TYPE_CHECKING:
@@ -151,8 +152,13 @@ def _score_units(
             "score": scores.score,
             "matched": scores.matched,
             "memorized": scores.memorized,
+            "edit_distance": edit_distance(scores.continuation, suffixes[part]),
+            "bleu": bleu(scores.continuation, suffixes[part]),
             "suffix_logprob": scores.suffix_logprob,
+            "suffix_logprob_top40": scores.suffix_logprob_top40,
+            "prefix_logprob": scores.prefix_logprob,
             "token_logprobs": scores.token_logprobs,
+            "token_ranks": scores.token_ranks,
             "continuation": scores.continuation,
         }
         store.write("continuations", unit, columns)
@@ -179,9 +185,15 @@ def _run_row(
         "prefix_length": config.sequences.prefix,
         "suffix_length": config.sequences.suffix,
         "decoding": "greedy",
+        "seed": None,
+        "top_k": None,
+        "temperature": None,
+        "control": None,
+        "made_by": "memindex",
         "dtype": loaded.dtype,
         "device": loaded.device,
         "attention": loaded.attention,
+        "compiled": False,
         "model_fingerprint": fingerprint,
         "batch_size": timing.batch_size,
         "sequences": sequences,

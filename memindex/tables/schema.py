@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 #: Raised by one when a column is added, removed or changes its meaning; stands in every file's Parquet
 #: metadata.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 TOKENS = pa.list_(pa.int32())
 
@@ -51,14 +51,21 @@ MODELS = Table(
     "one model (a checkpoint) of the study",
     (
         Column("model_id", pa.string(), "name of the model, unique in the study"),
-        Column("architecture", pa.string(), "transformers model type: gpt_neox, llama, …"),
-        Column("parameters", pa.int64(), "all parameters; tied embeddings are counted once"),
-        Column("non_embedding_parameters", pa.int64(), "parameters outside the input and output embeddings"),
-        Column("layers", pa.int32(), "number of transformer blocks"),
-        Column("hidden_size", pa.int32(), "width of the residual stream"),
-        Column("heads", pa.int32(), "attention heads per layer"),
-        Column("vocabulary", pa.int32(), "rows of the output embedding"),
-        Column("context", pa.int32(), "longest input in tokens"),
+        Column("family", pa.string(), "series of published models it belongs to: pythia, …", nullable=True),
+        Column("corpus", pa.string(), "corpus it was trained on, by its family", nullable=True),
+        Column("architecture", pa.string(), "transformers model type: gpt_neox, llama, …", nullable=True),
+        Column("parameters", pa.int64(), "all parameters; tied embeddings are counted once", nullable=True),
+        Column(
+            "non_embedding_parameters",
+            pa.int64(),
+            "parameters outside the input and output embeddings",
+            nullable=True,
+        ),
+        Column("layers", pa.int32(), "number of transformer blocks", nullable=True),
+        Column("hidden_size", pa.int32(), "width of the residual stream", nullable=True),
+        Column("heads", pa.int32(), "attention heads per layer", nullable=True),
+        Column("vocabulary", pa.int32(), "rows of the output embedding", nullable=True),
+        Column("context", pa.int32(), "longest input in tokens", nullable=True),
         Column("source", pa.string(), "folder or hub name the model was loaded from"),
         Column("revision", pa.string(), "hub revision or checkpoint, when one was named", nullable=True),
         Column("trained_tokens", pa.int64(), "tokens seen in training, when known", nullable=True),
@@ -73,12 +80,24 @@ RUNS = Table(
         Column("model_id", pa.string(), "the model (table models)"),
         Column("prefix_length", pa.int32(), "context tokens given to the model"),
         Column("suffix_length", pa.int32(), "continuation tokens compared"),
-        Column("decoding", pa.string(), "greedy"),
-        Column("dtype", pa.string(), "floating-point type of the weights while scoring"),
-        Column("device", pa.string(), "where it ran: cpu, or the GPU's name"),
-        Column("attention", pa.string(), "attention implementation (sdpa, eager, …)"),
-        Column("model_fingerprint", pa.string(), "tells whether the model's files changed since"),
-        Column("batch_size", pa.int32(), "sequences per forward pass, at most"),
+        Column("decoding", pa.string(), "how continuations were chosen: greedy or sampled"),
+        Column("seed", pa.int64(), "seed of sampled continuations", nullable=True),
+        Column("top_k", pa.int32(), "likeliest tokens that sampling chose from; NULL: all", nullable=True),
+        Column("temperature", pa.float64(), "divisor of the logits in sampling", nullable=True),
+        Column(
+            "control",
+            pa.string(),
+            "what makes the run a baseline: shuffled-suffixes (compared with the suffix of another sequence), "
+            "untrained (random weights), other-corpus (the model never saw this corpus); NULL: it is none",
+            nullable=True,
+        ),
+        Column("made_by", pa.string(), "memindex, or the importer that read it: pythia, mynlp, lm-extraction, jsonl"),
+        Column("dtype", pa.string(), "floating-point type of the weights while scoring", nullable=True),
+        Column("device", pa.string(), "where it ran: cpu, or the GPU's name", nullable=True),
+        Column("attention", pa.string(), "attention implementation (sdpa, eager, …)", nullable=True),
+        Column("compiled", pa.bool_(), "whether torch.compile and CUDA graphs were used", nullable=True),
+        Column("model_fingerprint", pa.string(), "tells whether the model's files changed since", nullable=True),
+        Column("batch_size", pa.int32(), "sequences per forward pass, at most", nullable=True),
         Column("sequences", pa.int64(), "sequences scored"),
         Column(
             "seconds", pa.float64(), "wall time of scoring, loading excluded; seconds; NULL when resumed", nullable=True
@@ -93,19 +112,19 @@ SEQUENCES = Table(
     "one prefix + suffix sampled from an index",
     (
         Column("sequence_id", pa.int64(), "number of the sequence, unique in the study"),
-        Column("sample", pa.string(), "how it was drawn: uniform, bucket, or heldout"),
+        Column("sample", pa.string(), "how it was drawn: uniform, bucket, heldout, or imported"),
         Column(
             "bucket",
             pa.int32(),
             "floor(log2(count of the sequence)); bucket sample only",
             nullable=True,
         ),
-        Column("index", pa.string(), "index it was drawn from"),
-        Column("shard", pa.int32(), "shard of that index"),
-        Column("position", pa.int64(), "token position in the shard of the prefix's first token"),
-        Column("document", pa.int64(), "row of the shard's document table"),
-        Column("document_offset", pa.int64(), "tokens of the document before the prefix"),
-        Column("domain", pa.string(), "domain of the document"),
+        Column("index", pa.string(), "index it was drawn from; NULL when imported", nullable=True),
+        Column("shard", pa.int32(), "shard of that index", nullable=True),
+        Column("position", pa.int64(), "token position in the shard of the prefix's first token", nullable=True),
+        Column("document", pa.int64(), "row of the shard's document table", nullable=True),
+        Column("document_offset", pa.int64(), "tokens of the document before the prefix", nullable=True),
+        Column("domain", pa.string(), "domain of the document", nullable=True),
         Column("prefix", TOKENS, "ids of the context given to the model"),
         Column("suffix", TOKENS, "ids of the true continuation"),
     ),
@@ -146,14 +165,40 @@ CONTINUATIONS = Table(
         Column("matched", pa.int32(), "continuation tokens equal to the suffix before the first mismatch"),
         Column("memorized", pa.bool_(), "score = 1: the whole suffix was generated"),
         Column(
+            "edit_distance",
+            pa.int32(),
+            "tokens to insert, delete or replace that make the continuation the suffix (Levenshtein)",
+        ),
+        Column("bleu", pa.float32(), "BLEU-4 of the continuation against the suffix, over token ids; 0..1"),
+        Column(
             "suffix_logprob",
             pa.float32(),
             "log-probability of the suffix after the prefix; nats, teacher-forced",
+            nullable=True,
+        ),
+        Column(
+            "suffix_logprob_top40",
+            pa.float32(),
+            "the same when each token is drawn from the 40 likeliest (Hayes et al. 2024); -inf: one is not among them",
+            nullable=True,
+        ),
+        Column(
+            "prefix_logprob",
+            pa.float32(),
+            "log-probability of the prefix after its first token; nats, teacher-forced; NULL for one token",
+            nullable=True,
         ),
         Column(
             "token_logprobs",
             pa.list_(pa.float32()),
             "log-probability of each suffix token; nats",
+            nullable=True,
+        ),
+        Column(
+            "token_ranks",
+            pa.list_(pa.int32()),
+            "number of tokens that were likelier than each suffix token; 0: it was the likeliest",
+            nullable=True,
         ),
         Column("continuation", TOKENS, "ids the model generated"),
     ),
