@@ -9,10 +9,10 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from memindex.errors import MemindexError  # noqa: E402
-from memindex.models import decoding, scoring  # noqa: E402
+from memindex.models import engine  # noqa: E402
 from memindex.models.architectures import ARCHITECTURES, build_model  # noqa: E402
 from memindex.models.loading import load_model  # noqa: E402
-from memindex.models.scoring import score_sequences  # noqa: E402
+from memindex.models.scoring import Decoding, score_sequences  # noqa: E402
 from memindex.models.training import TrainingConfig, train  # noqa: E402
 
 pytestmark = pytest.mark.models
@@ -89,6 +89,7 @@ def stepwise(model, ids):
 def test_continuation_equals_generate(load, architecture):
     loaded = load(architecture)
     prefixes, suffixes = sequences()
+    assert engine._layers_with_slots(loaded, engine.Shape(32, 32, Decoding())) is not None
     scores = score_sequences(loaded, prefixes, suffixes, batch_size=96)
     expected = generate(loaded.model, prefixes, 32)
     equal = expected == suffixes
@@ -106,7 +107,7 @@ def test_continuation_equals_generate(load, architecture):
 def test_repeated_teacher_forcing_equals_generate(load, monkeypatch):
     loaded = load("llama")
     prefixes, suffixes = sequences()
-    monkeypatch.setattr(decoding, "_appendable", lambda *_: False)
+    monkeypatch.setattr(engine, "_layers_with_slots", lambda *_: None)
     scores = score_sequences(loaded, prefixes, suffixes)
     np.testing.assert_array_equal(scores.continuation, generate(loaded.model, prefixes, 32))
 
@@ -201,16 +202,16 @@ def test_nan_logits_are_refused(load):
 
 
 def test_the_batch_is_halved_when_memory_runs_out(load, monkeypatch):
-    loaded, real = load("llama"), scoring._score_batch
+    loaded, real = load("llama"), engine.read
     prefixes, suffixes = sequences()
 
-    def small_gpu(model, some_prefixes, some_suffixes):
-        if len(some_prefixes) > 20:
+    def small_gpu(model, unembed, ids, *others):
+        if len(ids) > 20:
             raise torch.OutOfMemoryError
-        return real(model, some_prefixes, some_suffixes)
+        return real(model, unembed, ids, *others)
 
     expected = score_sequences(loaded, prefixes, suffixes)
-    monkeypatch.setattr(scoring, "_score_batch", small_gpu)
+    monkeypatch.setattr(engine, "read", small_gpu)
     scores = score_sequences(loaded, prefixes, suffixes, batch_size=64)
     assert scores.batch_size == 16
     np.testing.assert_array_equal(scores.continuation, expected.continuation)

@@ -1,160 +1,168 @@
-"""The two passes behind scoring: teacher forcing, and exact greedy decoding of what it leaves open.
+"""Decoding what teacher forcing leaves open: each row goes on from its own place, all of them step together.
 
-Every row of a batch has left the true suffix at its own position, yet all rows step together. The
-teacher-forced pass has already filled the key-value cache with prefix + suffix; of that, a row may use only
-the slots before its first mismatch. The stale ones are masked, new tokens are appended behind the last
-slot, and explicit position ids tell the model where they really stand. Models that tell position from the
-slot (a sliding window that would come into play) or keep another kind of state (recurrent layers) can't do
-that; they are decoded by repeated teacher forcing, which needs nothing but a causal model: each pass makes
-at least one more token final, often several.
+Rows are sorted by the tokens they lack, so those still running are always the first ones. On a GPU a step of a given
+number of rows is captured once as a CUDA graph and replayed: a few sizes are captured, and a step takes the smallest
+that holds the running rows. Nothing on the way waits for the GPU.
+
+Models whose attention can't be given slots are decoded by repeated teacher forcing, which needs nothing but a causal
+model: each pass makes at least one more token final, often several.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from transformers import DynamicCache, PreTrainedModel
-from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+from transformers import PreTrainedModel
 
-from memindex.errors import MemindexError
+from memindex.models.attention import Slots
+from memindex.models.reading import Unembed, refuse_nan
+from memindex.models.sampling import GREEDY, Decoding, choose
 
-#: Tokens that top-k sampling draws from where p_z is reported (Hayes et al. 2024, arXiv 2410.19482).
-TOP = 40
-
-#: float32 logits in one log-softmax at a time.
-_CHUNK_ELEMENTS = 1 << 26
+#: Rows that a CUDA graph is captured for, as shares of the most.
+_SHARES = (1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125, 0.0625)
 
 
 @dataclass(frozen=True)
-class Forced:
-    """A teacher-forced pass.
+class Open:
+    """Rows whose continuation is not known to the end.
 
     Attributes:
-        argmax: int64 (rows, suffix_length), the likeliest token at each suffix position.
-        logprobs: float32 (rows, prefix + suffix_length - 1), log-probability of each true token after the first;
-            nats.
-        ranks: int32 (rows, suffix_length), tokens likelier than the true one at each suffix position.
-        top_logprobs: float32 (rows, suffix_length), log-probability of the true one among the TOP likeliest;
-            -inf where it is not one of them.
-        cache: Keys and values of all but the last token, or another state of the model, or None.
+        token: int64 (rows,), the last token that is known.
+        column: int64 (rows,), its place in the continuation; -1 for the prefix's last token.
+        ids: int64 (rows,), the sequences' ids; sampling is seeded with them.
     """
 
-    argmax: torch.Tensor
-    logprobs: torch.Tensor
-    ranks: torch.Tensor
-    top_logprobs: torch.Tensor
-    cache: Any
+    token: torch.Tensor
+    column: torch.Tensor
+    ids: torch.Tensor
 
 
-def teacher_forced(model: PreTrainedModel, ids: torch.Tensor, prefix: int, *, cached: bool = True) -> Forced:
-    """Read `ids`, int64 (rows, prefix + suffix_length), once.
+class Decoder:
+    """Decodes rows of key-value slots.
 
-    MemindexError when a logit is NaN.
+    Args:
+        model: The model, attending to slots.
+        unembed: Its unembedding.
+        slots: Where the rows' keys and values lie.
+        rows: Rows that are decoded at a time, at most.
+        prefix: Tokens of the prefix.
+        length: Tokens of the continuation.
+        decoding: How tokens are chosen.
     """
-    length = ids.shape[1] - prefix
-    output = model(input_ids=ids[:, :-1], use_cache=cached)
-    logits, targets = output.logits, ids[:, 1:]
-    rows = max(1, _CHUNK_ELEMENTS // (targets.shape[1] * logits.shape[-1]))
-    parts = [
-        _logprobs(part, wanted, length)
-        for part, wanted in zip(torch.split(logits, rows), torch.split(targets, rows), strict=True)
-    ]
-    logprobs, ranks, top = (torch.cat(columns) for columns in zip(*parts, strict=True))
-    # A NaN among a position's logits makes its normalizer NaN, so this one check sees all of them.
-    _refuse_nan(logprobs)
-    argmax = logits[:, -length:].argmax(dim=-1)
-    return Forced(argmax, logprobs, ranks, top, getattr(output, "past_key_values", None))
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        unembed: Unembed,
+        slots: Slots,
+        rows: int,
+        prefix: int,
+        length: int,
+        decoding: Decoding = GREEDY,
+    ) -> None:
+        self._model, self._unembed, self._slots = model, unembed, slots
+        self._prefix, self._length, self._decoding = prefix, length, decoding
+        self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
+        self._sizes = sorted({max(1, round(rows * share)) for share in _SHARES})
+        whole = {"dtype": torch.int64, "device": model.device}
+        self._token, self._column, self._ids = (torch.zeros(rows, **whole) for _ in range(3))
+        # The last column takes what rows that are done go on producing.
+        self._answer = torch.zeros((rows, length + 1), **whole)
+        self._nan = torch.zeros((), dtype=torch.bool, device=model.device)
+
+    def decode(self, rows: Open, lacking: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Decode the rows that lie first in the slots.
+
+        Args:
+            rows: The rows, those that lack most tokens first.
+            lacking: How many tokens each row lacks; descending.
+
+        Returns:
+            int64 (rows, length): the continuations, right of each row's own column; and whether a logit was NaN.
+        """
+        count = len(lacking)
+        for kept, given in ((self._token, rows.token), (self._column, rows.column), (self._ids, rows.ids)):
+            kept[:count] = given
+        self._nan.zero_()
+        running = count
+        for step in range(lacking[0]):
+            while lacking[running - 1] <= step:
+                running -= 1
+            self._advance(running)
+        return self._answer[:count, : self._length], self._nan
+
+    def _advance(self, running: int) -> None:
+        if self._model.device.type != "cuda":
+            self._step(running)
+            return
+        size = next(size for size in self._sizes if size >= running)
+        if size not in self._graphs:
+            self._graphs[size] = self._capture(size)
+        self._graphs[size].replay()
+
+    def _capture(self, size: int) -> torch.cuda.CUDAGraph:
+        """Record a step of `size` rows; what it does to the rows while it is warmed up is undone."""
+        kept = [buffer.clone() for buffer in (self._token, self._column, self._answer, self._nan)]
+        stream = torch.cuda.Stream(self._model.device)  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream(self._model.device))
+        with torch.cuda.stream(stream):
+            for _ in range(2):
+                self._step(size)
+        torch.cuda.current_stream(self._model.device).wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        pool = next(iter(self._graphs.values())).pool() if self._graphs else None
+        with torch.cuda.graph(graph, pool=pool):
+            self._step(size)
+        for buffer, before in zip((self._token, self._column, self._answer, self._nan), kept, strict=True):
+            buffer.copy_(before)
+        return graph
+
+    def _step(self, count: int) -> None:
+        """One token more for the first `count` rows."""
+        self._slots.bind(0, count)
+        token, column = self._token[:count], self._column[:count]
+        # Rows that are done stay at the last position, whose slot no other row sees.
+        place = (column + self._prefix).clamp(max=self._prefix + self._length - 2)
+        hidden = self._model.base_model(
+            input_ids=token[:, None], position_ids=place[:, None], use_cache=False, slots=place
+        ).last_hidden_state[:, 0]
+        logits = self._unembed(hidden)
+        chosen, best = choose(logits, self._decoding, self._ids[:count], column + 1)
+        self._nan |= best.isnan().any()
+        column += 1
+        self._answer[:count].scatter_(1, column.clamp(max=self._length)[:, None], chosen[:, None])
+        token.copy_(chosen)
 
 
-def _logprobs(
-    logits: torch.Tensor, targets: torch.Tensor, length: int
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    exact = logits.float()
-    true = exact.gather(-1, targets[..., None])
-    logprobs = true[..., 0] - exact.logsumexp(dim=-1)
-    exact, true = exact[:, -length:], true[:, -length:]
-    ranks = (exact > true).sum(dim=-1).int()
-    top = exact.topk(min(TOP, exact.shape[-1]), dim=-1).values.logsumexp(dim=-1)
-    return logprobs, ranks, (true[..., 0] - top).masked_fill(ranks >= TOP, float("-inf"))
-
-
-def _refuse_nan(values: torch.Tensor) -> None:
-    if bool(values.isnan().any()):
-        raise MemindexError("the model gives NaN logits; load it with --dtype float32, or check its weights")
-
-
-def complete(model: PreTrainedModel, ids: torch.Tensor, prefix: int, forced: Forced) -> torch.Tensor:
-    """The greedy continuation, int64 (rows, suffix_length), exact to the last token."""
-    suffix = ids[:, prefix:]
-    length = suffix.shape[1]
-    equal = forced.argmax == suffix
-    matched = equal.long().cumprod(dim=1).sum(dim=1)
-    # Rows that leave at the last position are known already, as the argmax there is.
-    rows = (matched < length - 1).nonzero()[:, 0]
-    if len(rows) == 0:
-        return forced.argmax.clone()
-    # The longest rests first: the rows still running are then always the first ones.
-    rows = rows[matched[rows].argsort(stable=True)]
-    continuation = forced.argmax.clone()
-    if _appendable(model, forced.cache, ids.shape[1] - 1 + length):
-        forced.cache.batch_select_indices(rows)
-        continuation[rows] = _append(model, forced.cache, prefix, forced.argmax[rows], matched[rows])
-    else:
-        continuation[rows] = _repeat(model, ids[rows], prefix, forced.argmax[rows])
-    return continuation
-
-
-def _appendable(model: PreTrainedModel, cache: Any, slots: int) -> bool:
-    """Whether tokens may be appended behind stale slots: plain cache, no window below `slots`."""
-    if not isinstance(cache, DynamicCache):
-        return False
-    # Hybrid models keep recurrent states in layers of the same cache.
-    if any(type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer) for layer in cache.layers):
-        return False
-    config = model.config.get_text_config()
-    windows = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size")]
-    return all(window is None or window >= slots for window in windows)
-
-
-def _append(
-    model: PreTrainedModel, cache: DynamicCache, prefix: int, known: torch.Tensor, matched: torch.Tensor
+def repeat(
+    model: PreTrainedModel,
+    tokens: torch.Tensor,
+    prefix: int,
+    first: torch.Tensor,
+    decoding: Decoding = GREEDY,
+    ids: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Decode rows whose tokens up to column `matched` (ascending) are final in `known`."""
-    tokens, length = known.clone(), known.shape[1]
-    slots = prefix + length - 1
-    device = tokens.device
-    mask = torch.ones((len(tokens), slots + length), dtype=torch.long, device=device)
-    mask[:, :slots] = (torch.arange(slots, device=device) < prefix + matched[:, None]).long()
-    running = (length - 1 - matched).tolist()
-    for step in range(running[0]):
-        while running[-1] <= step:
-            running.pop()
-        count = len(running)
-        rows, columns = torch.arange(count, device=device), matched[:count] + step
-        if count < cache.layers[0].keys.shape[0]:
-            cache.batch_select_indices(rows)
-        logits = model(
-            input_ids=tokens[rows, columns][:, None],
-            attention_mask=mask[:count, : slots + step + 1],
-            position_ids=(prefix + columns)[:, None],
-            past_key_values=cache,
-            use_cache=True,
-        ).logits[:, -1]
-        best, chosen = logits.max(dim=-1)
-        _refuse_nan(best)
-        tokens[rows, columns + 1] = chosen
-    return tokens
+    """Continuations by teacher-forcing on the model's own last answer until it repeats: then it is the one.
 
-
-def _repeat(model: PreTrainedModel, ids: torch.Tensor, prefix: int, known: torch.Tensor) -> torch.Tensor:
-    """Teacher-force on the model's own last answer until it repeats: then it is the greedy one."""
-    answer = known
-    # Every pass makes one more token final at least, so `length` passes always do.
-    for _ in range(known.shape[1]):
-        read = torch.cat([ids[:, :prefix], answer], dim=1)
-        following = teacher_forced(model, read, prefix, cached=False).argmax
+    Args:
+        model: Any causal model.
+        tokens: int64 (rows, tokens), of which only the prefix is read.
+        prefix: Tokens of the prefix.
+        first: int64 (rows, length), a first answer.
+        decoding: How tokens are chosen.
+        ids: int64 (rows,), the sequences' ids; None numbers them.
+    """
+    answer, (rows, length) = first, first.shape
+    numbers = torch.arange(rows, device=first.device) if ids is None else ids
+    columns = torch.arange(length, device=first.device).repeat(rows)
+    # Every pass makes one more token final at least, so `length` + 1 passes always do.
+    for _ in range(length + 1):
+        given = torch.cat([tokens[:, :prefix], answer], dim=1)
+        logits = model(input_ids=given[:, :-1], use_cache=False).logits[:, prefix - 1 :]
+        following, best = choose(logits.flatten(0, 1), decoding, numbers.repeat_interleave(length), columns)
+        refuse_nan(best.isnan().any())
+        following = following.view(rows, length)
         if torch.equal(following, answer):
             break
         answer = following

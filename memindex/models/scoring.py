@@ -3,7 +3,7 @@
 A forward pass over prefix + suffix gives, at every suffix position, the argmax and the log-probability of
 the true token. Up to and including the first mismatch the argmaxes ARE the greedy continuation, because the
 model has read nothing but true tokens there; a memorized sequence therefore costs one pass. The rest is
-decoded in `decoding`.
+decoded in `decoding`, from the keys and values that the pass has left.
 
 The result is that of step-by-step greedy generation of `suffix_length` tokens with the end-of-document id
 treated as a token like any other (a continuation is compared position by position, so it must not end
@@ -13,8 +13,6 @@ records its dtype and batch size.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,45 +20,140 @@ import numpy.typing as npt
 import torch
 
 from memindex.errors import MemindexError
-from memindex.models.decoding import complete, teacher_forced
+from memindex.models.engine import Engine, choose_engine
 from memindex.models.loading import LoadedModel
+from memindex.models.sampling import GREEDY, Decoding
+from memindex.models.scores import Columns, Part, Progress, Scores
 
-#: Called with (sequences scored, sequences in all).
-Progress = Callable[[int, int], None]
-
-#: Most rows per batch on the CPU, and most bytes of float32 logits they may have.
-CPU_BATCH = 256
-CPU_LOGITS = 1 << 28
+__all__ = ["Decoding", "Scorer", "Scores", "score_sequences"]
 
 
-@dataclass(frozen=True)
-class Scores:
-    """What a model did with a batch of sequences, in input order.
+class Scorer:
+    """Scores sequences of one shape with one model; made once and used for many batches.
+
+    Args:
+        loaded: The model.
+        prefix_length: Tokens given to the model.
+        suffix_length: Tokens compared.
+        decoding: How continuations are chosen; greedy by default.
+        batch_size: Rows per forward pass; None chooses by the free memory. On a GPU it is halved when memory runs out.
+        compiled: Whether torch.compile prepares the model's layers (GPU only); None does so for models and numbers of
+            sequences where that pays.
 
     Attributes:
-        score: float32 (rows,), share of suffix positions where continuation equals suffix.
-        matched: int32 (rows,), continuation tokens equal to the suffix before the first mismatch.
-        memorized: bool (rows,), the whole suffix was generated.
-        suffix_logprob: float32 (rows,), log-probability of the suffix given the prefix; nats.
-        suffix_logprob_top40: float32 (rows,), the same when each token is drawn from the 40 likeliest; -inf when one
-            is not among them.
-        prefix_logprob: float32 (rows,), log-probability of the prefix after its first token; nats, 0 for one token.
-        token_logprobs: float32 (rows, suffix_length), that of each suffix token, teacher-forced; nats.
-        token_ranks: int32 (rows, suffix_length), tokens that were likelier than each suffix token.
-        continuation: int32 (rows, suffix_length), the ids generated greedily after the prefix.
-        batch_size: Rows per forward pass (the smallest used, when memory forced it down).
+        batch_size: Rows per forward pass, the smallest so far; None before the first.
+        compiled: Whether the layers were compiled.
+
+    Raises:
+        MemindexError: Lengths below 1 or beyond the model's context, or a batch size below 1.
     """
 
-    score: npt.NDArray[np.float32]
-    matched: npt.NDArray[np.int32]
-    memorized: npt.NDArray[np.bool_]
-    suffix_logprob: npt.NDArray[np.float32]
-    suffix_logprob_top40: npt.NDArray[np.float32]
-    prefix_logprob: npt.NDArray[np.float32]
-    token_logprobs: npt.NDArray[np.float32]
-    token_ranks: npt.NDArray[np.int32]
-    continuation: npt.NDArray[np.int32]
-    batch_size: int
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        prefix_length: int,
+        suffix_length: int,
+        *,
+        decoding: Decoding = GREEDY,
+        batch_size: int | None = None,
+        compiled: bool | None = None,
+    ) -> None:
+        if min(prefix_length, suffix_length) < 1:
+            raise MemindexError("there is nothing to score: prefix and suffix have at least one token each")
+        if batch_size is not None and batch_size < 1:
+            raise MemindexError(f"batch_size must be 1 or more, got {batch_size}")
+        length, context = prefix_length + suffix_length, loaded.facts["context"]
+        if context is not None and length > context:
+            raise MemindexError(f"prefix + suffix are {length} tokens, {loaded.model_id} reads at most {context}")
+        self.loaded, self.prefix_length, self.suffix_length = loaded, prefix_length, suffix_length
+        self.decoding = decoding
+        self._wanted, self._compile = batch_size, compiled
+        self._engine: Engine | None = None
+        self.batch_size: int | None = None
+
+    @property
+    def compiled(self) -> bool:
+        """Whether the model's layers were compiled."""
+        return self._engine is not None and self._engine.compiled
+
+    def score(
+        self,
+        prefixes: npt.NDArray[Any],
+        suffixes: npt.NDArray[Any],
+        sequence_ids: npt.NDArray[Any] | None = None,
+        progress: Progress | None = None,
+    ) -> Scores:
+        """Score sequences by the continuation of their prefixes.
+
+        Args:
+            prefixes: Ids given to the model, integers of shape (rows, prefix_length).
+            suffixes: Ids that follow in the corpus, integers of shape (rows, suffix_length).
+            sequence_ids: int64 (rows,), what sampling is seeded with beside the seed; None numbers the rows.
+            progress: Called after every batch.
+
+        Raises:
+            MemindexError: Shapes that don't fit each other or the scorer, ids outside the model's vocabulary, no rows,
+                NaN logits, or a GPU too small for one row.
+        """
+        self._check(prefixes, suffixes)
+        rows = len(suffixes)
+        ids = np.arange(rows) if sequence_ids is None else np.asarray(sequence_ids, dtype=np.int64)
+        tokens = np.concatenate([prefixes, suffixes], axis=1).astype(np.int64)
+        columns = Columns(rows, tokens.shape[1], self.suffix_length)
+        while not columns.done.all():
+            left = np.flatnonzero(~columns.done)
+            engine = self._ready(len(left))
+            try:
+                engine.run(tokens[left], ids[left], Part(columns, left, progress))
+            except torch.OutOfMemoryError:
+                self._shrink(engine)
+        return columns.scores(suffixes, self.batch_size or 1)
+
+    def _ready(self, rows: int) -> Engine:
+        if self._engine is None:
+            size, compiled = self._wanted, self._compile
+            self._engine = choose_engine(
+                self.loaded, self.prefix_length, self.suffix_length, self.decoding, rows, size, compiled
+            )
+        size = min(self._engine.batch_size, rows)
+        self.batch_size = size if self.batch_size is None else max(size, self.batch_size)
+        return self._engine
+
+    def _shrink(self, engine: Engine) -> None:
+        """Half the rows from now on; those that are scored stay so."""
+        if engine.batch_size == 1:
+            raise MemindexError("the GPU has too little memory for one sequence; use --dtype bfloat16") from None
+        self._wanted = self.batch_size = engine.batch_size // 2
+        engine.close()
+        self._engine = None
+        torch.cuda.empty_cache()
+
+    def close(self) -> None:
+        """Free what scoring needs beside the model."""
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None
+
+    def _check(self, prefixes: npt.NDArray[Any], suffixes: npt.NDArray[Any]) -> None:
+        for name, ids, length in (
+            ("prefixes", prefixes, self.prefix_length),
+            ("suffixes", suffixes, self.suffix_length),
+        ):
+            if ids.ndim != 2 or not np.issubdtype(ids.dtype, np.integer):
+                raise MemindexError(f"{name} must be integers of shape (rows, length), got {ids.dtype} {ids.shape}")
+            if ids.size == 0:
+                raise MemindexError(f"there is nothing to score: {name} has shape {ids.shape}")
+            if ids.shape[1] != length:
+                raise MemindexError(f"{name} have {ids.shape[1]} tokens, the scorer was made for {length}")
+            vocabulary = self.loaded.facts["vocabulary"]
+            if ids.min() < 0 or ids.max() >= vocabulary:
+                wrong = ids.min() if ids.min() < 0 else ids.max()
+                raise MemindexError(
+                    f"{name} hold token id {wrong}, {self.loaded.model_id} knows 0 to {vocabulary - 1}; "
+                    "use sequences of an index with the model's tokenizer"
+                )
+        if len(prefixes) != len(suffixes):
+            raise MemindexError(f"{len(prefixes)} prefixes do not pair with {len(suffixes)} suffixes")
 
 
 def score_sequences(
@@ -69,110 +162,17 @@ def score_sequences(
     suffixes: npt.NDArray[Any],
     batch_size: int | None = None,
     progress: Progress | None = None,
+    *,
+    decoding: Decoding = GREEDY,
+    sequence_ids: npt.NDArray[Any] | None = None,
+    compiled: bool | None = None,
 ) -> Scores:
-    """Score sequences by greedy continuation of their prefixes.
-
-    Args:
-        loaded: The model.
-        prefixes: Ids given to the model, integers of shape (rows, prefix_length).
-        suffixes: Ids that follow in the corpus, integers of shape (rows, suffix_length).
-        batch_size: Rows per forward pass; None chooses. On a GPU it is halved when memory runs out.
-        progress: Called after every batch.
-
-    Raises:
-        MemindexError: Shapes that don't fit each other or the model's context, ids outside its vocabulary,
-            no rows, NaN logits, or a GPU too small for one row.
-    """
-    _check(loaded, prefixes, suffixes)
-    if batch_size is not None and batch_size < 1:
-        raise MemindexError(f"batch_size must be 1 or more, got {batch_size}")
-    rows, length = suffixes.shape
-    size = batch_size or _default_batch(loaded, prefixes.shape[1], length)
-    logprobs = np.empty((rows, prefixes.shape[1] + length - 1), dtype=np.float32)
-    top = np.empty(rows, dtype=np.float32)
-    ranks = np.empty((rows, length), dtype=np.int32)
-    continuation = np.empty((rows, length), dtype=np.int32)
-    begin = 0
-    while begin < rows:
-        part = slice(begin, min(begin + size, rows))
-        try:
-            columns = _score_batch(loaded, prefixes[part], suffixes[part])
-            logprobs[part], top[part], ranks[part], continuation[part] = columns
-        except torch.OutOfMemoryError:
-            if size == 1:
-                raise MemindexError("the GPU has too little memory for one sequence; use --dtype bfloat16") from None
-            size = max(1, min(size, rows) // 2)
-            torch.cuda.empty_cache()
-            continue
-        begin = part.stop
-        if progress is not None:
-            progress(begin, rows)
-    return _summarize(suffixes, logprobs, top, ranks, continuation, min(size, rows))
-
-
-def _summarize(
-    suffixes: npt.NDArray[Any],
-    logprobs: npt.NDArray[np.float32],
-    top: npt.NDArray[np.float32],
-    ranks: npt.NDArray[np.int32],
-    continuation: npt.NDArray[np.int32],
-    batch_size: int,
-) -> Scores:
-    equal = continuation == suffixes
-    prefix, logprobs = np.split(logprobs, [logprobs.shape[1] - suffixes.shape[1]], axis=1)
-    return Scores(
-        score=equal.mean(axis=1, dtype=np.float64).astype(np.float32),
-        matched=np.cumprod(equal, axis=1).sum(axis=1).astype(np.int32),
-        memorized=equal.all(axis=1),
-        suffix_logprob=logprobs.sum(axis=1, dtype=np.float64).astype(np.float32),
-        suffix_logprob_top40=top,
-        prefix_logprob=prefix.sum(axis=1, dtype=np.float64).astype(np.float32),
-        token_logprobs=np.ascontiguousarray(logprobs),
-        token_ranks=ranks,
-        continuation=continuation,
-        batch_size=batch_size,
-    )
-
-
-def _score_batch(
-    loaded: LoadedModel, prefixes: npt.NDArray[Any], suffixes: npt.NDArray[Any]
-) -> tuple[npt.NDArray[Any], ...]:
-    ids = torch.from_numpy(np.concatenate([prefixes, suffixes], axis=1).astype(np.int64)).to(loaded.model.device)
-    with torch.inference_mode():
-        forced = teacher_forced(loaded.model, ids, prefixes.shape[1])
-        continuation = complete(loaded.model, ids, prefixes.shape[1], forced)
-        top = forced.top_logprobs.double().sum(dim=1).float()
-        return tuple(column.cpu().numpy() for column in (forced.logprobs, top, forced.ranks, continuation.int()))
-
-
-def _check(loaded: LoadedModel, prefixes: npt.NDArray[Any], suffixes: npt.NDArray[Any]) -> None:
-    for name, ids in (("prefixes", prefixes), ("suffixes", suffixes)):
-        if ids.ndim != 2 or not np.issubdtype(ids.dtype, np.integer):
-            raise MemindexError(f"{name} must be integers of shape (rows, length), got {ids.dtype} {ids.shape}")
-        if ids.size == 0:
-            raise MemindexError(f"there is nothing to score: {name} has shape {ids.shape}")
-        vocabulary = loaded.facts["vocabulary"]
-        if ids.min() < 0 or ids.max() >= vocabulary:
-            wrong = ids.min() if ids.min() < 0 else ids.max()
-            raise MemindexError(
-                f"{name} hold token id {wrong}, {loaded.model_id} knows 0 to {vocabulary - 1}; "
-                "use sequences of an index with the model's tokenizer"
-            )
-    if len(prefixes) != len(suffixes):
-        raise MemindexError(f"{len(prefixes)} prefixes do not pair with {len(suffixes)} suffixes")
-    length, context = prefixes.shape[1] + suffixes.shape[1], loaded.facts["context"]
-    if length > context:
-        raise MemindexError(f"prefix + suffix are {length} tokens, {loaded.model_id} reads at most {context}")
-
-
-def _default_batch(loaded: LoadedModel, prefix: int, suffix: int) -> int:
-    """Rows that fit in half the free GPU memory: cache, logits of the suffix, and a few wide activations."""
-    facts, width = loaded.facts, loaded.model.dtype.itemsize
-    if loaded.model.device.type != "cuda":
-        return int(max(1, min(CPU_BATCH, CPU_LOGITS // (4 * suffix * facts["vocabulary"]))))
-    length = prefix + 2 * suffix
-    cache = 2 * facts["layers"] * facts["hidden_size"] * length * width
-    logits = suffix * facts["vocabulary"] * (2 * width + 8)
-    activations = 24 * facts["hidden_size"] * length * width
-    free, _ = torch.cuda.mem_get_info(loaded.model.device)
-    return int(max(1, min(1024, free // 2 // (cache + logits + activations))))
+    """Score sequences in one go: `Scorer` and its `score`, whose arguments and errors these are."""
+    lengths = [ids.shape[1] if ids.ndim == 2 else 1 for ids in (prefixes, suffixes)]
+    if min(lengths) < 1:
+        raise MemindexError(f"there is nothing to score: shapes {prefixes.shape} and {suffixes.shape}")
+    scorer = Scorer(loaded, *lengths, decoding=decoding, batch_size=batch_size, compiled=compiled)
+    try:
+        return scorer.score(prefixes, suffixes, sequence_ids, progress)
+    finally:
+        scorer.close()
