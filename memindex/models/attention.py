@@ -24,6 +24,11 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from memindex.errors import MemindexError
 
+try:
+    from memindex.models.slot_kernel import attend_to_slots as _kernel
+except ImportError:  # Triton comes with torch where torch knows GPUs.
+    _kernel = None  # type: ignore[assignment]
+
 #: The name of `attend` among transformers' attention functions. No mask function has it, so masks are `attend`'s own.
 NAME = "memindex_slots"
 
@@ -75,10 +80,13 @@ def attend(
         return _causal(query, key, value, scaling, sliding_window).transpose(1, 2), None
     if keys is None or values is None:
         raise MemindexError("no slots were kept")
+    scale = query.shape[3] ** -0.5 if scaling is None else scaling
+    if _kernel is not None and query.is_cuda and key.shape[3] == value.shape[3]:
+        return _kernel(query, key, value, keys, values, slots, scale, sliding_window), None
     rows = torch.arange(len(slots), device=slots.device)
     keys[rows, :, slots] = key[:, :, 0]
     values[rows, :, slots] = value[:, :, 0]
-    return _to_slots(query, keys, values, slots, scaling, sliding_window), None
+    return _to_slots(query, keys, values, slots, scale, sliding_window), None
 
 
 def _causal(
@@ -98,7 +106,7 @@ def _to_slots(
     keys: torch.Tensor,
     values: torch.Tensor,
     slots: torch.Tensor,
-    scaling: float | None,
+    scaling: float,
     window: int | None,
 ) -> torch.Tensor:
     rows, heads, _, size = query.shape

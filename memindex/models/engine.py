@@ -20,7 +20,7 @@ from memindex.errors import MemindexError
 from memindex.models.attention import Slots, attending_to_slots, bytes_per_row
 from memindex.models.decoding import Decoder, Open, repeat
 from memindex.models.loading import LoadedModel
-from memindex.models.reading import CHUNK, Reading, Unembed, read, refuse_nan, summary, top_logprobs
+from memindex.models.reading import CHUNK, Summary, Unembed, read, refuse_nan, summarize
 from memindex.models.sampling import Decoding
 from memindex.models.scores import Part
 
@@ -151,13 +151,13 @@ class SlotEngine:
         self.batch_size, self._rows = _sizes(loaded, shape, modules, rows, batch_size)
         self._slots = Slots(modules, self._rows, shape.slots, next(loaded.model.parameters()))
         self._unembed = _unembed(loaded.model)
-        self._summary = torch.compile(summary) if compiled else summary
         self._layers = _layers(loaded.model, len(modules)) if compiled else None
         for layer in self._layers or ():
             layer.compile()
         self._decoder = Decoder(
             loaded.model, self._unembed, self._slots, self._rows, shape.prefix, shape.suffix, shape.decoding
         )
+        self._functions: dict[Summary, Summary] = {}
         self._waiting: list[_Waiting] = []
 
     @torch.inference_mode()
@@ -171,6 +171,13 @@ class SlotEngine:
                     self._decode(part)
                 self._read(tokens[where], ids[where], where, part)
             self._decode(part)
+
+    def _compile(self, function: Summary) -> Summary:
+        if not self.compiled:
+            return function
+        if function not in self._functions:
+            self._functions[function] = torch.compile(function)
+        return self._functions[function]
 
     def close(self) -> None:
         """Take the slots and the compiled layers from the model."""
@@ -189,12 +196,12 @@ class SlotEngine:
         given = _to(self._model.device, tokens)
         begin = self._kept()
         self._slots.bind(begin, len(tokens))
-        reading = read(self._model, self._unembed, given, self._summary)
+        reading = read(self._model, self._unembed, given, self._shape.prefix, self._compile)
         refuse_nan(reading.logprobs[:count].isnan().any())
-        _report(self._model, self._unembed, reading, given, self._shape, where, part)
+        part.read(where, reading)
         waiting, done = _divide(reading.argmax[:count], given[:count], ids, where.start, self._shape)
         if len(done):
-            part.finish(where.start + done.cpu().numpy(), reading.argmax[done, self._shape.prefix - 1 :])
+            part.finish(where.start + done.cpu().numpy(), reading.argmax[done])
         if len(waiting.rows):
             if len(done):
                 self._slots.arrange(begin, waiting.kept)
@@ -247,7 +254,7 @@ def _divide(
     argmax: torch.Tensor, tokens: torch.Tensor, ids: npt.NDArray[np.int64], first: int, shape: Shape
 ) -> tuple[_Waiting, torch.Tensor]:
     """The rows with an open end, and the places of the others, whose continuation is the argmax."""
-    known, suffix = argmax[:, shape.prefix - 1 :], tokens[:, shape.prefix :]
+    known, suffix = argmax, tokens[:, shape.prefix :]
     if shape.decoding.seed is None:
         column = (known == suffix).long().cumprod(dim=1).sum(dim=1)
         token = known.gather(1, column.clamp(max=shape.suffix - 1)[:, None])[:, 0]
@@ -261,23 +268,8 @@ def _divide(
     return _Waiting(kept + first, kept, token[kept], column[kept], of[kept], known[kept]), (~is_open).nonzero()[:, 0]
 
 
-def _report(
-    model: PreTrainedModel,
-    unembed: Unembed,
-    reading: Reading,
-    tokens: torch.Tensor,
-    shape: Shape,
-    where: slice,
-    part: Part,
-) -> None:
-    count, first = where.stop - where.start, shape.prefix - 1
-    ranks = reading.ranks[:count, first:]
-    top = top_logprobs(model, unembed, reading.hidden[:count, first:], tokens[:count, shape.prefix :], ranks)
-    part.read(where, reading.logprobs[:count], top, ranks)
-
-
 def _sizes(loaded: LoadedModel, shape: Shape, modules: Modules, rows: int, batch_size: int | None) -> tuple[int, int]:
-    """(rows per forward pass, rows of slots): no more than there is to do, nor than half the free memory holds."""
+    """(rows per forward pass, rows of slots): no more than there is to do, nor than the free memory holds."""
     model = loaded.model
     if model.device.type != "cuda":
         size = min(batch_size or CPU_ROWS, rows)
@@ -286,9 +278,10 @@ def _sizes(loaded: LoadedModel, shape: Shape, modules: Modules, rows: int, batch
     kept = bytes_per_row(modules, shape.slots, width)
     # The widest activations of a layer: a gated MLP's three, attention's four, and the residual stream.
     used = shape.slots * loaded.facts["hidden_size"] * width * 24
+    torch.cuda.empty_cache()
     free, _ = torch.cuda.mem_get_info(model.device)
     # Beside the rows there are the logits of a chunk, in both precisions.
-    free = max(0, free // 2 - CHUNK * 12)
+    free = max(0, free * 4 // 5 - CHUNK * 12)
     size = batch_size or int(max(1, min(READ_ROWS, free // (kept + used))))
     size = min(size, rows)
     most = int(max(size, min(DECODE_ROWS, (free - size * used) // kept)))
@@ -324,16 +317,12 @@ class RepeatEngine:
             where = slice(begin, min(begin + self.batch_size, len(tokens)))
             given = _to(self._model.device, tokens[where])
             logits = self._model(input_ids=given[:, :-1], use_cache=False).logits
-            parts = summary(logits.flatten(0, 1), given[:, 1:].flatten())
-            logprobs, ranks, argmax = (column.view(len(given), -1) for column in parts)
-            refuse_nan(logprobs.isnan().any())
-            # Its logits are their own "hidden states".
-            _report(
-                self._model, nn.Identity(), Reading(logprobs, ranks, argmax, logits), given, self._shape, where, part
-            )
-            first = argmax[:, self._shape.prefix - 1 :]
+            # The logits are there already: they stand in for hidden states.
+            reading = summarize(nn.Identity(), logits, given, self._shape.prefix, logits[..., 0].numel())
+            refuse_nan(reading.logprobs.isnan().any())
+            part.read(where, reading)
             of = _to(self._model.device, ids[where])
-            answer = repeat(self._model, given, self._shape.prefix, first, self._shape.decoding, of)
+            answer = repeat(self._model, given, self._shape.prefix, reading.argmax, self._shape.decoding, of)
             part.finish(np.arange(where.start, where.stop), answer)
 
     def close(self) -> None:

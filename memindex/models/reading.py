@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from transformers import PreTrainedModel
@@ -19,8 +18,11 @@ from memindex.errors import MemindexError
 TOP = 40
 
 #: Logits at a time.
-CHUNK = 1 << 28
+CHUNK = 1 << 29
 CPU_CHUNK = 1 << 26
+
+#: Neighbouring tokens of the vocabulary whose largest logit stands for them in the search for the likeliest.
+_GROUP = 64
 
 #: From hidden states (…, hidden size) to logits (…, vocabulary).
 Unembed = Callable[[torch.Tensor], torch.Tensor]
@@ -31,63 +33,94 @@ class Reading:
     """What a model says about a batch of sequences.
 
     Attributes:
-        logprobs: float32 (rows, tokens - 1), log-probability of each token after the first; nats.
-        ranks: int32 (rows, tokens - 1), tokens likelier than each token after the first.
-        argmax: int64 (rows, tokens - 1), the likeliest token in the place of each token after the first.
-        hidden: (rows, tokens - 1, hidden size), what the logits are made from.
+        logprobs: float32 (rows, prefix + suffix - 1), log-probability of each token after the first; nats.
+        top_logprobs: float32 (rows, suffix), that of each suffix token when it is drawn from the TOP likeliest; -inf
+            where it is not one of them.
+        ranks: int32 (rows, suffix), tokens likelier than each suffix token.
+        argmax: int64 (rows, suffix), the likeliest token in the place of each suffix token.
     """
 
     logprobs: torch.Tensor
+    top_logprobs: torch.Tensor
     ranks: torch.Tensor
     argmax: torch.Tensor
-    hidden: torch.Tensor
 
 
-def read(model: PreTrainedModel, unembed: Unembed, ids: torch.Tensor, summarize: Any = None, **options: Any) -> Reading:
-    """Read `ids`, int64 (rows, tokens), once; `options` go to the model's attention."""
-    hidden = model.base_model(input_ids=ids[:, :-1], use_cache=False, **options).last_hidden_state
-    flat, targets = hidden.flatten(0, 1), ids[:, 1:].flatten()
-    size = _chunk(model)
-    parts = [
-        (summarize or summary)(unembed(some), wanted)
-        for some, wanted in zip(torch.split(flat, size), torch.split(targets, size), strict=True)
-    ]
-    logprobs, ranks, argmax = (torch.cat(column).view(ids.shape[0], -1) for column in zip(*parts, strict=True))
-    return Reading(logprobs, ranks, argmax, hidden)
+Summary = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, ...]]
 
 
-def summary(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(log-probability, rank, argmax) of (positions, vocabulary) logits; a NaN among them makes the first NaN."""
+def read(
+    model: PreTrainedModel,
+    unembed: Unembed,
+    tokens: torch.Tensor,
+    prefix: int,
+    compiled: Callable[[Summary], Summary] = lambda function: function,
+) -> Reading:
+    """Read `tokens`, int64 (rows, prefix + suffix), once; `compiled` prepares the functions that reduce logits."""
+    hidden = model.base_model(input_ids=tokens[:, :-1], use_cache=False).last_hidden_state
+    return summarize(unembed, hidden, tokens, prefix, _positions(model), compiled)
+
+
+def summarize(
+    unembed: Unembed,
+    hidden: torch.Tensor,
+    tokens: torch.Tensor,
+    prefix: int,
+    positions: int,
+    compiled: Callable[[Summary], Summary] = lambda function: function,
+) -> Reading:
+    """The reading from hidden states (rows, prefix + suffix - 1, hidden size), `positions` of them at a time."""
+    rows, first = len(tokens), prefix - 1
+
+    def reduced(function: Summary, columns: slice, targets: slice) -> tuple[torch.Tensor, ...]:
+        flat, wanted = hidden[:, columns].flatten(0, 1), tokens[:, targets].flatten()
+        parts = zip(torch.split(flat, positions), torch.split(wanted, positions), strict=True)
+        results = [compiled(function)(unembed(some), true) for some, true in parts]
+        return tuple(torch.cat(column).view(rows, -1) for column in zip(*results, strict=True))
+
+    logprobs, top, ranks, argmax = reduced(suffix_summary, slice(first, None), slice(prefix, None))
+    if first:
+        (before,) = reduced(prefix_summary, slice(0, first), slice(1, prefix))
+        logprobs = torch.cat([before, logprobs], dim=1)
+    return Reading(logprobs, top, ranks, argmax)
+
+
+def prefix_summary(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Log-probability of each target, from (positions, vocabulary) logits; NaN where one of these is."""
+    exact = logits.float()
+    return (exact.gather(-1, targets[:, None])[:, 0] - exact.logsumexp(dim=-1),)
+
+
+def suffix_summary(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """(log-probability, log-probability among the TOP likeliest, rank, argmax) of each target."""
     exact = logits.float()
     true = exact.gather(-1, targets[:, None])
-    logprobs = true[:, 0] - exact.logsumexp(dim=-1)
-    return logprobs, (exact > true).sum(dim=-1, dtype=torch.int32), logits.argmax(dim=-1)
+    ranks = (exact > true).sum(dim=-1, dtype=torch.int32)
+    top = (true[:, 0] - largest(logits).float().logsumexp(dim=-1)).clamp(max=0)
+    return (
+        true[:, 0] - exact.logsumexp(dim=-1),
+        top.masked_fill(ranks >= TOP, float("-inf")),
+        ranks,
+        logits.argmax(dim=-1),
+    )
 
 
-def top_logprobs(
-    model: PreTrainedModel, unembed: Unembed, hidden: torch.Tensor, targets: torch.Tensor, ranks: torch.Tensor
-) -> torch.Tensor:
-    """Log-probability of each row's tokens when each is drawn from the TOP likeliest; float32 (rows,), nats.
+def largest(logits: torch.Tensor) -> torch.Tensor:
+    """The TOP largest of each row of (positions, vocabulary), in any order.
 
-    -inf where one of them is not among these: only the other rows' logits have to be sorted.
-
-    Args:
-        model: The model.
-        unembed: Its unembedding.
-        hidden: (rows, tokens, hidden size).
-        targets: int64 (rows, tokens).
-        ranks: int32 (rows, tokens), as in `Reading`.
+    The vocabulary is cut into groups; the TOP largest stand in the TOP groups with the largest maxima. Only these are
+    sorted: a sort of all logits would take longer than the multiplication that made them.
     """
-    result = torch.full((len(hidden),), float("-inf"), device=hidden.device)
-    rows = (ranks < TOP).all(dim=1).nonzero()[:, 0]
-    step = max(1, _chunk(model) // targets.shape[1])
-    for some in torch.split(rows, step):
-        logits = unembed(hidden[some]).float()
-        true = logits.gather(-1, targets[some][..., None])[..., 0]
-        kept = logits.topk(min(TOP, logits.shape[-1]), dim=-1, sorted=False).values.logsumexp(dim=-1)
-        # A tie at the last place may leave the token out of the kept ones' sum; it has a rank among them all the same.
-        result[some] = (true - kept).clamp(max=0).double().sum(dim=1).float()
-    return result
+    vocabulary = logits.shape[-1]
+    groups = vocabulary // _GROUP
+    if groups <= TOP:
+        return logits.topk(min(TOP, vocabulary), dim=-1, sorted=False).values
+    grouped = logits[:, : groups * _GROUP].view(-1, groups, _GROUP)
+    chosen = grouped.amax(dim=-1).topk(TOP, dim=-1, sorted=False).indices
+    candidates = grouped.gather(1, chosen[..., None].expand(-1, -1, _GROUP)).flatten(1)
+    # What is left of the vocabulary after whole groups stands for itself.
+    candidates = torch.cat([candidates, logits[:, groups * _GROUP :]], dim=-1)
+    return candidates.topk(TOP, dim=-1, sorted=False).values
 
 
 def refuse_nan(found: torch.Tensor) -> None:
@@ -96,7 +129,7 @@ def refuse_nan(found: torch.Tensor) -> None:
         raise MemindexError("the model gives NaN logits; load it with --dtype float32, or check its weights")
 
 
-def _chunk(model: PreTrainedModel) -> int:
-    """Positions at a time."""
+def _positions(model: PreTrainedModel) -> int:
+    """Positions whose logits exist at a time."""
     vocabulary = model.config.get_text_config().vocab_size
     return int(max(1, (CHUNK if model.device.type == "cuda" else CPU_CHUNK) // vocabulary))

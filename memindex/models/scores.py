@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from memindex.models.reading import Reading
+
 #: Called with (sequences scored, sequences in all).
 Progress = Callable[[int, int], None]
 
@@ -78,12 +80,12 @@ class Part:
     def __init__(self, columns: Columns, rows: npt.NDArray[Any], progress: Progress | None) -> None:
         self._columns, self._rows, self._progress = columns, rows, progress
 
-    def read(self, where: slice, logprobs: torch.Tensor, top: torch.Tensor, ranks: torch.Tensor) -> None:
-        """What teacher forcing says about these rows."""
+    def read(self, where: slice, reading: Reading) -> None:
+        """What teacher forcing says about these rows; the reading may hold more, which only filled a batch."""
         rows = self._rows[where]
-        self._columns.logprobs[rows] = logprobs.cpu().numpy()
-        self._columns.top[rows] = top.cpu().numpy()
-        self._columns.ranks[rows] = ranks.cpu().numpy()
+        self._columns.logprobs[rows] = reading.logprobs[: len(rows)].cpu().numpy()
+        self._columns.top[rows] = reading.top_logprobs[: len(rows)].double().sum(dim=1).float().cpu().numpy()
+        self._columns.ranks[rows] = reading.ranks[: len(rows)].cpu().numpy()
 
     def finish(self, where: npt.NDArray[Any], continuation: torch.Tensor) -> None:
         """The continuations of these rows: they are done."""
