@@ -9,10 +9,11 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from memindex.errors import MemindexError  # noqa: E402
-from memindex.models import engine  # noqa: E402
+from memindex.models import engine, slot_engine  # noqa: E402
 from memindex.models.architectures import ARCHITECTURES, build_model  # noqa: E402
+from memindex.models.decoding import Lengths  # noqa: E402
 from memindex.models.loading import load_model  # noqa: E402
-from memindex.models.scoring import Decoding, score_sequences  # noqa: E402
+from memindex.models.scoring import score_sequences  # noqa: E402
 from memindex.models.training import TrainingConfig, train  # noqa: E402
 
 pytestmark = pytest.mark.models
@@ -89,7 +90,7 @@ def stepwise(model, ids):
 def test_continuation_equals_generate(load, architecture):
     loaded = load(architecture)
     prefixes, suffixes = sequences()
-    assert engine._layers_with_slots(loaded, engine.Shape(32, 32, Decoding())) is not None
+    assert engine.layers_with_slots(loaded, Lengths(32, 32)) is not None
     scores = score_sequences(loaded, prefixes, suffixes, batch_size=96)
     expected = generate(loaded.model, prefixes, 32)
     equal = expected == suffixes
@@ -107,7 +108,7 @@ def test_continuation_equals_generate(load, architecture):
 def test_repeated_teacher_forcing_equals_generate(load, monkeypatch):
     loaded = load("llama")
     prefixes, suffixes = sequences()
-    monkeypatch.setattr(engine, "_layers_with_slots", lambda *_: None)
+    monkeypatch.setattr(engine, "layers_with_slots", lambda *_: None)
     scores = score_sequences(loaded, prefixes, suffixes)
     np.testing.assert_array_equal(scores.continuation, generate(loaded.model, prefixes, 32))
 
@@ -202,7 +203,7 @@ def test_nan_logits_are_refused(load):
 
 
 def test_the_batch_is_halved_when_memory_runs_out(load, monkeypatch):
-    loaded, real = load("llama"), engine.read
+    loaded, real = load("llama"), slot_engine.read
     prefixes, suffixes = sequences()
 
     def small_gpu(model, unembed, ids, *others):
@@ -211,7 +212,7 @@ def test_the_batch_is_halved_when_memory_runs_out(load, monkeypatch):
         return real(model, unembed, ids, *others)
 
     expected = score_sequences(loaded, prefixes, suffixes)
-    monkeypatch.setattr(engine, "read", small_gpu)
+    monkeypatch.setattr(slot_engine, "read", small_gpu)
     scores = score_sequences(loaded, prefixes, suffixes, batch_size=64)
     assert scores.batch_size == 16
     np.testing.assert_array_equal(scores.continuation, expected.continuation)

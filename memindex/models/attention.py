@@ -12,7 +12,7 @@ equal and compiles one of them instead of all.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -120,19 +120,21 @@ def _to_slots(
     return out.reshape(rows, 1, heads, values.shape[3])
 
 
+#: (attention module, key-value heads, head size, value size) of every layer.
+Modules = list[tuple[nn.Module, int, int, int]]
+
+
 class Slots:
     """Keys and values of a model's layers for a number of rows.
 
     Args:
-        modules: (attention module, key-value heads, head size, value size) of every layer, as `attend` records them.
+        modules: The attention modules, as `attend` records them.
         rows: Rows to keep.
         length: Positions per row.
         like: Gives dtype and device.
     """
 
-    def __init__(
-        self, modules: Sequence[tuple[nn.Module, int, int, int]], rows: int, length: int, like: torch.Tensor
-    ) -> None:
+    def __init__(self, modules: Modules, rows: int, length: int, like: torch.Tensor) -> None:
         self._modules = [module for module, *_ in modules]
         # Empty memory may hold NaN, and a masked NaN would still spoil the product with a zero weight.
         self._keys = [like.new_zeros(rows, heads, length, size) for _, heads, size, _ in modules]
@@ -151,14 +153,15 @@ class Slots:
                 if hasattr(module, name):
                     delattr(module, name)
 
-    def arrange(self, begin: int, order: torch.Tensor) -> None:
-        """Put row `begin + order[i]` at `begin + i`; `order` is int64 of shape (rows,)."""
+    def arrange(self, order: torch.Tensor) -> None:
+        """Put row `order[i]` at `i`; `order` is int64 of shape (rows,)."""
+        if bool((order == torch.arange(len(order), device=order.device)).all()):
+            return
         for kept in (*self._keys, *self._values):
-            part = kept[begin:]
-            part[: len(order)] = part[order]
+            kept[: len(order)] = kept[order]
 
 
-def bytes_per_row(modules: Sequence[tuple[nn.Module, int, int, int]], length: int, itemsize: int) -> int:
+def bytes_per_row(modules: Modules, length: int, itemsize: int) -> int:
     """Memory that a row of slots takes."""
     return sum(heads * (size + other) for _, heads, size, other in modules) * length * itemsize
 

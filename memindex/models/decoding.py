@@ -24,6 +24,19 @@ _SHARES = (1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125, 0.0625)
 
 
 @dataclass(frozen=True)
+class Lengths:
+    """Tokens of the prefix and of the suffix."""
+
+    prefix: int
+    suffix: int
+
+    @property
+    def slots(self) -> int:
+        """Positions that slots are kept for; the last token is never read, and kernels like multiples of 8."""
+        return -(-(self.prefix + self.suffix - 1) // 8) * 8
+
+
+@dataclass(frozen=True)
 class Open:
     """Rows whose continuation is not known to the end.
 
@@ -46,8 +59,7 @@ class Decoder:
         unembed: Its unembedding.
         slots: Where the rows' keys and values lie.
         rows: Rows that are decoded at a time, at most.
-        prefix: Tokens of the prefix.
-        length: Tokens of the continuation.
+        lengths: Tokens of the prefix and of the continuation.
         decoding: How tokens are chosen.
     """
 
@@ -57,18 +69,17 @@ class Decoder:
         unembed: Unembed,
         slots: Slots,
         rows: int,
-        prefix: int,
-        length: int,
+        lengths: Lengths,
         decoding: Decoding = GREEDY,
     ) -> None:
         self._model, self._unembed, self._slots = model, unembed, slots
-        self._prefix, self._length, self._decoding = prefix, length, decoding
+        self._prefix, self._length, self._decoding = lengths.prefix, lengths.suffix, decoding
         self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
         self._sizes = sorted({max(1, round(rows * share)) for share in _SHARES})
         whole = {"dtype": torch.int64, "device": model.device}
         self._token, self._column, self._ids = (torch.zeros(rows, **whole) for _ in range(3))
         # The last column takes what rows that are done go on producing.
-        self._answer = torch.zeros((rows, length + 1), **whole)
+        self._answer = torch.zeros((rows, self._length + 1), **whole)
         self._nan = torch.zeros((), dtype=torch.bool, device=model.device)
 
     def decode(self, rows: Open, lacking: list[int]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -6,8 +6,8 @@ those of a whole batch would take more memory than the model.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 
 import torch
 from transformers import PreTrainedModel
@@ -44,6 +44,15 @@ class Reading:
     top_logprobs: torch.Tensor
     ranks: torch.Tensor
     argmax: torch.Tensor
+
+    def first(self, rows: int) -> Reading:
+        """The first rows of it."""
+        return Reading(*(getattr(self, field.name)[:rows] for field in fields(self)))
+
+    @staticmethod
+    def together(parts: Sequence[Reading]) -> Reading:
+        """The rows of all, one after the other."""
+        return Reading(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Reading)))
 
 
 Summary = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, ...]]
@@ -121,6 +130,15 @@ def largest(logits: torch.Tensor) -> torch.Tensor:
     # What is left of the vocabulary after whole groups stands for itself.
     candidates = torch.cat([candidates, logits[:, groups * _GROUP :]], dim=-1)
     return candidates.topk(TOP, dim=-1, sorted=False).values
+
+
+def unembedding(model: PreTrainedModel) -> Unembed:
+    """What makes logits of the model's last hidden states; MemindexError for a model that has none."""
+    head = model.get_output_embeddings()
+    if head is None:
+        raise MemindexError(f"{type(model).__name__} has no output embedding: it is no causal language model")
+    unembed: Unembed = head
+    return unembed
 
 
 def refuse_nan(found: torch.Tensor) -> None:

@@ -80,12 +80,12 @@ class Part:
     def __init__(self, columns: Columns, rows: npt.NDArray[Any], progress: Progress | None) -> None:
         self._columns, self._rows, self._progress = columns, rows, progress
 
-    def read(self, where: slice, reading: Reading) -> None:
-        """What teacher forcing says about these rows; the reading may hold more, which only filled a batch."""
+    def read(self, where: npt.NDArray[Any], reading: Reading) -> None:
+        """What teacher forcing says about these rows."""
         rows = self._rows[where]
-        self._columns.logprobs[rows] = reading.logprobs[: len(rows)].cpu().numpy()
-        self._columns.top[rows] = reading.top_logprobs[: len(rows)].double().sum(dim=1).float().cpu().numpy()
-        self._columns.ranks[rows] = reading.ranks[: len(rows)].cpu().numpy()
+        self._columns.logprobs[rows] = reading.logprobs.cpu().numpy()
+        self._columns.top[rows] = reading.top_logprobs.double().sum(dim=1).float().cpu().numpy()
+        self._columns.ranks[rows] = reading.ranks.cpu().numpy()
 
     def finish(self, where: npt.NDArray[Any], continuation: torch.Tensor) -> None:
         """The continuations of these rows: they are done."""

@@ -20,6 +20,7 @@ import numpy.typing as npt
 import torch
 
 from memindex.errors import MemindexError
+from memindex.models.decoding import Lengths
 from memindex.models.engine import Engine, choose_engine
 from memindex.models.loading import LoadedModel
 from memindex.models.sampling import GREEDY, Decoding
@@ -111,10 +112,8 @@ class Scorer:
 
     def _ready(self, rows: int) -> Engine:
         if self._engine is None:
-            size, compiled = self._wanted, self._compile
-            self._engine = choose_engine(
-                self.loaded, self.prefix_length, self.suffix_length, self.decoding, rows, size, compiled
-            )
+            lengths = Lengths(self.prefix_length, self.suffix_length)
+            self._engine = choose_engine(self.loaded, lengths, self.decoding, rows, self._wanted, self._compile)
         size = min(self._engine.batch_size, rows)
         self.batch_size = size if self.batch_size is None else max(size, self.batch_size)
         return self._engine

@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 
 #: Elements of a tile of keys, and warps that share it.
-_TILE, _WARPS = 8192, 4
+_TILE, _WARPS = 2048, 1
 
 
 @triton.jit  # type: ignore[untyped-decorator]
