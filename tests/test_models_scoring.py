@@ -55,8 +55,8 @@ def load(token_file, tmp_path_factory):
 def sequences():
     """Windows of the documents, random ids, and documents that turn random in the middle of the suffix."""
     random = np.random.default_rng(2)
-    windows = np.concatenate([DOCUMENTS[:, i : i + 64] for i in (0, 5, 10, 16)])
-    noise = random.integers(0, VOCABULARY, size=(80, 64))
+    windows = np.concatenate([DOCUMENTS[:, i : i + 64] for i in range(0, 17, 2)])
+    noise = random.integers(0, VOCABULARY, size=(180, 64))
     turned = windows[::2].copy()
     turned[:, 45:] = random.integers(0, VOCABULARY, size=turned[:, 45:].shape)
     mixed = random.permutation(np.concatenate([windows, noise, turned]))
@@ -90,6 +90,7 @@ def stepwise(model, ids):
 def test_continuation_equals_generate(load, architecture):
     loaded = load(architecture)
     prefixes, suffixes = sequences()
+    assert len(prefixes) >= 500
     assert engine.layers_with_slots(loaded, Lengths(32, 32)) is not None
     scores = score_sequences(loaded, prefixes, suffixes, batch_size=96)
     expected = generate(loaded.model, prefixes, 32)
