@@ -1,4 +1,4 @@
-"""What scoring tells beside the continuation, against computations of its own: ranks, top-40, prefixes, sampling, slots."""
+"""What scoring tells beside the continuation: ranks, top-40, prefixes, sampling, slots."""
 
 import dataclasses
 import subprocess
@@ -44,10 +44,10 @@ def sequences(loaded):
     random = np.random.default_rng(0)
     prefixes = random.integers(0, VOCABULARY, (60, 12))
     likely = score_sequences(loaded, prefixes, random.integers(0, VOCABULARY, (60, 10))).continuation
-    suffixes = np.where(
-        random.random((60, 10)) < [[0.3]] * 30 + [[0.0]] * 30, random.integers(0, 3000, (60, 10)), likely
-    )
-    return prefixes, suffixes
+    others = random.integers(0, VOCABULARY, (60, 10))
+    # Half of the rows have about three unlikely tokens, the others none.
+    unlikely = (random.random((60, 10)) < 0.3) & (np.arange(60)[:, None] < 30)
+    return prefixes, np.where(unlikely, others, likely)
 
 
 def logits_of(loaded, prefixes, suffixes):
@@ -58,11 +58,8 @@ def logits_of(loaded, prefixes, suffixes):
 
 
 def log_softmax(logits):
-    return (
-        logits
-        - np.log(np.exp(logits - logits.max(-1, keepdims=True)).sum(-1, keepdims=True))
-        - logits.max(-1, keepdims=True)
-    )
+    shifted = logits - logits.max(-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
 
 
 def of_tokens(table, ids):
@@ -109,10 +106,13 @@ def test_rows_wait_in_slots_and_move_together(loaded, sequences, monkeypatch):
     mixed = np.where(np.arange(60)[:, None] % 4 > 0, greedy.continuation, suffixes)
     expected = score_sequences(loaded, prefixes, mixed)
     real, moved = slot_engine.Slots.arrange, []
+
+    def watched(slots, order):
+        moved.append(order.tolist())
+        real(slots, order)
+
     monkeypatch.setattr(slot_engine, "_sizes", lambda *_: (4, 12))
-    monkeypatch.setattr(
-        slot_engine.Slots, "arrange", lambda self, order: (moved.append(order.tolist()), real(self, order))
-    )
+    monkeypatch.setattr(slot_engine.Slots, "arrange", watched)
     scores = score_sequences(loaded, prefixes, mixed)
     np.testing.assert_array_equal(scores.continuation, expected.continuation)
     np.testing.assert_allclose(scores.token_logprobs, expected.token_logprobs, atol=1e-5)
@@ -217,7 +217,8 @@ import torch
 from memindex.models.attention import _to_slots
 from memindex.models.slot_kernel import attend_to_slots
 torch.manual_seed(0)
-for heads, kept, length, size, window in ((4, 4, 64, 64, None), (4, 2, 72, 32, None), (6, 1, 40, 48, None), (4, 4, 64, 64, 10)):
+shapes = ((4, 4, 64, 64, None), (4, 2, 72, 32, None), (6, 1, 40, 48, None), (4, 4, 64, 64, 10))
+for heads, kept, length, size, window in shapes:
     query = torch.randn(3, 1, heads, size).transpose(1, 2)
     key, value = torch.randn(3, kept, 1, size), torch.randn(3, kept, 1, 2 * size)[..., ::2]
     keys, values = torch.randn(3, kept, length, size), torch.randn(3, kept, length, size)

@@ -146,7 +146,7 @@ def test_results_do_not_depend_on_the_batch_size_or_input_order(load):
     np.testing.assert_allclose(whole.token_logprobs, parts.token_logprobs[::-1], atol=1e-4)
     assert done[0] == (7, len(prefixes))
     assert done[-1] == (len(prefixes), len(prefixes))
-    assert (whole.batch_size, parts.batch_size) == (len(prefixes), 7)
+    assert (whole.batch_size, parts.batch_size) == (slot_engine.CPU_ROWS, 7)
 
 
 @pytest.mark.parametrize(("prefix", "suffix"), [(1, 1), (1, 8), (40, 1), (5, 59)])
