@@ -19,55 +19,11 @@ import pyarrow as pa
 
 from memindex.errors import MemindexError
 from memindex.study.config import StudyConfig, load_study
-from memindex.tables import functions
+from memindex.tables import functions, statistics
 from memindex.tables.functions import Indexes, Lookups
 from memindex.tables.schema import DOCUMENTS, TABLES, Table
 from memindex.tables.store import TableStore
-
-# {index} is the index the models were trained on: counts in another one may stand in the table too.
-_MEMORIZATION = """
-CREATE VIEW memorization AS
-WITH labels AS (
-    SELECT run_id, CASE WHEN count(*) OVER (PARTITION BY model_id) = 1 THEN model_id
-                        ELSE model_id || ' (' || run_id || ')' END AS run_label
-    FROM runs
-)
-SELECT run_id, model_id, run_label, architecture, parameters, non_embedding_parameters,
-       sequence_id, sample, bucket, domain, document, document_offset, s."index", shard, position,
-       sequence_count, prefix_count, suffix_count,
-       CASE WHEN sequence_count > 0 THEN floor(log2(sequence_count))::INTEGER END AS frequency_bucket,
-       sample = 'heldout' AND coalesce(suffix_count = 0, false) AS unseen,
-       score, matched, memorized, suffix_logprob, prefix, suffix, continuation
-FROM continuations
-JOIN runs USING (run_id)
-JOIN labels USING (run_id)
-JOIN models USING (model_id)
-JOIN sequences AS s USING (sequence_id)
-LEFT JOIN (FROM frequencies WHERE "index" = {index}) AS f USING (sequence_id)
-"""
-
-_CORPORA = """
-CREATE VIEW corpora AS
-SELECT "index", domain, count(*) AS documents, sum(tokens)::BIGINT AS tokens
-FROM documents GROUP BY ALL
-"""
-
-# Statistics that queries/*.sql share. Wilson's score interval (1927) at 95 %: z = 1.959964, z² = 3.841459.
-# t975 is the 97.5 % point of Student's t: a list up to 10 degrees of freedom, then three terms of Cornish and
-# Fisher's expansion (within 0.001).
-_MACROS = (
-    "CREATE MACRO wilson_centre(k, n) AS (k::DOUBLE + 1.9207294103) / (n::DOUBLE + 3.8414588207)",
-    "CREATE MACRO wilson_half(k, n) AS"
-    " 1.9599639845 * sqrt(greatest(k / n::DOUBLE * (n - k) + 0.9603647052, 0)) / (n::DOUBLE + 3.8414588207)",
-    "CREATE MACRO wilson_low(k, n) AS CASE WHEN n > 0 THEN greatest(wilson_centre(k, n) - wilson_half(k, n), 0) END",
-    "CREATE MACRO wilson_high(k, n) AS CASE WHEN n > 0 THEN least(wilson_centre(k, n) + wilson_half(k, n), 1) END",
-    "CREATE MACRO t975(df) AS CASE WHEN df > 10 THEN 1.959964 + 2.372294 / df + 2.822499 / df ** 2"
-    " + 2.555848 / df ** 3 ELSE list_extract([12.706205, 4.302653, 3.182446, 2.776445, 2.570582, 2.446912,"
-    " 2.364624, 2.306004, 2.262157, 2.228139]::DOUBLE[], df::BIGINT) END",
-    # 0 is '1', 1 is '2-3', 2 is '4-7', …, with an en dash (U+2013)
-    "CREATE MACRO frequency_label(bucket) AS CASE WHEN bucket = 0 THEN '1'"
-    " ELSE (1::BIGINT << bucket)::VARCHAR || chr(8211) || ((1::BIGINT << (bucket + 1)) - 1)::VARCHAR END",
-)
+from memindex.tables.views import joined_views, text_literal
 
 _open: weakref.WeakSet[duckdb.DuckDBPyConnection] = weakref.WeakSet()
 
@@ -77,9 +33,11 @@ def connect(
 ) -> duckdb.DuckDBPyConnection:
     """An in-memory DuckDB connection with a study's tables, views and index functions.
 
-    Views: every table of `memindex.tables.schema.TABLES`, and `memorization`, `documents`, `corpora`.
-    Functions: `ngram_count(index, tokens)`, `text_count(index, text)`, `tokenize(index, text)`. Threads share
-    it through `con.cursor()`.
+    Views: every table of `memindex.tables.schema.TABLES`, and `memorization` (the runs of the study's main protocol),
+    `memorization_runs` (all runs), `documents`, `corpora`.
+    Functions: `ngram_count(index, tokens)`, `text_count(index, text)`, `tokenize(index, text)`,
+    `discoverable_n(p_z, p)`. Aggregates: `rate_interval(value, cluster)` and `mean_interval(value, cluster)`, the 95 %
+    interval of an average by document, as a struct of low and high. Threads share it through `con.cursor()`.
 
     Args:
         study: The study's directory.
@@ -95,9 +53,8 @@ def connect(
     config = load_study(study)
     con = duckdb.connect(":memory:")
     try:
+        statistics.register(con)
         _create_views(con, config)
-        for macro in _MACROS:
-            con.execute(macro)
         functions.register(con, Indexes(config.indexes(), opener))
         if restricted:
             _restrict(con, config)
@@ -124,8 +81,8 @@ def _create_views(con: duckdb.DuckDBPyConnection, config: StudyConfig) -> None:
     found = {name: path / "documents.parquet" for name, path in config.indexes().items()}
     _create_view(con, DOCUMENTS, {name: [file] for name, file in found.items() if file.is_file()})
     _check_frequencies(con, config)
-    con.execute(_MEMORIZATION.format(index=_text(config.index.name)))
-    con.execute(_CORPORA)
+    for view in joined_views(config.index.name):
+        con.execute(view)
 
 
 def _check_frequencies(con: duckdb.DuckDBPyConnection, config: StudyConfig) -> None:
@@ -153,9 +110,10 @@ def _create_view(con: duckdb.DuckDBPyConnection, table: Table, files: Mapping[st
 
 def _select(table: Table, index_name: str, files: list[Path]) -> str:
     columns = [
-        f'{_text(index_name)} AS "index"' if index_name and c.name == "index" else f'"{c.name}"' for c in table.columns
+        f'{text_literal(index_name)} AS "index"' if index_name and c.name == "index" else f'"{c.name}"'
+        for c in table.columns
     ]
-    listed = ", ".join(_text(_literal_path(file)) for file in files)
+    listed = ", ".join(text_literal(_literal_path(file)) for file in files)
     # A folder named key=value on the way to the study is no column of its tables.
     return f"SELECT {', '.join(columns)} FROM read_parquet([{listed}], hive_partitioning = false)"
 
@@ -178,15 +136,10 @@ def _literal_path(path: Path) -> str:
     return re.sub(r"([*?\[])", r"[\1]", str(path))
 
 
-def _text(value: str) -> str:
-    """A SQL text literal."""
-    return "'" + value.replace("'", "''") + "'"
-
-
 def _restrict(con: duckdb.DuckDBPyConnection, config: StudyConfig) -> None:
     folders = [config.tables, *config.indexes().values()]
     # DuckDB compares with what stands in read_parquet(...), where glob characters are made plain.
-    allowed = ", ".join(_text(path) for f in folders for path in sorted({str(f), _literal_path(f)}))
+    allowed = ", ".join(text_literal(path) for f in folders for path in sorted({str(f), _literal_path(f)}))
     for setting in (
         "python_enable_replacements = false",
         f"allowed_directories = [{allowed}]",
@@ -202,6 +155,7 @@ def _close_all() -> None:
     for con in list(_open):
         try:
             functions.unregister(con)
+            statistics.unregister(con)
             con.close()
         except duckdb.Error:  # closed by its owner
             continue

@@ -241,43 +241,78 @@ def _column(table: Table, name: str, nullable: bool = False) -> Column:
     return Column(name, column.type, column.meaning, nullable or column.nullable)
 
 
+_RUN = (
+    *(_column(RUNS, name) for name in ("run_id", "model_id")),
+    Column("run_label", pa.string(), "model_id, and the run_id behind it where the view has several runs of the model"),
+    *(_column(MODELS, name) for name in ("family", "corpus", "architecture", "parameters", "non_embedding_parameters")),
+    *(_column(RUNS, name) for name in ("prefix_length", "suffix_length")),
+)
+
+_PROTOCOL = tuple(
+    _column(RUNS, name) for name in ("decoding", "seed", "top_k", "temperature", "control", "made_by", "dtype")
+)
+
+_SEQUENCE = (
+    *(
+        _column(SEQUENCES, name)
+        for name in ("sequence_id", "sample", "bucket", "domain", "document", "document_offset")
+    ),
+    *(_column(SEQUENCES, name) for name in ("index", "shard", "position")),
+    Column(
+        "cluster",
+        pa.int64(),
+        "the same for sequences of one document, for rate_interval; a sequence without a document is alone in its",
+    ),
+    *(_column(FREQUENCIES, name, nullable=True) for name in ("sequence_count", "prefix_count", "suffix_count")),
+    Column(
+        "frequency_bucket",
+        pa.int32(),
+        "floor(log2(sequence_count)); NULL where that is 0 or not counted",
+        nullable=True,
+    ),
+    Column("unseen", pa.bool_(), "from the held-out sample, and the index counts its suffix 0 times"),
+)
+
+_OUTCOME = (
+    *(_column(CONTINUATIONS, name) for name in ("score", "matched", "memorized", "edit_distance", "bleu")),
+    Column(
+        "approximate",
+        pa.bool_(),
+        "bleu above 0.75 (Ippolito et al. 2023) or edit_distance at most a tenth of suffix_length",
+    ),
+    _column(CONTINUATIONS, "suffix_logprob"),
+    Column("p_z", pa.float64(), "probability of the suffix after the prefix: exp(suffix_logprob)", nullable=True),
+    Column("p_z_top40", pa.float64(), "the same when each token is drawn from the 40 likeliest", nullable=True),
+    Column(
+        "discoverable_n",
+        pa.float64(),
+        "samples (top-k 40) until one is the suffix with probability 0.5: the smallest n with "
+        "1 - (1 - p_z_top40)^n >= 0.5 (Hayes et al. 2024); NULL: never; other p: discoverable_n(p_z_top40, p)",
+        nullable=True,
+    ),
+    Column("prefix_perplexity", pa.float64(), "exp of minus the mean log-probability of the prefix", nullable=True),
+    Column("suffix_perplexity", pa.float64(), "exp of minus the mean log-probability of the suffix", nullable=True),
+    Column("prefix", TOKENS, "ids of the context that the run gave to the model"),
+    Column("suffix", TOKENS, "ids of the sequence's own continuation, as many as the run compared"),
+    _column(CONTINUATIONS, "continuation"),
+)
+
 MEMORIZATION = Table(
     "memorization",
-    "one sequence under one run, with the model, the sequence and its counts in the index of study.toml",
-    (
-        *(_column(RUNS, name) for name in ("run_id", "model_id")),
-        Column("run_label", pa.string(), "model_id, and the run_id behind it where the model has several runs"),
-        *(_column(MODELS, name) for name in ("architecture", "parameters", "non_embedding_parameters")),
-        *(
-            _column(SEQUENCES, name)
-            for name in (
-                "sequence_id",
-                "sample",
-                "bucket",
-                "domain",
-                "document",
-                "document_offset",
-                "index",
-                "shard",
-                "position",
-            )
-        ),
-        *(_column(FREQUENCIES, name, nullable=True) for name in ("sequence_count", "prefix_count", "suffix_count")),
-        Column(
-            "frequency_bucket",
-            pa.int32(),
-            "floor(log2(sequence_count)); NULL where that is 0 or not counted",
-            nullable=True,
-        ),
-        Column("unseen", pa.bool_(), "from the held-out sample, and the index counts its suffix 0 times"),
-        *(_column(CONTINUATIONS, name) for name in ("score", "matched", "memorized", "suffix_logprob")),
-        *(_column(SEQUENCES, name) for name in ("prefix", "suffix")),
-        _column(CONTINUATIONS, "continuation"),
-    ),
+    "one sequence under one run of the main protocol (greedy, with the sequence's whole prefix and suffix, no "
+    "control), with the model, the sequence and its counts in the index of study.toml",
+    (*_RUN, *_SEQUENCE, *_OUTCOME),
+)
+
+MEMORIZATION_RUNS = Table(
+    "memorization_runs",
+    "one sequence under one run of any protocol, controls too; counts are of the whole sequence, however much of it "
+    "the run used, and a control with shuffled suffixes was compared with the suffix of another sequence",
+    (*_RUN, *_PROTOCOL, *_SEQUENCE, *_OUTCOME),
 )
 
 #: What a connection shows beside the tables; never written, always computed.
-VIEWS: dict[str, Table] = {t.name: t for t in (MEMORIZATION, DOCUMENTS, CORPORA)}
+VIEWS: dict[str, Table] = {t.name: t for t in (MEMORIZATION, MEMORIZATION_RUNS, DOCUMENTS, CORPORA)}
 
 
 def markdown() -> Iterator[str]:
@@ -287,7 +322,7 @@ def markdown() -> Iterator[str]:
     yield f"Generated by `python -m memindex.tables.schema` (version {SCHEMA_VERSION}); do not edit."
     yield ""
     yield "A study keeps each table as Parquet files under `tables/NAME/`. `memindex.connect(study)` shows"
-    yield "them as DuckDB views of the same names, and joins them in the view `memorization`."
+    yield "them as DuckDB views of the same names, and joins them in `memorization` and `memorization_runs`."
     for table in TABLES.values():
         yield from _section(table)
     yield from ("", "# Views", "", "Computed on the connection from the tables and the study's indexes.")
