@@ -1,7 +1,7 @@
 -- title: Frequency of memorized sequences
 -- question: Do memorized sequences stand in the corpus more often than half-memorized and unmemorized ones?
--- note: Mean of log2 of the number of occurrences, with its 95 % interval (normal), and the median. Memorized: score 1;
---   unmemorized: score 0; half-memorized: between.
+-- note: Mean of log2 of the number of occurrences, with its 95 % interval (bootstrap by document; none where no two
+--   documents differ), and the median. Memorized: score 1; unmemorized: score 0; half-memorized: between.
 -- parameter sample: uniform
 -- figure: dots
 -- x: outcome | Outcome
@@ -11,7 +11,7 @@
 -- order: outcome_rank
 
 WITH counted AS (
-    SELECT run_label, non_embedding_parameters,
+    SELECT run_label, non_embedding_parameters, cluster,
            CASE WHEN memorized THEN 2 WHEN score > 0 THEN 1 ELSE 0 END AS outcome_rank,
            log2(sequence_count) AS log2_count
     FROM memorization
@@ -22,8 +22,8 @@ SELECT run_label,
        outcome_rank,
        count(*) AS sequences,
        avg(log2_count) AS mean_log2_count,
-       avg(log2_count) - 1.959964 * stddev_samp(log2_count) / sqrt(count(*)) AS mean_low,
-       avg(log2_count) + 1.959964 * stddev_samp(log2_count) / sqrt(count(*)) AS mean_high,
+       mean_interval(log2_count, cluster).low AS mean_low,
+       mean_interval(log2_count, cluster).high AS mean_high,
        median(log2_count) AS median_log2_count
 FROM counted
 GROUP BY run_label, non_embedding_parameters, outcome_rank

@@ -2,7 +2,8 @@
 -- question: Does the larger model also know what the smaller one memorized?
 -- note: The cell is the share of the smaller model's memorized sequences that the larger one memorized too: the precision
 --   with which the smaller predicts the larger; recall is the same number over the larger model's memorized sequences.
---   Wilson's 95 % interval.
+--   Of equally large models the one trained on fewer tokens stands for the smaller. The difference is the larger model's
+--   rate minus the smaller's, on the same sequences. 95 % intervals, bootstrapped by document.
 -- parameter sample: uniform
 -- figure: cells
 -- x: larger | Larger model
@@ -10,26 +11,47 @@
 -- series: smaller
 
 WITH marks AS (
-    SELECT run_label, non_embedding_parameters AS size, sequence_id, memorized
+    SELECT run_label, sequence_id, cluster, memorized,
+           (coalesce(non_embedding_parameters, 0), coalesce(trained_tokens, 0), run_label) AS size
     FROM memorization
     WHERE sample = $sample
 ),
-pairs AS (
-    SELECT a.run_label AS smaller, b.run_label AS larger, a.size AS smaller_size, b.size AS larger_size,
+documents_of_pair AS (
+    SELECT a.size AS smaller_size, b.size AS larger_size, a.cluster,
            count(*) AS sequences,
-           count_if(a.memorized)::BIGINT AS memorized_smaller,
-           count_if(b.memorized)::BIGINT AS memorized_larger,
-           count_if(a.memorized AND b.memorized)::BIGINT AS memorized_both
+           count_if(a.memorized) AS smaller,
+           count_if(b.memorized) AS larger,
+           count_if(a.memorized AND b.memorized) AS shared
     FROM marks AS a
-    JOIN marks AS b
-        ON a.sequence_id = b.sequence_id AND (a.size, a.run_label) < (b.size, b.run_label)
+    JOIN marks AS b ON a.sequence_id = b.sequence_id AND a.size < b.size
+    GROUP BY ALL
+),
+pairs AS (
+    SELECT smaller_size, larger_size,
+           sum(sequences)::BIGINT AS sequences,
+           sum(smaller)::BIGINT AS memorized_smaller,
+           sum(larger)::BIGINT AS memorized_larger,
+           sum(shared)::BIGINT AS memorized_both,
+           ratio_interval(shared, smaller) AS precision_ends,
+           ratio_interval(shared, larger) AS recall_ends,
+           ratio_interval(shared, smaller + larger - shared) AS jaccard_ends,
+           quotient_interval(larger - smaller, sequences) AS difference_ends
+    FROM documents_of_pair
     GROUP BY ALL
 )
-SELECT smaller, larger, sequences, memorized_smaller, memorized_larger, memorized_both,
+SELECT smaller_size[3] AS smaller, larger_size[3] AS larger, sequences,
+       memorized_smaller, memorized_larger, memorized_both,
        memorized_both / nullif(memorized_smaller, 0) AS "precision",
-       wilson_low(memorized_both, memorized_smaller) AS precision_low,
-       wilson_high(memorized_both, memorized_smaller) AS precision_high,
+       precision_ends.low AS precision_low,
+       precision_ends.high AS precision_high,
        memorized_both / nullif(memorized_larger, 0) AS recall,
-       memorized_both / nullif(memorized_smaller + memorized_larger - memorized_both, 0) AS jaccard
+       recall_ends.low AS recall_low,
+       recall_ends.high AS recall_high,
+       memorized_both / nullif(memorized_smaller + memorized_larger - memorized_both, 0) AS jaccard,
+       jaccard_ends.low AS jaccard_low,
+       jaccard_ends.high AS jaccard_high,
+       (memorized_larger - memorized_smaller) / sequences AS rate_difference,
+       difference_ends.low AS rate_difference_low,
+       difference_ends.high AS rate_difference_high
 FROM pairs
-ORDER BY smaller_size, smaller, larger_size, larger
+ORDER BY smaller_size, larger_size

@@ -1,51 +1,64 @@
 -- title: Memorization rate by model size
--- question: How does the share of memorized sequences grow with the size of the model, inside one architecture?
--- note: The rate has Wilson's 95 % interval; the line is the least-squares fit rate = intercept + slope · log10(parameters),
---   with the slope per tenfold size, its 95 % interval (Student's t) and R², from three models on.
+-- question: How does the share of memorized sequences grow with the size of the model, inside one family?
+-- note: The rate has its 95 % interval, bootstrapped by document; the line is the least-squares fit rate = intercept +
+--   slope · log10(parameters), with the slope per tenfold size and R², from three models on. The slope has two 95 %
+--   intervals: with other documents (bootstrap), and with other models of the family (Student's t). A model of no
+--   published family is grouped by its architecture.
 -- parameter sample: uniform
 -- figure: points
 -- x: non_embedding_parameters | Non-embedding parameters | log
 -- y: rate | Memorized sequences | percent
 -- interval: rate_low, rate_high
--- series: architecture
+-- series: family
 -- label: run_label
 -- fit: fitted
 
-WITH rates AS (
-    SELECT architecture, run_label, non_embedding_parameters,
-           count(*) AS sequences,
-           count_if(memorized)::BIGINT AS memorized,
-           avg(memorized::INTEGER) AS rate
+WITH marks AS (
+    SELECT coalesce(family, architecture, 'other') AS family, architecture, run_label, non_embedding_parameters,
+           CASE WHEN non_embedding_parameters > 0 THEN log10(non_embedding_parameters) END AS x,
+           memorized, cluster
     FROM memorization
     WHERE sample = $sample
+),
+rates AS (
+    SELECT family, architecture, run_label, non_embedding_parameters, x,
+           count(*) AS sequences,
+           count_if(memorized)::BIGINT AS memorized,
+           avg(memorized::INTEGER) AS y,
+           rate_interval(memorized, cluster) AS ends
+    FROM marks
     GROUP BY ALL
 ),
-points AS (
-    SELECT architecture, log10(non_embedding_parameters) AS x, rate AS y
-    FROM rates
-    WHERE non_embedding_parameters > 0
-),
 fits AS (
-    SELECT architecture,
+    SELECT family,
            count(*) AS models,
            regr_slope(y, x) AS slope,
            regr_intercept(y, x) AS intercept,
            regr_r2(y, x) AS r2,
            sqrt(greatest(regr_syy(y, x) - regr_sxy(y, x) ** 2 / regr_sxx(y, x), 0)
                 / (count(*) - 2) / regr_sxx(y, x)) AS slope_error
-    FROM points
-    GROUP BY architecture
+    FROM rates
+    WHERE x IS NOT NULL
+    GROUP BY family
     HAVING count(*) >= 3 AND regr_sxx(y, x) > 0
+),
+slopes AS (
+    SELECT family, slope_interval(x, run_label, memorized, cluster) AS slope_ends
+    FROM marks
+    WHERE family IN (SELECT family FROM fits)
+    GROUP BY family
 )
-SELECT run_label, architecture, non_embedding_parameters, sequences, memorized, rate,
-       wilson_low(memorized, sequences) AS rate_low,
-       wilson_high(memorized, sequences) AS rate_high,
+SELECT run_label, family, architecture, non_embedding_parameters, sequences, memorized, y AS rate,
+       ends.low AS rate_low,
+       ends.high AS rate_high,
        slope AS slope_per_tenfold,
-       slope - t975(models - 2) * slope_error AS slope_low,
-       slope + t975(models - 2) * slope_error AS slope_high,
+       slope_ends.low AS slope_low,
+       slope_ends.high AS slope_high,
+       slope - t975(models - 2) * slope_error AS slope_models_low,
+       slope + t975(models - 2) * slope_error AS slope_models_high,
        r2,
-       CASE WHEN non_embedding_parameters > 0
-            THEN intercept + slope * log10(non_embedding_parameters) END AS fitted
+       intercept + slope * x AS fitted
 FROM rates
-LEFT JOIN fits USING (architecture)
-ORDER BY architecture, non_embedding_parameters, run_label
+LEFT JOIN fits USING (family)
+LEFT JOIN slopes USING (family)
+ORDER BY family, non_embedding_parameters, run_label

@@ -127,32 +127,93 @@ def write_model(
     """One model, one run, and continuations whose rate grows with size, frequency and for code."""
     model_id, architecture, size = model
     rows = len(counts)
+    store.write("models", model_id, model_row(model_id, architecture, size))
+    store.write("runs", f"{model_id}-run", run_row(f"{model_id}-run", model_id, rows, place))
+    write_continuations(store, rng, f"{model_id}-run", sequences, strength_of(size, sequences, counts))
+
+
+def strength_of(size: int, sequences: dict, counts: np.ndarray) -> np.ndarray:
+    """Log-odds that a model of this size has memorized each sequence."""
     code = np.isin(sequences["domain"], ["Python", "C++"])
-    strength = math.log10(size) - 9 + 0.9 * np.log2(counts + 0.25) + 1.2 * code
+    return math.log10(size) - 9 + 0.9 * np.log2(counts + 0.25) + 1.2 * code
+
+
+def write_continuations(
+    store: TableStore, rng: np.random.Generator, run_id: str, sequences: dict, strength: np.ndarray
+) -> None:
+    """The continuations of one run."""
+    rows = len(strength)
     memorized = rng.random(rows) < 1 / (1 + np.exp(-strength))
     matched = np.where(memorized, SUFFIX, np.minimum(rng.geometric(0.3, rows) - 1, SUFFIX - 1))
     right = np.where(memorized, SUFFIX, np.minimum(matched + rng.binomial(4, 0.2, rows), SUFFIX - 1))
-    store.write("models", model_id, model_row(model_id, architecture, size))
-    store.write("runs", f"{model_id}-run", run_row(f"{model_id}-run", model_id, rows, place))
+    nearly = ~memorized & (rng.random(rows) < 0.08)
+    right = np.where(nearly, SUFFIX - rng.integers(1, 5, rows), right)
+    logprob = -rng.exponential(np.where(memorized, 1, 20))
     store.write(
         "continuations",
-        f"{model_id}-run",
+        run_id,
         {
-            "run_id": [f"{model_id}-run"] * rows,
+            "run_id": [run_id] * rows,
             "sequence_id": sequences["sequence_id"],
             "score": (right / SUFFIX).astype(np.float32),
             "matched": matched,
             "memorized": memorized,
-            "edit_distance": SUFFIX - right,
-            "bleu": (right / SUFFIX).astype(np.float32),
-            "suffix_logprob": -rng.random(rows),
-            "suffix_logprob_top40": -rng.random(rows),
-            "prefix_logprob": -rng.random(rows),
+            "edit_distance": (SUFFIX - right) // rng.integers(1, 4, rows),
+            "bleu": ((right / SUFFIX) ** 1.5).astype(np.float32),
+            "suffix_logprob": logprob,
+            "suffix_logprob_top40": np.where(~memorized & (rng.random(rows) < 0.2), -np.inf, 0.9 * logprob),
+            "prefix_logprob": -rng.exponential(60, rows),
             "token_logprobs": -rng.random((rows, SUFFIX)),
             "token_ranks": rng.integers(0, 50, (rows, SUFFIX)),
             "continuation": sequences["suffix"],
         },
     )
+
+
+def add_protocols(study: Path, *, model: str = "small", rows: int = 1200, seed: int = 1) -> None:
+    """Runs beside the main protocol: short prefixes, a sampled run, each control, and an imported sample."""
+    rng = np.random.default_rng(seed)
+    store = TableStore(study / "tables")
+    sequences = store.read("sequences").to_pydict()
+    counts = np.array(store.read("frequencies").column("sequence_count"))
+    [size] = [size for name, _, size in MODELS if name == model]
+    strength = strength_of(size, sequences, counts)
+    store.write("models", f"{model} (untrained)", model_row(f"{model} (untrained)", "gpt_neox", size))
+    store.write("models", "stranger", model_row("stranger", "gpt2", 2 * size))
+    main: dict = {"sequences": [rows]}
+    runs = {f"{model} {n}+32": (model, strength - 4 / n, main | {"prefix_length": [n]}) for n in (4, 8, 16)}
+    sampled = main | {"decoding": ["sampled"], "seed": [7], "top_k": [40], "temperature": [1.0]}
+    runs[f"{model} sampled"] = (model, strength - 1, sampled)
+    for name, control, shift in (
+        (model, "shuffled-suffixes", -9),
+        (f"{model} (untrained)", "untrained", -30),
+        ("stranger", "other-corpus", -2),
+    ):
+        runs[f"{name} {control}"] = (name, strength + shift, main | {"control": [control]})
+    for run_id, (name, logodds, protocol) in runs.items():
+        store.write("runs", run_id, run_row(run_id, name, rows, 0) | protocol)
+        write_continuations(store, rng, run_id, sequences, logodds)
+    add_import(store, rng, model)
+
+
+def add_import(store: TableStore, rng: np.random.Generator, model: str, rows: int = 50) -> None:
+    """Imported sequences, of other lengths and without a document, and a run of `model` on them."""
+    ids = np.arange(rows) + 10**12
+    nothing = dict.fromkeys(("bucket", "index", "shard", "position", "document", "document_offset"), [None] * rows)
+    columns = nothing | {
+        "sequence_id": ids,
+        "sample": ["imported"] * rows,
+        "domain": [None] * rows,
+        "prefix": rng.integers(0, 500, (rows, 50)),
+        "suffix": rng.integers(0, 500, (rows, SUFFIX)),
+    }
+    store.write("sequences", "import", columns)
+    store.write("frequencies", "import", frequencies(ids, rng.integers(0, 9, rows)))
+    unknown = ("dtype", "device", "attention", "compiled", "model_fingerprint", "batch_size")
+    nowhere: dict = {name: [None] for name in unknown}
+    protocol = nowhere | {"prefix_length": [50], "made_by": ["jsonl"]}
+    store.write("runs", f"{model} import", run_row(f"{model} import", model, rows, 0) | protocol)
+    write_continuations(store, rng, f"{model} import", columns, np.zeros(rows))
 
 
 def model_row(model_id: str, architecture: str, size: int) -> dict:

@@ -97,7 +97,10 @@ def save_figure(query: Query, table: pa.Table, path: str | Path) -> Path:
 
 def has_figure(query: Query, table: pa.Table) -> bool:
     """Whether there is anything to draw."""
-    return query.figure.kind != "none" and table.num_rows > 0
+    if query.figure.kind == "none" or not table.num_rows:
+        return False
+    # A model of unknown size has no place on the axis.
+    return query.figure.kind != "points" or table[query.figure.x.column].null_count < table.num_rows
 
 
 def drawing(query: Query, table: pa.Table, palette: Palette, width: int) -> Canvas:

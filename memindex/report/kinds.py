@@ -22,6 +22,15 @@ Rows = list[dict[str, Any]]
 _ROW = 24  # height of a category in CSS pixels
 
 
+class _Decades(LogLocator):
+    """A tick per decade; two more in each where there are too few to read numbers off."""
+
+    def tick_values(self, vmin: float, vmax: float) -> Any:
+        """Where the ticks stand, from `vmin` to `vmax`."""
+        self.set_params(subs=(1.0, 2.0, 5.0) if 0 < vmin and vmax < 100 * vmin else (1.0,))
+        return super().tick_values(vmin, vmax)
+
+
 def height(query: Query, rows: Rows, narrow: bool) -> int:
     """Height of one panel in CSS pixels."""
     figure = query.figure
@@ -39,6 +48,7 @@ def height(query: Query, rows: Rows, narrow: bool) -> int:
 def points(ax: Axes, query: Query, rows: Rows, palette: Palette, narrow: bool) -> None:
     """One labelled point with its interval per row; a fitted or else a connecting line per series."""
     figure = query.figure
+    rows = [row for row in rows if row[figure.x.column] is not None]
     _scale(ax, query, palette, rows)
     series = _distinct(rows, figure.series)
     for place, name in enumerate(series):
@@ -118,9 +128,11 @@ def dots(ax: Axes, query: Query, rows: Rows, palette: Palette, narrow: bool) -> 
     ax.grid(axis="both", color=palette.grid, lw=0.7)
     ax.set_axisbelow(True)
     ax.set_xlabel(figure.y.label)
-    _format(ax.xaxis, figure.y.style)
-    if not figure.y.style.endswith("log"):
+    if figure.y.style.endswith("log"):
+        ax.set_xscale("log")
+    else:
         _from_zero(ax.get_xlim, ax.set_xlim)
+    _format(ax.xaxis, figure.y.style)
     _legend(ax, palette, _room(query, rows, narrow))
 
 
@@ -172,7 +184,7 @@ def _scale(ax: Axes, query: Query, palette: Palette, rows: Rows) -> None:
 
 def _format(axis: MatplotlibAxis, style: str) -> None:
     if style.endswith("log"):
-        axis.set_major_locator(LogLocator(numticks=8))
+        axis.set_major_locator(_Decades(numticks=8))
         axis.set_minor_locator(NullLocator())
     else:
         axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))

@@ -30,8 +30,13 @@ _ORDER = (
     "rate_by_frequency",
     "corpus_by_frequency",
     "unseen_floor",
+    "controls",
+    "context_curve",
     "score_histogram",
+    "approximate",
+    "discoverable",
     "frequency_of_memorized",
+    "perplexity_of_memorized",
     "domain_shares",
     "overlap",
     "most_memorized_documents",
@@ -40,8 +45,9 @@ _ORDER = (
 _MOST_ROWS = 400
 
 _MODELS = """
-SELECT model_id AS model, architecture, non_embedding_parameters, parameters, layers, hidden_size,
-       trained_tokens, run_id AS run, dtype, device, runs.sequences, seconds
+SELECT model_id AS model, family, architecture, non_embedding_parameters, parameters, layers, hidden_size,
+       trained_tokens, run_id AS run, prefix_length || '+' || suffix_length AS tokens, decoding, control, made_by,
+       dtype, device, runs.sequences, seconds
 FROM models LEFT JOIN runs USING (model_id)
 ORDER BY architecture, non_embedding_parameters, model_id, run_id
 """
@@ -78,12 +84,13 @@ def write_report(study: str | Path, out: str | Path | None = None) -> Path:
 
 def _page(con: duckdb.DuckDBPyConnection, config: StudyConfig) -> str:
     title = escape(config.name)
+    answers = _answers(con)
     body = [
         f"<header><p class=kind>Memorization study</p><h1>{title}</h1>",
         f"<p class=summary>{escape(summary(con))}</p></header>",
-        _contents(),
+        _contents(answers),
         _section("models", "Models", "What was scored, and how?", _table(con.sql(_MODELS).to_arrow_table())),
-        *(_query_section(con, load_query(name)) for name in _reading_order()),
+        *(_query_section(query, table) for query, table in answers),
         _section(
             "corpora",
             "Corpora",
@@ -109,8 +116,15 @@ def _reading_order() -> list[str]:
     return first + [name for name in known if name not in first]
 
 
-def _contents() -> str:
-    links = "".join(f'<li><a href="#{name}">{escape(load_query(name).title)}</a>' for name in _reading_order())
+def _answers(con: duckdb.DuckDBPyConnection) -> list[tuple[Query, pa.Table]]:
+    """The queries in reading order with their results; without the optional ones that have no rows."""
+    queries = [load_query(name) for name in _reading_order()]
+    answers = [(query, run_query(con, query)) for query in queries]
+    return [(query, table) for query, table in answers if table.num_rows or not query.optional]
+
+
+def _contents(answers: list[tuple[Query, pa.Table]]) -> str:
+    links = "".join(f'<li><a href="#{query.name}">{escape(query.title)}</a>' for query, _ in answers)
     return f"<nav><ul>{links}</ul></nav>"
 
 
@@ -121,8 +135,7 @@ def _section(anchor: str, title: str, question: str, inside: str) -> str:
     )
 
 
-def _query_section(con: duckdb.DuckDBPyConnection, query: Query) -> str:
-    table = run_query(con, query)
+def _query_section(query: Query, table: pa.Table) -> str:
     figure = _figure(query, table)
     rows = _details("The numbers", table) if figure else _table(table)
     fitted = fits(table) if query.figure.fit else []

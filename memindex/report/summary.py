@@ -13,7 +13,7 @@ from memindex.tables.queries import run_query
 
 def summary(con: duckdb.DuckDBPyConnection) -> str:
     """One sentence about the uniform sample, then one about frequency and unseen text where there are any."""
-    sizes = sorted(run_query(con, "rate_by_size").to_pylist(), key=lambda row: row["non_embedding_parameters"])
+    sizes = sorted(run_query(con, "rate_by_size").to_pylist(), key=lambda row: row["non_embedding_parameters"] or 0)
     if not sizes:
         return "No model has been scored on this study's uniform sample yet; memindex study run does that."
     smallest, largest = sizes[0], sizes[-1]
@@ -28,14 +28,20 @@ def summary(con: duckdb.DuckDBPyConnection) -> str:
 
 
 def fits(rates: pa.Table) -> list[str]:
-    """One sentence per fitted architecture, from the result of the query rate_by_size."""
-    rows = {row["architecture"]: row for row in rates.to_pylist() if row["slope_per_tenfold"] is not None}
+    """One sentence per fitted family, from the result of the query rate_by_size."""
+    rows = {row["family"]: row for row in rates.to_pylist() if row["slope_per_tenfold"] is not None}
     return [
-        f"{architecture}: {_points(row['slope_per_tenfold'])} points per tenfold size "
-        f"(95\N{NO-BREAK SPACE}% interval {_points(row['slope_low'])} to {_points(row['slope_high'])}), "
+        f"{family}: {_points(row['slope_per_tenfold'])} points per tenfold size "
+        f"(95\N{NO-BREAK SPACE}% interval {_range(row, 'slope')} with other documents, "
+        f"{_range(row, 'slope_models')} with other models), "
         f"R² {'undefined' if row['r2'] is None else format(row['r2'], '.3f')}."
-        for architecture, row in rows.items()
+        for family, row in rows.items()
     ]
+
+
+def _range(row: dict[str, Any], column: str) -> str:
+    low, high = row[f"{column}_low"], row[f"{column}_high"]
+    return "undefined" if low is None else f"{_points(low)} to {_points(high)}"
 
 
 def _points(share: float) -> str:
@@ -43,6 +49,8 @@ def _points(share: float) -> str:
 
 
 def _name(row: dict[str, Any]) -> str:
+    if row["non_embedding_parameters"] is None:
+        return str(row["run_label"])
     return f"{row['run_label']} ({short(row['non_embedding_parameters'])} parameters outside the embeddings)"
 
 

@@ -71,11 +71,28 @@ def rate_interval(values: Floats, clusters: npt.NDArray[Any]) -> Interval | None
 
 
 def mean_interval(values: Floats, clusters: npt.NDArray[Any]) -> Interval | None:
-    """Interval of the mean of any numbers, by document; None where no two documents have different means."""
-    if not len(values):
-        return None
-    sums, counts = _by_cluster(values, clusters)
-    return None if _all_agree(sums, counts) else _percentiles(_ratios(sums, counts))
+    """Interval of the mean of any numbers, by document; None where no two documents have different means.
+
+    Args:
+        values: float64 of shape (rows,).
+        clusters: The document of each row, integers of shape (rows,).
+    """
+    return quotient_interval(*_by_cluster(values, clusters)) if len(values) else None
+
+
+def quotient_interval(numerators: Floats, denominators: Floats) -> Interval | None:
+    """Interval of sum(numerators) / sum(denominators), any number, from one row per document.
+
+    Args:
+        numerators: float64 of shape (documents,).
+        denominators: float64 of shape (documents,); documents with 0 are left out.
+
+    Returns:
+        The interval; None where no two documents differ, about which a bootstrap knows nothing.
+    """
+    counted = denominators != 0
+    k, n = numerators[counted], denominators[counted]
+    return None if not len(n) or _all_agree(k, n) else _percentiles(_ratios(k, n))
 
 
 def ratio_interval(numerators: Floats, denominators: Floats) -> Interval | None:

@@ -17,6 +17,7 @@ A file begins with `-- key: value` lines (an indented comment line continues the
     -- order: bucket                             column that orders a categorical x
     -- apart: unseen                             value of x that stands apart, first and unconnected
     -- reference: share_sample | share in the sample     a mark drawn beside the values of y
+    -- optional: yes                             the report leaves it out while it has no rows
 
 Parameters are prepared parameters, never pasted into the text, so a value can't become SQL.
 """
@@ -39,7 +40,7 @@ Parameter = str | int | float
 _KINDS = ("points", "line", "dots", "cells", "none")
 _KEYS = (
     *("title", "question", "note", "figure", "x", "y", "interval", "series", "panel", "order", "apart"),
-    *("reference", "label", "fit"),
+    *("reference", "label", "fit", "optional"),
 )
 
 
@@ -81,6 +82,7 @@ class Query:
     sql: str
     text: str
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    optional: bool = False
 
     def literal_sql(self) -> str:
         """The statement with the defaults written out, to paste into `memindex sql`."""
@@ -140,6 +142,7 @@ def parse_query(name: str, text: str) -> Query:
         sql=sql,
         text=text,
         parameters=parameters,
+        optional=header.get("optional") == "yes",
     )
 
 

@@ -244,7 +244,18 @@ def _column(table: Table, name: str, nullable: bool = False) -> Column:
 _RUN = (
     *(_column(RUNS, name) for name in ("run_id", "model_id")),
     Column("run_label", pa.string(), "model_id, and the run_id behind it where the view has several runs of the model"),
-    *(_column(MODELS, name) for name in ("family", "corpus", "architecture", "parameters", "non_embedding_parameters")),
+    *(
+        _column(MODELS, name)
+        for name in (
+            "family",
+            "corpus",
+            "architecture",
+            "parameters",
+            "non_embedding_parameters",
+            "revision",
+            "trained_tokens",
+        )
+    ),
     *(_column(RUNS, name) for name in ("prefix_length", "suffix_length")),
 )
 
@@ -278,7 +289,8 @@ _OUTCOME = (
     Column(
         "approximate",
         pa.bool_(),
-        "bleu above 0.75 (Ippolito et al. 2023) or edit_distance at most a tenth of suffix_length",
+        "bleu above 0.75 (Ippolito et al. 2023) or edit_distance at most a tenth of suffix_length; NULL: not known",
+        nullable=True,
     ),
     _column(CONTINUATIONS, "suffix_logprob"),
     Column("p_z", pa.float64(), "probability of the suffix after the prefix: exp(suffix_logprob)", nullable=True),

@@ -40,6 +40,7 @@ AGGREGATES = (
         (("numerator", "DOUBLE"), ("denominator", "DOUBLE")),
         bootstrap.ratio_interval,
     ),
+    Aggregate("quotient_interval", (("numerator", "DOUBLE"), ("denominator", "DOUBLE")), bootstrap.quotient_interval),
     Aggregate(
         "slope_interval",
         (("x", "DOUBLE"), ("run", "hash"), ("value", "DOUBLE"), ("cluster", "hash")),

@@ -10,8 +10,8 @@ _JOINED = """
 WITH whole_sequences AS (
     SELECT *, len(prefix) AS whole_prefix, len(suffix) AS whole_suffix FROM sequences
 )
-SELECT run_id, model_id, family, corpus, architecture, parameters, non_embedding_parameters,
-       r.prefix_length, r.suffix_length, decoding, seed, top_k, temperature, control, made_by, dtype,
+SELECT run_id, model_id, family, corpus, architecture, parameters, non_embedding_parameters, revision,
+       trained_tokens, r.prefix_length, r.suffix_length, decoding, seed, top_k, temperature, control, made_by, dtype,
        sequence_id, sample, bucket, domain, document, document_offset, s."index", shard, position,
        CASE WHEN document IS NULL THEN hash(sequence_id) >> 1
             ELSE hash(s."index", shard, document) >> 1 END::BIGINT AS cluster,
