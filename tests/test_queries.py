@@ -12,16 +12,22 @@ import pytest
 from synthetic_study import MODELS, SUFFIX, make_study
 
 from memindex.errors import MemindexError, QueryError
+from memindex.tables.bootstrap import mean_interval, rate_interval, slope_interval
 from memindex.tables.connection import connect
 from memindex.tables.queries import list_queries, load_query, parse_query, queries_directory, run_query
 from memindex.tables.store import TableStore
 
 ALL = (
+    "approximate",
+    "context_curve",
+    "controls",
     "corpus_by_frequency",
+    "discoverable",
     "domain_shares",
     "frequency_of_memorized",
     "most_memorized_documents",
     "overlap",
+    "perplexity_of_memorized",
     "rate_by_frequency",
     "rate_by_size",
     "score_histogram",
@@ -87,7 +93,7 @@ def test_every_query_is_described_and_answers_an_empty_study(
     assert query.question.endswith("?")
     nothing, something = run_query(empty, name), run_query(con, name)
     assert nothing.num_rows == 0
-    assert something.num_rows > 0
+    assert (something.num_rows > 0) == (name not in {"context_curve", "controls"})
     assert nothing.column_names == something.column_names
     figure = query.figure
     named = {figure.x.column, figure.y.column, *figure.interval, figure.series, figure.panel, figure.order}
@@ -98,6 +104,12 @@ def test_every_query_is_described_and_answers_an_empty_study(
 @pytest.mark.parametrize("name", ALL)
 def test_the_sql_shown_gives_the_same_answer(con: duckdb.DuckDBPyConnection, name: str) -> None:
     assert con.sql(load_query(name).literal_sql()).to_arrow_table().equals(run_query(con, name))
+
+
+def by_document(rows: pd.DataFrame, column: str = "memorized") -> tuple[float, float]:
+    """The interval of a column's mean, from the rows themselves; test_bootstrap tells whether it is right."""
+    cluster = rows.groupby(["index", "shard", "document"]).ngroup()
+    return rate_interval(rows[column].to_numpy(np.float64), cluster.to_numpy())
 
 
 def test_wilson_matches_its_defining_equation(con: duckdb.DuckDBPyConnection) -> None:
@@ -119,19 +131,29 @@ def test_rate_by_size(con: duckdb.DuckDBPyConnection, uniform: pd.DataFrame) -> 
     assert len(answer) == len(MODELS)
     rates = uniform.groupby("model_id")["memorized"].agg(["sum", "size"])
     for model, (k, n) in rates.iterrows():
+        ends = by_document(uniform[uniform["model_id"] == model])
         row = answer.loc[model]
         assert (row["memorized"], row["sequences"]) == (k, n)
-        assert (row["rate"], row["rate_low"], row["rate_high"]) == pytest.approx((k / n, *wilson(k, n)))
+        assert (row["rate"], row["rate_low"], row["rate_high"]) == pytest.approx((k / n, *ends))
     names = [name for name, architecture, _ in MODELS if architecture == "gpt_neox"]
     x = np.log10([size for _, architecture, size in MODELS if architecture == "gpt_neox"])
     y = (rates["sum"] / rates["size"])[names].to_numpy()
     (slope, intercept), covariance = np.polyfit(x, y, 1, cov=True)
     r2 = np.corrcoef(x, y)[0, 1] ** 2
     half = 4.302653 * math.sqrt(covariance[0, 0])
+    chosen = uniform[uniform["model_id"].isin(names)]
+    ends = slope_interval(
+        np.log10(chosen["non_embedding_parameters"]).to_numpy(),
+        chosen["model_id"].factorize()[0],
+        chosen["memorized"].to_numpy(np.float64),
+        chosen["document"].to_numpy(),
+    )
+    assert ends.low < slope < ends.high
     for name, fitted in zip(names, intercept + slope * x, strict=True):
         row = answer.loc[name]
-        got = row[["slope_per_tenfold", "slope_low", "slope_high", "r2", "fitted"]].tolist()
+        got = row[["slope_per_tenfold", "slope_models_low", "slope_models_high", "r2", "fitted"]].tolist()
         assert got == pytest.approx([slope, slope - half, slope + half, r2, fitted], rel=1e-6)
+        assert row[["slope_low", "slope_high"]].tolist() == pytest.approx(list(ends))
     assert answer.loc["other/7b", ["slope_per_tenfold", "r2", "fitted"]].isna().all()
 
 
@@ -158,7 +180,8 @@ def test_rate_by_frequency(con: duckdb.DuckDBPyConnection, joined: pd.DataFrame)
     for row in answer.itertuples():
         n, k = expected.loc[(row.run_label, row.frequency)]
         assert (row.sequences, row.memorized, row.documents) == (n, k, documents.loc[(row.run_label, row.frequency)])
-        assert (row.rate, row.rate_low, row.rate_high) == pytest.approx((k / n, *wilson(k, n)))
+        ends = by_document(groups.get_group((row.run_label, row.frequency)))
+        assert (row.rate, row.rate_low, row.rate_high) == pytest.approx((k / n, *ends))
     first = answer[answer["run_label"] == "small"]["frequency"].tolist()
     assert first[:4] == ["unseen", "1", "2–3", "4–7"]
 
@@ -173,8 +196,11 @@ def test_domain_shares(con: duckdb.DuckDBPyConnection, uniform: pd.DataFrame) ->
         assert row["share_sample"] == pytest.approx(in_sample)
         assert row["share_memorized"] == pytest.approx(in_memorized)
         assert row["enrichment"] == pytest.approx(in_memorized / in_sample)
-        k, n = rows["memorized"][inside].sum(), inside.sum()
-        assert (row["rate_low"], row["rate_high"]) == pytest.approx(wilson(k, n))
+        assert (row["rate_low"], row["rate_high"]) == pytest.approx(by_document(rows[inside]))
+        known = rows[rows["memorized"]]
+        ends = by_document(known.assign(here=known["domain"] == domain), "here")
+        assert (row["share_low"], row["share_high"]) == pytest.approx(ends)
+        assert row["share_low"] < in_memorized < row["share_high"]
     assert frame(con, "domain_shares", domains=2)["domain"].nunique() == 2
 
 
@@ -199,13 +225,15 @@ def test_frequency_of_memorized(con: duckdb.DuckDBPyConnection, uniform: pd.Data
         uniform["score"] == 1, "memorized", np.where(uniform["score"] == 0, "unmemorized", "half-memorized")
     )
     logs = np.log2(uniform["sequence_count"])
-    expected = logs.groupby([uniform["model_id"], outcome]).agg(["size", "mean", "median", "sem"])
+    expected = logs.groupby([uniform["model_id"], outcome]).agg(["size", "mean", "median"])
     for key, row in answer.iterrows():
         wanted = expected.loc[key]
         assert row["sequences"] == wanted["size"]
         assert row["mean_log2_count"] == pytest.approx(wanted["mean"])
         assert row["median_log2_count"] == pytest.approx(wanted["median"])
-        assert row["mean_high"] - row["mean_low"] == pytest.approx(2 * 1.959964 * wanted["sem"])
+        chosen = (uniform["model_id"] == key[0]) & (outcome == key[1])
+        ends = mean_interval(logs[chosen].to_numpy(), uniform["document"][chosen].to_numpy())
+        assert (row["mean_low"], row["mean_high"]) == pytest.approx(ends)
 
 
 def test_unseen_floor(con: duckdb.DuckDBPyConnection, joined: pd.DataFrame) -> None:
@@ -214,17 +242,20 @@ def test_unseen_floor(con: duckdb.DuckDBPyConnection, joined: pd.DataFrame) -> N
     heldout = joined[joined["sample"] == "heldout"]
     kind = np.where(heldout["sequence_count"] > 0, "whole sequence occurs", "suffix occurs, after other text")
     kind[heldout["suffix_count"] == 0] = "unseen (suffix never occurs)"
-    groups = heldout.groupby(["model_id", kind])["memorized"].agg(["size", "sum"])
-    assert len(groups) == 15
-    for (model, held_out), (n, k) in groups.iterrows():
+    groups = heldout.groupby(["model_id", kind])
+    counted = groups["memorized"].agg(["size", "sum"])
+    assert len(counted) == 15
+    for (model, held_out), (n, k) in counted.iterrows():
+        ends = by_document(groups.get_group((model, held_out)))
         row = answer.loc[(model, held_out)]
         assert (row["sequences"], row["memorized"]) == (n, k)
-        assert (row["rate"], row["rate_low"], row["rate_high"]) == pytest.approx((k / n, *wilson(k, n)))
-    never = heldout[heldout["sequence_count"] == 0].groupby("model_id")["memorized"].agg(["size", "mean"])
-    for model, (n, rate) in never.iterrows():
+        assert (row["rate"], row["rate_low"], row["rate_high"]) == pytest.approx((k / n, *ends))
+    for model, rows in heldout[heldout["sequence_count"] == 0].groupby("model_id"):
         row = answer.loc[(model, "suffix occurs, after other text")]
-        assert row["sequences_up_to_here"] == n
-        assert row["rate_up_to_here"] == pytest.approx(rate)
+        assert row["sequences_up_to_here"] == len(rows)
+        assert row["rate_up_to_here"] == pytest.approx(rows["memorized"].mean())
+        ends = row["rate_up_to_here_low"], row["rate_up_to_here_high"]
+        assert ends == pytest.approx(by_document(rows))
     whole = answer.xs("whole sequence occurs", level="held_out")
     assert whole["sequences_up_to_here"].tolist() == [len(heldout) / len(MODELS)] * len(MODELS)
 
@@ -264,6 +295,8 @@ def test_most_memorized_documents(con: duckdb.DuckDBPyConnection, joined: pd.Dat
 def test_overlap(con: duckdb.DuckDBPyConnection, uniform: pd.DataFrame) -> None:
     answer = frame(con, "overlap")
     known = {m: set(g.loc[g["memorized"], "sequence_id"]) for m, g in uniform.groupby("model_id")}
+    keys = ["index", "shard", "document", "sequence_id"]
+    marks = uniform.pivot(index=keys, columns="model_id", values="memorized").reset_index()
     order = [name for name, _, _ in sorted(MODELS, key=lambda model: model[2])]
     pairs = [(a, b) for i, a in enumerate(order) for b in order[i + 1 :]]
     assert list(zip(answer["smaller"], answer["larger"], strict=True)) == pairs
@@ -273,7 +306,16 @@ def test_overlap(con: duckdb.DuckDBPyConnection, uniform: pd.DataFrame) -> None:
         assert row.precision == pytest.approx(both / len(small))
         assert row.recall == pytest.approx(both / len(large))
         assert row.jaccard == pytest.approx(both / len(small | large))
-        assert (row.precision_low, row.precision_high) == pytest.approx(wilson(both, len(small)))
+        pair = marks[["index", "shard", "document"]].assign(a=marks[row.smaller], b=marks[row.larger])
+        assert (row.precision_low, row.precision_high) == pytest.approx(by_document(pair[pair["a"]], "b"))
+        assert (row.recall_low, row.recall_high) == pytest.approx(by_document(pair[pair["b"]], "a"))
+        either = pair[pair["a"] | pair["b"]]
+        either = either.assign(both=either["a"] & either["b"])
+        assert (row.jaccard_low, row.jaccard_high) == pytest.approx(by_document(either, "both"))
+        gained = pair["b"].astype(float) - pair["a"]
+        assert row.rate_difference == pytest.approx(gained.mean())
+        ends = mean_interval(gained.to_numpy(), pair["document"].to_numpy())
+        assert (row.rate_difference_low, row.rate_difference_high) == pytest.approx(ends)
 
 
 def test_a_model_that_memorized_nothing_has_no_shares(tmp_path: Path) -> None:
@@ -326,5 +368,5 @@ def test_a_bad_query_file_is_refused(text: str, message: str) -> None:
 
 
 def test_an_unknown_query_names_the_known_ones(con: duckdb.DuckDBPyConnection) -> None:
-    with pytest.raises(MemindexError, match="there is no query 'rates'; the queries are: corpus_by_frequency, "):
+    with pytest.raises(MemindexError, match="there is no query 'rates'; the queries are: approximate, "):
         run_query(con, "rates")

@@ -27,7 +27,7 @@ class _Decades(LogLocator):
 
     def tick_values(self, vmin: float, vmax: float) -> Any:
         """Where the ticks stand, from `vmin` to `vmax`."""
-        self.set_params(subs=(1.0, 2.0, 5.0) if 0 < vmin and vmax < 100 * vmin else (1.0,))
+        self.set_params(subs=(1.0, 2.0, 5.0) if vmin > 0 and vmax < 100 * vmin else (1.0,))
         return super().tick_values(vmin, vmax)
 
 

@@ -143,7 +143,9 @@ def slope_interval(x: Floats, runs: npt.NDArray[Any], values: Floats, clusters: 
     """
     _, first, run = np.unique(runs, return_index=True, return_inverse=True)
     _, cluster = np.unique(clusters, return_inverse=True)
-    x = x[first]
+    # From left to right: names of runs must not decide the order in which documents are drawn.
+    along = np.lexsort([np.bincount(run, values), x[first]])
+    x, run = x[first][along], np.argsort(along)[run]
     if len(x) < 2 or np.ptp(x) == 0:
         return None
     order = np.argsort(values, kind="stable")
