@@ -6,10 +6,14 @@ most a tenth of the length.
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+#: Pairs of positions that are compared at once: 1 byte each, and small enough to stay in the processor's cache.
+_CELLS = 1 << 20
 
 
 def edit_distance(continuation: npt.NDArray[Any], suffix: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
@@ -22,9 +26,18 @@ def edit_distance(continuation: npt.NDArray[Any], suffix: npt.NDArray[Any]) -> n
     from rapidfuzz.distance import Levenshtein
     from rapidfuzz.process import cpdist
 
-    pairs = [_letters(ids) for ids in (continuation, suffix)]
+    if max(continuation.max(initial=0), suffix.max(initial=0)) >= sys.maxunicode:
+        continuation, suffix = _renumbered(continuation, suffix)
+    pairs = _letters(continuation), _letters(suffix)
     distances: npt.NDArray[np.int32] = cpdist(*pairs, scorer=Levenshtein.distance, dtype=np.int32, workers=-1)
     return distances
+
+
+def _renumbered(*ids: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
+    """The same arrays with small ids for large ones: there are only 1.1 million characters."""
+    _, small = np.unique(np.concatenate([part.reshape(-1) for part in ids]), return_inverse=True)
+    ends = np.cumsum([part.size for part in ids])[:-1]
+    return [part.reshape(like.shape) for part, like in zip(np.split(small, ends), ids, strict=True)]
 
 
 def _letters(ids: npt.NDArray[Any]) -> list[str]:
@@ -47,21 +60,29 @@ def bleu(continuation: npt.NDArray[Any], suffix: npt.NDArray[Any]) -> npt.NDArra
     """
     from sacrebleu.metrics.bleu import BLEU
 
-    metric = BLEU(tokenize="none", smooth_method="none", effective_order=suffix.shape[1] < 4)
+    # Where all orders match, as below, effective_order changes only those of short suffixes; without it the library
+    # writes a line of advice for every row.
+    metric = BLEU(tokenize="none", smooth_method="none", effective_order=True)
     result: npt.NDArray[np.float32] = (continuation == suffix).all(axis=1).astype(np.float32)
     # Most rows are all right or share no four tokens; the library, which takes one row at a time, sees the others.
-    for row in np.flatnonzero((result < 1) & _shares_a_run(continuation, suffix, min(4, suffix.shape[1]))):
+    unequal = np.flatnonzero(result < 1)
+    shared = _share_a_run(continuation[unequal], suffix[unequal], min(4, suffix.shape[1]))
+    for row in unequal[shared]:
         pair = [" ".join(map(str, ids.tolist())) for ids in (continuation[row], suffix[row])]
         result[row] = metric.sentence_score(pair[0], [pair[1]]).score / 100
     return result
 
 
-def _shares_a_run(continuation: npt.NDArray[Any], suffix: npt.NDArray[Any], length: int) -> npt.NDArray[np.bool_]:
+def _share_a_run(continuation: npt.NDArray[Any], suffix: npt.NDArray[Any], length: int) -> npt.NDArray[np.bool_]:
     """Whether `length` tokens in a row stand in both, anywhere; bool (rows,)."""
-    equal = continuation[:, :, None] == suffix[:, None, :]
-    last = equal.shape[1] - length + 1
-    runs = equal[:, :last, :last].copy()
-    for shift in range(1, length):
-        runs &= equal[:, shift : shift + last, shift : shift + last]
-    found: npt.NDArray[np.bool_] = runs.any(axis=(1, 2))
+    found = np.zeros(len(suffix), dtype=np.bool_)
+    at_once = max(1, _CELLS // suffix.shape[1] ** 2)
+    for start in range(0, len(suffix), at_once):
+        part = slice(start, start + at_once)
+        equal = continuation[part, :, None] == suffix[part, None, :]
+        last = equal.shape[1] - length + 1
+        runs = equal[:, :last, :last].copy()
+        for shift in range(1, length):
+            runs &= equal[:, shift : shift + last, shift : shift + last]
+        found[part] = runs.any(axis=(1, 2))
     return found
