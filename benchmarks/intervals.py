@@ -1,4 +1,4 @@
-"""Coverage of the 95 % intervals of rates: by document (memindex) beside Wilson's over sequences.
+"""Coverage of the 95 % intervals of rates: by document (memindex), percentiles alone, and Wilson's over sequences.
 
     python benchmarks/intervals.py [--studies 2000]
 
@@ -13,7 +13,7 @@ import argparse
 
 import numpy as np
 
-from memindex.tables.bootstrap import rate_interval, wilson
+from memindex.tables.bootstrap import Interval, mean_interval, rate_interval, wilson
 
 #: name, documents, mean number of sequences of one document, true rate, spread a + b of the documents' rates
 CASES = (
@@ -24,6 +24,7 @@ CASES = (
     ("many, high rate", 200, 20.0, 0.5, 1.0),
     ("few documents", 20, 50.0, 0.2, 1.0),
     ("rare", 1000, 2.0, 0.002, 1.0),
+    ("rare, in whole documents", 1000, 10.0, 0.002, 0.05),
 )
 
 
@@ -40,18 +41,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--studies", type=int, default=2000)
     studies = parser.parse_args().studies
-    print(f"{'':28} {'by document':>12} {'width':>8} {'by sequence':>12} {'width':>8}")
+    print(f"{'':28}" + "".join(f"{name:>14} {'width':>7}" for name in ("by document", "percentiles", "by sequence")))
     for name, *settings in CASES:
         random = np.random.default_rng(0)
         rate = settings[2]
-        held, widths = np.zeros(2), np.zeros(2)
+        held, widths = np.zeros(3), np.zeros(3)
         for _ in range(studies):
             values, document = study(random, *settings)
-            ends = (rate_interval(values, document), wilson(values.mean(), len(values)))
+            rate_only = Interval(values.mean(), values.mean())
+            percentiles = mean_interval(values, document) or rate_only
+            ends = (rate_interval(values, document), percentiles, wilson(values.mean(), len(values)))
             held += [low <= rate <= high for low, high in ends]
             widths += [high - low for low, high in ends]
-        coverage, width = held / studies, widths / studies
-        print(f"{name:28} {coverage[0]:12.1%} {width[0]:8.4f} {coverage[1]:12.1%} {width[1]:8.4f}")
+        columns = zip(held / studies, widths / studies, strict=True)
+        print(f"{name:28}" + "".join(f"{coverage:14.1%} {width:7.4f}" for coverage, width in columns), flush=True)
 
 
 if __name__ == "__main__":

@@ -215,6 +215,9 @@ def test_score_histogram(con: duckdb.DuckDBPyConnection, joined: pd.DataFrame) -
         assert rows["share"].tolist() == pytest.approx(expected.tolist())
         assert rows["score_from"].tolist() == pytest.approx(np.arange(11) / 10)
         assert rows["sequences"].sum() == chosen.sum()
+        for number, row in enumerate(rows.itertuples()):
+            ends = by_document(joined[chosen].assign(here=lower[chosen] == number), "here")
+            assert (row.share_low, row.share_high) == pytest.approx(ends)
     assert frame(con, "score_histogram", bins="4")["score_from"].nunique() == 5
 
 

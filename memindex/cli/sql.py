@@ -53,8 +53,9 @@ def sql(
     """Run QUERY on a study: SQL, or the name of a query in queries/.
 
     Tables: models, runs, sequences, frequencies, buckets, continuations; documents and corpora of the indexes; and the
-    view memorization, one row per run and sequence. Functions: ngram_count(index, tokens), text_count(index, text),
-    tokenize(index, text), where index is the name of an index directory.
+    views memorization, one row per sequence and run of the main protocol, and memorization_runs, those of every one.
+    Functions: ngram_count(index, tokens), text_count(index, text), tokenize(index, text), where index is the name of an
+    index directory; discoverable_n(p_z, p); rate_interval(memorized, cluster), a rate's 95 % interval, by document.
 
     \b
     Examples:

@@ -272,7 +272,7 @@ _SEQUENCE = (
     Column(
         "cluster",
         pa.int64(),
-        "the same for sequences of one document, for rate_interval; a sequence without a document is alone in its",
+        "a number for each document, for rate_interval; a sequence without a document has one of its own",
     ),
     *(_column(FREQUENCIES, name, nullable=True) for name in ("sequence_count", "prefix_count", "suffix_count")),
     Column(
