@@ -13,7 +13,8 @@
 -- series: condition
 
 WITH protocols AS (
-    SELECT run_id, control, dtype, seed,
+    SELECT run_id, control, dtype,
+           CASE WHEN decoding <> 'greedy' THEN seed END AS seed,
            regexp_replace(model_id, ' \(untrained\)$', '') AS name,
            prefix_length || '+' || suffix_length || CASE WHEN decoding = 'greedy' THEN '' ELSE ' ' || decoding END
                AS protocol

@@ -93,6 +93,22 @@ def test_the_farther_end_of_percentiles_and_wilsons_interval_counts(seed: int) -
     assert rate_interval(values, documents) == pytest.approx((low, high), abs=0.35 * spread)
 
 
+def test_very_few_documents_are_not_a_large_sample() -> None:
+    values = np.array([1, 1, 0, 1, 0, 0, 0, 0, 1, 1, 1, 0], dtype=np.float64)
+    documents = np.repeat(np.arange(4), 3)
+    observations = values.mean() * (1 - values.mean()) / (drawn_one_by_one(values, documents).var() * 4 / 3)
+    expected = wilson(values.mean(), observations, 3.182)  # Student's t with 3 degrees of freedom, from a table
+    assert rate_interval(values, documents) == pytest.approx(expected, abs=0.02)
+
+
+def test_wilson_matches_its_defining_equation() -> None:
+    """Its ends are the roots p of (k/n - p)² = z² p (1 - p) / n."""
+    for k, n in [(0, 1), (0, 50), (1, 1), (3, 7), (50, 50), (13, 2000), (10**9, 10**10)]:
+        z2, share = 1.959963984540054**2, k / n
+        roots = np.sort(np.roots([1 + z2 / n, -(2 * share + z2 / n), share**2]).real)
+        assert wilson(share, n) == pytest.approx((max(roots[0], 0), min(roots[1], 1)), rel=1e-6, abs=1e-9)
+
+
 def test_where_documents_agree_each_is_one_observation() -> None:
     documents = np.repeat(np.arange(12), 5)
     for rate in (0.0, 1.0):
@@ -115,8 +131,10 @@ def test_the_order_of_rows_and_the_names_of_documents_do_not_matter() -> None:
     values, documents = clustered(1)
     scores = np.clip(values + np.random.default_rng(0).random(len(values)) / 3, 0, 1)
     order = np.random.default_rng(2).permutation(len(values))
+    tenths = np.random.default_rng(1).choice([0.1, 0.2, 0.3], len(values))  # 0.1 + 0.2 + 0.3 is not 0.3 + 0.2 + 0.1
     renamed = np.random.default_rng(3).permutation(1000)[documents]
     assert rate_interval(scores, documents) == rate_interval(scores[order], documents[order])
+    assert rate_interval(tenths, documents) == rate_interval(tenths[order], renamed[order])
     assert rate_interval(values, documents) == rate_interval(values[order], renamed[order])
 
 
@@ -235,6 +253,8 @@ def tries(p_z: float, p: float) -> int:
 def test_discoverable_n_is_the_smallest_n(con: duckdb.DuckDBPyConnection) -> None:
     random = np.random.default_rng(0)
     pairs = [(0.5, 0.75), (0.25, 0.4375), (0.75, 0.9375), (0.5, 0.5), (0.3, 0.3), (0.1, 0.9), (1 - 2**-53, 0.5)]
+    # Quotients of logarithms that are whole numbers, but come out beside them: ln(2^29) / ln(2) is 29.000000000000004.
+    pairs += [(0.5, 1 - 2.0**-n) for n in range(1, 53)] + [(0.75, 1 - 4.0**-n) for n in range(1, 27)]
     pairs += [(1 - 2**-20, 1 - 2**-40), (1.0, 0.9), (0.5, 1 - 2**-30)]
     pairs += [
         (float(p_z), float(p)) for p_z, p in zip(10 ** random.uniform(-2, 0, 150), random.random(150), strict=True)

@@ -131,6 +131,19 @@ def test_one_token_of_context_has_no_perplexity(tmp_path: Path) -> None:
     assert answer == [(40, 0, 8)]
 
 
+def test_the_main_protocol_is_that_of_each_sequence(tmp_path: Path) -> None:
+    study = make_study(tmp_path, models=MODELS[:1], rows=40)
+    store = TableStore(study / "tables")
+    first = store.read("sequences").slice(0, 1).to_pydict()
+    store.write("sequences", "short", first | {"sequence_id": [999], "suffix": [first["suffix"][0][:8]]})
+    rows = store.read("continuations").slice(0, 2).to_pydict()
+    store.write("continuations", "half", rows | {"run_id": ["half"] * 2, "sequence_id": [0, 999]})
+    store.write("runs", "half", store.read("runs").to_pydict() | {"run_id": ["half"], "suffix_length": [8]})
+    con = connect(study)
+    assert con.sql("SELECT sequence_id FROM memorization WHERE run_id = 'half'").fetchall() == [(999,)]
+    assert con.sql("SELECT count(*) FROM memorization").fetchall() == [(41,)]
+
+
 def test_what_an_importer_does_not_know_is_null(tmp_path: Path) -> None:
     study = make_study(tmp_path, models=MODELS[:1], rows=40)
     store = TableStore(study / "tables")

@@ -68,13 +68,6 @@ def empty(tmp_path: Path) -> duckdb.DuckDBPyConnection:
     return connect(tmp_path)
 
 
-def wilson(k: int, n: int) -> tuple[float, float]:
-    """Wilson's interval as the two roots p of (k/n - p)² = z² p (1 - p) / n."""
-    z2, share = 1.959963984540054**2, k / n
-    low, high = sorted(np.roots([1 + z2 / n, -(2 * share + z2 / n), share**2]).real)
-    return max(low, 0), min(high, 1)
-
-
 def frame(con: duckdb.DuckDBPyConnection, name: str, **parameters: str | float) -> pd.DataFrame:
     return run_query(con, name, **parameters).to_pandas()
 
@@ -110,13 +103,6 @@ def by_document(rows: pd.DataFrame, column: str = "memorized") -> tuple[float, f
     """The interval of a column's mean, from the rows themselves; test_bootstrap tells whether it is right."""
     cluster = rows.groupby(["index", "shard", "document"]).ngroup()
     return rate_interval(rows[column].to_numpy(np.float64), cluster.to_numpy())
-
-
-def test_wilson_matches_its_defining_equation(con: duckdb.DuckDBPyConnection) -> None:
-    for k, n in [(0, 1), (0, 50), (1, 1), (3, 7), (50, 50), (13, 2000), (10**9, 10**10)]:
-        [(low, high)] = con.execute(f"SELECT wilson_low({k}, {n}), wilson_high({k}, {n})").fetchall()
-        assert (low, high) == pytest.approx(wilson(k, n), rel=1e-6, abs=1e-9)
-    assert con.execute("SELECT wilson_low(0, 0), wilson_high(0, 0)").fetchall() == [(None, None)]
 
 
 def test_t975_matches_published_tables(con: duckdb.DuckDBPyConnection) -> None:

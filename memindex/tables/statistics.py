@@ -1,4 +1,4 @@
-"""Statistics that queries share, as SQL: intervals by document, Wilson's interval, (n, p)-discoverability.
+"""Statistics that queries share, as SQL: intervals by document, Student's t, (n, p)-discoverability.
 
 The intervals are aggregates: `rate_interval(memorized, cluster).low` in a SELECT with GROUP BY. DuckDB gathers a
 group's values as lists; NumPy answers each list at once (`memindex.tables.bootstrap`).
@@ -51,16 +51,10 @@ AGGREGATES = (
 _T975 = "[" + ", ".join(map(str, bootstrap.T975)) + "]::DOUBLE[]"
 _T975_ABOVE = " + ".join(f"{c} / df ** {power}" for power, c in enumerate(bootstrap.T975_ABOVE))
 
-# wilson: Wilson's score interval (1927) at 95 %: z = 1.959964, z² = 3.841459.
 # discoverable_n: 1 - (1 - p_z)^n >= p as n = ln(1 - p) / ln(1 - p_z), where _log1m(x) is ln(1 - x), exact for small x
 # too (the rounding of 1 - x cancels: Goldberg 1991, theorem 4). Where 1 - p_z is exact, powers settle a quotient that
 # came out a whole number or beside one.
 _MACROS = (
-    "wilson_centre(k, n) AS (k::DOUBLE + 1.9207294103) / (n::DOUBLE + 3.8414588207)",
-    "wilson_half(k, n) AS"
-    " 1.9599639845 * sqrt(greatest(k / n::DOUBLE * (n - k) + 0.9603647052, 0)) / (n::DOUBLE + 3.8414588207)",
-    "wilson_low(k, n) AS CASE WHEN n > 0 THEN greatest(wilson_centre(k, n) - wilson_half(k, n), 0) END",
-    "wilson_high(k, n) AS CASE WHEN n > 0 THEN least(wilson_centre(k, n) + wilson_half(k, n), 1) END",
     f"t975(df) AS CASE WHEN df > {len(bootstrap.T975)} THEN {_T975_ABOVE} ELSE list_extract({_T975}, df::BIGINT) END",
     "_log1m(x) AS CASE WHEN 1 - x = 1 THEN -x ELSE ln(1 - x) * x / (1 - (1 - x)) END",
     "_tries(p_z, p) AS greatest(ceil(_log1m(p) / _log1m(p_z)), 1)",
