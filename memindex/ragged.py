@@ -94,3 +94,12 @@ def to_arrow(ragged: Ragged) -> pa.Array:
 
     values = pa.array(ragged.values.astype(np.int32, copy=False))
     return pa.ListArray.from_arrays(pa.array(ragged.offsets.astype(np.int32)), values)
+
+
+def concatenated(first: Ragged, second: Ragged) -> Ragged:
+    """Each row of `first` with the same row of `second` behind it."""
+    offsets = first.offsets + second.offsets
+    values = np.empty(len(first.values) + len(second.values), dtype=np.result_type(first.values, second.values))
+    values[np.arange(len(first.values)) + np.repeat(second.offsets[:-1], first.lengths())] = first.values
+    values[np.arange(len(second.values)) + np.repeat(first.offsets[1:], second.lengths())] = second.values
+    return Ragged(values, offsets)

@@ -28,6 +28,8 @@ COMMANDS = {
     "trace": ("trace", "trace", "Find the spans of a text that stand in a corpus word for word."),
     "next": ("next_tokens", "next_tokens", "Tell which tokens follow a text, and how often."),
     "study": ("study", "study", "Sample sequences and score models on them, into tables."),
+    "import": ("importing", "import_", "Read results of other runners into a study's tables."),
+    "export": ("exporting", "export", "Write a study's sequences for another runner."),
     "train": ("train", "train", "Train a small model on an index's own tokens."),
     "sql": ("sql", "sql", "Ask a study's memorization tables in SQL."),
     "report": ("report", "report", "Write a study's figures and numbers as one HTML page."),

@@ -8,9 +8,11 @@ from __future__ import annotations
 import json
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from memindex import _core
 from memindex.errors import CorruptIndexError, MemindexError
@@ -186,10 +188,17 @@ def _with_checksum(before: bytes) -> bytes:
 
 def write_atomically(file: Path, content: bytes) -> None:
     """Write a file so that it is there whole or not at all."""
+    with writing_atomically(file) as stream:
+        stream.write(content)
+
+
+@contextmanager
+def writing_atomically(file: Path) -> Iterator[BinaryIO]:
+    """A stream whose content becomes the file when all of it was written."""
     temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as stream:
-            stream.write(content)
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(file)

@@ -56,17 +56,20 @@ def bleu(continuation: npt.NDArray[Any], suffix: npt.NDArray[Any]) -> npt.NDArra
 
     Args:
         continuation: Ids, integers of shape (rows, length).
-        suffix: Ids, integers of shape (rows, length).
+        suffix: Ids, integers of shape (rows, other length).
     """
     from sacrebleu.metrics.bleu import BLEU
 
     # Where all orders match, as below, effective_order changes only those of short suffixes; without it the library
     # writes a line of advice for every row.
     metric = BLEU(tokenize="none", smooth_method="none", effective_order=True)
-    result: npt.NDArray[np.float32] = (continuation == suffix).all(axis=1).astype(np.float32)
+    result = np.zeros(len(suffix), dtype=np.float32)
+    if continuation.shape == suffix.shape:
+        result[(continuation == suffix).all(axis=1)] = 1
+    order = 4 if suffix.shape[1] >= 4 else min(suffix.shape[1], continuation.shape[1])
     # Most rows are all right or share no four tokens; the library, which takes one row at a time, sees the others.
     unequal = np.flatnonzero(result < 1)
-    shared = _share_a_run(continuation[unequal], suffix[unequal], min(4, suffix.shape[1]))
+    shared = _share_a_run(continuation[unequal], suffix[unequal], order)
     for row in unequal[shared]:
         pair = [" ".join(map(str, ids.tolist())) for ids in (continuation[row], suffix[row])]
         result[row] = metric.sentence_score(pair[0], [pair[1]]).score / 100
@@ -76,13 +79,13 @@ def bleu(continuation: npt.NDArray[Any], suffix: npt.NDArray[Any]) -> npt.NDArra
 def _share_a_run(continuation: npt.NDArray[Any], suffix: npt.NDArray[Any], length: int) -> npt.NDArray[np.bool_]:
     """Whether `length` tokens in a row stand in both, anywhere; bool (rows,)."""
     found = np.zeros(len(suffix), dtype=np.bool_)
-    at_once = max(1, _CELLS // suffix.shape[1] ** 2)
+    at_once = max(1, _CELLS // (continuation.shape[1] * suffix.shape[1]))
     for start in range(0, len(suffix), at_once):
         part = slice(start, start + at_once)
         equal = continuation[part, :, None] == suffix[part, None, :]
-        last = equal.shape[1] - length + 1
-        runs = equal[:, :last, :last].copy()
+        first, second = (max(size - length + 1, 0) for size in equal.shape[1:])
+        runs = equal[:, :first, :second].copy()
         for shift in range(1, length):
-            runs &= equal[:, shift : shift + last, shift : shift + last]
+            runs &= equal[:, shift : shift + first, shift : shift + second]
         found[part] = runs.any(axis=(1, 2))
     return found

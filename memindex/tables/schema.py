@@ -78,8 +78,8 @@ RUNS = Table(
     (
         Column("run_id", pa.string(), "name of the run, unique in the study"),
         Column("model_id", pa.string(), "the model (table models)"),
-        Column("prefix_length", pa.int32(), "context tokens given to the model"),
-        Column("suffix_length", pa.int32(), "continuation tokens compared"),
+        Column("prefix_length", pa.int32(), "context tokens given to the model; NULL: they differ", nullable=True),
+        Column("suffix_length", pa.int32(), "continuation tokens compared; NULL: they differ", nullable=True),
         Column("decoding", pa.string(), "how continuations were chosen: greedy or sampled"),
         Column("seed", pa.int64(), "seed of sampled continuations", nullable=True),
         Column("top_k", pa.int32(), "likeliest tokens that sampling chose from; NULL: all", nullable=True),
@@ -111,7 +111,7 @@ SEQUENCES = Table(
     "sequences",
     "one prefix + suffix sampled from an index",
     (
-        Column("sequence_id", pa.int64(), "number of the sequence, unique in the study"),
+        Column("sequence_id", pa.int64(), "number of the sequence, unique in the study; imported ones from 2^32 on"),
         Column("sample", pa.string(), "how it was drawn: uniform, bucket, heldout, or imported"),
         Column(
             "bucket",
@@ -119,14 +119,21 @@ SEQUENCES = Table(
             "floor(log2(count of the sequence)); bucket sample only",
             nullable=True,
         ),
-        Column("index", pa.string(), "index it was drawn from; NULL when imported", nullable=True),
+        Column(
+            "index",
+            pa.string(),
+            "index it was drawn from; for an imported one, that one occurrence of it was found in",
+            nullable=True,
+        ),
         Column("shard", pa.int32(), "shard of that index", nullable=True),
         Column("position", pa.int64(), "token position in the shard of the prefix's first token", nullable=True),
         Column("document", pa.int64(), "row of the shard's document table", nullable=True),
         Column("document_offset", pa.int64(), "tokens of the document before the prefix", nullable=True),
         Column("domain", pa.string(), "domain of the document", nullable=True),
-        Column("prefix", TOKENS, "ids of the context given to the model"),
-        Column("suffix", TOKENS, "ids of the true continuation"),
+        Column(
+            "prefix", TOKENS, "ids of the context given to the model; NULL: not in what was imported", nullable=True
+        ),
+        Column("suffix", TOKENS, "ids of the true continuation; NULL likewise", nullable=True),
     ),
 )
 
@@ -162,14 +169,25 @@ CONTINUATIONS = Table(
         Column("run_id", pa.string(), "the run (table runs)"),
         Column("sequence_id", pa.int64(), "the sequence (table sequences)"),
         Column("score", pa.float32(), "share of suffix positions where continuation equals suffix; 0..1"),
-        Column("matched", pa.int32(), "continuation tokens equal to the suffix before the first mismatch"),
+        Column(
+            "matched",
+            pa.int32(),
+            "continuation tokens equal to the suffix before the first mismatch; NULL: only a score was imported",
+            nullable=True,
+        ),
         Column("memorized", pa.bool_(), "score = 1: the whole suffix was generated"),
         Column(
             "edit_distance",
             pa.int32(),
-            "tokens to insert, delete or replace that make the continuation the suffix (Levenshtein)",
+            "tokens to insert, delete or replace that make the continuation the suffix (Levenshtein); NULL likewise",
+            nullable=True,
         ),
-        Column("bleu", pa.float32(), "BLEU-4 of the continuation against the suffix, over token ids; 0..1"),
+        Column(
+            "bleu",
+            pa.float32(),
+            "BLEU-4 of the continuation against the suffix, over token ids; 0..1; NULL likewise",
+            nullable=True,
+        ),
         Column(
             "suffix_logprob",
             pa.float32(),
@@ -200,7 +218,7 @@ CONTINUATIONS = Table(
             "number of tokens that were likelier than each suffix token; 0: it was the likeliest",
             nullable=True,
         ),
-        Column("continuation", TOKENS, "ids the model generated"),
+        Column("continuation", TOKENS, "ids the model generated; NULL likewise", nullable=True),
     ),
 )
 

@@ -1,0 +1,245 @@
+"""Continuations as JSON lines, from any runner: one object per sequence.
+
+`continuation` is what the model generated. The sequence is named by `sequence_id` (one of the study's, as `memindex
+export` writes them), or given by `prefix` and `suffix`. Each of the three is a list of ids, or text. Further fields
+carry the names and meanings of columns of the tables; others are ignored.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from memindex.corpus.tokenizer import Tokenizer
+from memindex.errors import MemindexError
+from memindex.importers.chunks import MOST_ROWS, UNIT, Chunk
+from memindex.importers.retokenizing import continuation_ids, encoded
+from memindex.ragged import Ragged, from_lists
+from memindex.tables.schema import CONTINUATIONS, SEQUENCES
+
+#: Columns of continuations and of sequences that a line may carry.
+RESULTS = ("suffix_logprob", "suffix_logprob_top40", "prefix_logprob", "token_logprobs", "token_ranks")
+FACTS = ("domain", "document")
+
+#: Fields that are read, and those of an export that say nothing new.
+FIELDS = {"sequence_id", "id", "prefix", "suffix", "continuation", "model", "logprobs", *RESULTS, *FACTS}
+EXPORTED = {"prefix_text", "suffix_text", "suffix_length"}
+
+#: Lines held as Python objects at a time.
+_LINES = 4096
+
+_TYPES = {column.name: column.type for column in (*CONTINUATIONS.columns, *SEQUENCES.columns)}
+
+Line = tuple[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Known:
+    """Sequences of the study: their tokens, in the order in which they were asked for."""
+
+    prefix: Ragged
+    suffix: Ragged
+
+
+@dataclass(frozen=True)
+class JsonlSource:
+    """A run as JSON lines.
+
+    Attributes:
+        files: The files, one after the other.
+        tokenizer: Gives the tokenizer for texts; called when the first text is met.
+        look_up: Gives the study's sequences of these ids; raises MemindexError where there is no such sequence.
+        ignored: Filled with the fields that were met and not read.
+    """
+
+    files: tuple[Path, ...]
+    tokenizer: Callable[[], Tokenizer]
+    look_up: Callable[[list[int]], Known]
+    ignored: set[str] = field(default_factory=set, init=False)
+    made_by: str = field(default="jsonl", init=False)
+    lengths: tuple[None, None] = field(default=(None, None), init=False)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Nothing but the files decides."""
+        return {}
+
+    @property
+    def of_study(self) -> bool:
+        """Whether the first line names a sequence of the study; all must then."""
+        for _, line in self._lines():
+            return "sequence_id" in line
+        raise MemindexError(f"{self.files[0]}: holds no line")
+
+    def named_models(self) -> set[str]:
+        """The models that lines name in their field model."""
+        return {str(line["model"]) for _, line in self._lines() if "model" in line}
+
+    def chunks(self) -> Iterator[Chunk]:
+        """The lines in order."""
+        of_study, start = self.of_study, 0
+        lines = self._lines()
+        while True:
+            parts = []
+            for _ in range(UNIT // _LINES):
+                if part := list(itertools.islice(lines, _LINES)):
+                    parts.append(self._parsed(part, start, of_study))
+                    start += len(part)
+            if not parts:
+                return
+            yield _joined(parts)
+
+    def _lines(self) -> Iterator[Line]:
+        for file in self.files:
+            with file.open(encoding="utf-8") as stream:
+                numbered = enumerate(stream, 1)
+                try:
+                    for number, text in numbered:
+                        if text.strip():
+                            yield f"{file}, line {number}", _parsed_object(text, f"{file}, line {number}")
+                except UnicodeDecodeError as error:
+                    raise MemindexError(f"{file}: not UTF-8: {error.reason} at byte {error.start}") from None
+
+    def _parsed(self, lines: list[Line], start: int, of_study: bool) -> Chunk:
+        for where, line in lines:
+            self.ignored.update(line.keys() - FIELDS - EXPORTED)
+            if ("sequence_id" in line) != of_study:
+                raise MemindexError(f"{where}: some lines name a sequence_id and others don't: import them apart")
+        rows = _numbers(lines, "sequence_id" if of_study else "id", start)
+        known = self._known(lines, rows) if of_study else self._own(lines)
+        continuation = self._tokens(lines, "continuation", known)
+        results = {name: _column(lines, name) for name in RESULTS}
+        _add_logprobs(lines, results, known.suffix, continuation)
+        facts = {} if of_study else {name: _column(lines, name) for name in FACTS}
+        return Chunk(np.array(rows, dtype=np.int64), known.prefix, known.suffix, continuation, None, results, facts)
+
+    def _known(self, lines: list[Line], rows: list[int]) -> Known:
+        known = self.look_up(rows)
+        for name, ragged in (("prefix", known.prefix), ("suffix", known.suffix)):
+            for number, (where, line) in enumerate(lines):
+                if isinstance(line.get(name), list) and line[name] != ragged.row(number).tolist():
+                    raise MemindexError(f"{where}: its {name} is not that of sequence {rows[number]} of the study")
+        return known
+
+    def _own(self, lines: list[Line]) -> Known:
+        known = Known(self._tokens(lines, "prefix", None), self._tokens(lines, "suffix", None))
+        for name, ragged in (("prefix", known.prefix), ("suffix", known.suffix)):
+            empty = np.flatnonzero(ragged.lengths() == 0)
+            if len(empty):
+                raise MemindexError(f"{lines[empty[0]][0]}: its {name} is empty")
+        return known
+
+    def _tokens(self, lines: list[Line], name: str, known: Known | None) -> Ragged:
+        """The ids of a field; those of texts by the tokenizer."""
+        values: list[Any] = [line.get(name) for _, line in lines]
+        for (where, _), value in zip(lines, values, strict=True):
+            if not isinstance(value, str) and not _are_ids(value):
+                raise MemindexError(f"{where}: {name} must be a list of token ids, or text; it is {_shown(value)}")
+        texts = [number for number, value in enumerate(values) if isinstance(value, str)]
+        if texts:
+            tokenizer = self.tokenizer()
+            chosen = [values[number] for number in texts]
+            if known is None:
+                ids = encoded(tokenizer, chosen)
+            else:
+                pairs = [(known.prefix.row(n).tolist(), known.suffix.row(n).tolist()) for n in texts]
+                ids = continuation_ids(tokenizer, chosen, pairs)
+            for number, row in zip(texts, ids, strict=True):
+                values[number] = row
+        return from_lists(values)
+
+
+def _parsed_object(text: str, where: str) -> dict[str, Any]:
+    try:
+        line = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise MemindexError(f"{where}: not JSON: {error}") from None
+    if not isinstance(line, dict):
+        raise MemindexError(f"{where}: not a JSON object")
+    return line
+
+
+def _are_ids(value: Any) -> bool:
+    # bool is a kind of int, and true is no id.
+    return isinstance(value, list) and all(type(item) is int and 0 <= item < 1 << 31 for item in value)
+
+
+def _shown(value: Any) -> str:
+    text = "missing" if value is None else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:60] + "…"
+
+
+def _numbers(lines: list[Line], name: str, start: int) -> list[int]:
+    """The number of each line's sequence: its field, or the line's place."""
+    numbers = []
+    for place, (where, line) in enumerate(lines, start):
+        number = line.get(name, place)
+        if type(number) is not int or number < 0 or (name == "id" and number >= MOST_ROWS) or number >= 1 << 63:
+            raise MemindexError(f"{where}: {name} must be a whole number from 0, it is {_shown(number)}")
+        numbers.append(number)
+    return numbers
+
+
+def _column(lines: list[Line], name: str) -> pa.Array:
+    """A further column; NULL where a line lacks it."""
+    values = [line.get(name) for _, line in lines]
+    try:
+        column = pa.array(values, type=_TYPES[name])
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        raise MemindexError(f"{lines[0][0]} and after: {name} must be {_TYPES[name]}: {error}") from None
+    inner = column.flatten() if pa.types.is_list(column.type) else column
+    if inner.null_count and pa.types.is_list(column.type):
+        raise MemindexError(f"{lines[0][0]} and after: {name} has a null inside")
+    if pa.types.is_floating(inner.type) and np.isnan(inner.drop_null().to_numpy(zero_copy_only=False)).any():
+        raise MemindexError(f"{lines[0][0]} and after: {name} is NaN")
+    return column
+
+
+def _add_logprobs(lines: list[Line], results: dict[str, pa.Array], suffix: Ragged, continuation: Ragged) -> None:
+    """Complete the log-probabilities: those of generated tokens are the suffix's where these are the suffix."""
+    generated = [line.get("logprobs") for _, line in lines]
+    tokens, ranks = results["token_logprobs"].to_pylist(), results["token_ranks"].to_pylist()
+    sums = results["suffix_logprob"].to_pylist()
+    for number, (where, _) in enumerate(lines):
+        right = suffix.row(number)
+        length = len(right)
+        made, given = continuation.row(number)[:length], generated[number]
+        if tokens[number] is None and given is not None and np.array_equal(made, right):
+            tokens[number] = _floats(given, where)[:length]
+        for name, values in (("token_logprobs", tokens[number]), ("token_ranks", ranks[number])):
+            if values is not None and len(values) != length:
+                raise MemindexError(f"{where}: {name} has {len(values)} entries for {length} tokens of the suffix")
+        if sums[number] is None and tokens[number] is not None:
+            sums[number] = float(np.sum(np.array(tokens[number], dtype=np.float32), dtype=np.float64))
+    results["token_logprobs"] = pa.array(tokens, type=_TYPES["token_logprobs"])
+    results["suffix_logprob"] = pa.array(sums, type=pa.float32())
+
+
+def _floats(values: Any, where: str) -> list[float]:
+    if not isinstance(values, list) or not all(isinstance(v, int | float) and not math.isnan(v) for v in values):
+        raise MemindexError(f"{where}: logprobs must be a list of numbers, it is {_shown(values)}")
+    return [float(value) for value in values]
+
+
+def _joined(parts: list[Chunk]) -> Chunk:
+    """One chunk of many."""
+    ragged = [[getattr(part, name) for part in parts] for name in ("prefix", "suffix", "continuation")]
+    prefix, suffix, continuation = (_stacked(rows) for rows in ragged)
+    results = {name: pa.concat_arrays([part.results[name] for part in parts]) for name in parts[0].results}
+    facts = {name: pa.concat_arrays([part.facts[name] for part in parts]) for name in parts[0].facts}
+    rows = np.concatenate([part.rows for part in parts])
+    return Chunk(rows, prefix, suffix, continuation, None, results, facts)
+
+
+def _stacked(parts: list[Ragged]) -> Ragged:
+    lengths = np.concatenate([part.lengths() for part in parts])
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return Ragged(np.concatenate([part.values for part in parts]), offsets)
