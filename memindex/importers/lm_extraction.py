@@ -171,7 +171,7 @@ def _trials(benchmark: Benchmark, file: Path) -> list[npt.NDArray[Any]]:
     widths = (benchmark.suffixes.shape[1], benchmark.prefixes.shape[1] + benchmark.suffixes.shape[1])
     if len(array) != benchmark.rows or array.shape[-1] not in widths:
         raise MemindexError(
-            f"{file} has shape {array.shape}, {benchmark.rows} rows of {widths[0]} or {widths[1]} tokens were expected: "
+            f"{file} has shape {array.shape}, {benchmark.rows} rows of {widths[0]} or {widths[1]} tokens are expected: "
             "if it holds guesses for the last rows, say how many (--last)"
         )
     return [array] if array.ndim == 2 else [array[:, trial] for trial in range(array.shape[1])]

@@ -28,7 +28,7 @@ TRAINING_TOKENS = 2049
 
 #: model, prefix, prefix + suffix, training step; and the process, where the results were not merged.
 MYNLP_NAME = re.compile(
-    r"memorization_evals_(?P<model>.+)_(?P<prefix>\d+)_(?P<total>\d+)_(?P<step>\d+)(_\d+)?\.csv(\.gz)?"
+    r"memorization_evals_(?P<model>[^_]+)_(?P<prefix>\d+)_(?P<total>\d+)_(?P<step>\d+)(_\d+)?\.csv(\.gz)?"
 )
 
 
