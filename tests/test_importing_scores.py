@@ -89,7 +89,9 @@ def test_found_sequences_stand_where_the_tables_say(world):
             assert row[f"{name}_count"] == len(re.findall(f"(?={part})", text))
         assert row["sequence_count"] == 1
     con = memindex.connect(world / "study")
-    assert con.sql("SELECT count(*), count(domain), avg(frequency_bucket) FROM memorization").fetchall() == [(40, 40, 0)]
+    assert con.sql("SELECT count(*), count(domain), avg(frequency_bucket) FROM memorization").fetchall() == [
+        (40, 40, 0)
+    ]
 
 
 def test_models_share_the_sequences_of_one_source(world):
@@ -110,7 +112,7 @@ def test_other_tokens_under_the_same_number_are_refused(world):
     run(world, "import", "pythia", memorized_list(world / "a.parquet", range(4), ids[:4]), "--model-id", "a", *LENGTHS)
     before = contents(world)
     other = memorized_list(world / "b.parquet", range(4), ids[4:])
-    with pytest.raises(MemindexError, match="has other tokens here.*another --name"):
+    with pytest.raises(MemindexError, match=r"has other tokens here.*another --name"):
         run(world, "import", "pythia", other, "--model-id", "b", *LENGTHS)
     assert contents(world) == before
     run(world, "import", "pythia", other, "--model-id", "b", "--name", "other", *LENGTHS)
@@ -125,7 +127,9 @@ def test_scores_of_several_models_in_one_file(world, capsys):
         run(world, "import", "pythia", file, "--model-id", "m", *LENGTHS)
     run(world, "import", "pythia", file, "--column", "70M", "--model-id", "m", *LENGTHS)
     assert "memorized sequences only" not in capsys.readouterr().err
-    known = [(row["score"], row["matched"], row["memorized"], row["edit_distance"]) for row in rows(world, "continuations")]
+    known = [
+        (row["score"], row["matched"], row["memorized"], row["edit_distance"]) for row in rows(world, "continuations")
+    ]
     assert known == [(0.0, 0, False, None), (0.25, None, False, None), (1.0, SUFFIX, True, 0)]
     made = [row["continuation"] for row in rows(world, "continuations")]
     assert made == [None, None, ids[2, PREFIX:].tolist()]
@@ -135,8 +139,14 @@ def test_scores_of_several_models_in_one_file(world, capsys):
 
 @pytest.mark.parametrize(
     "text",
-    ["0,0.25\n7,1.0\n9,0.0", "index,accuracy\n0,0.25\n7,1.0\n9,0.0\n", "Index,Accuracy\n0,.25\n7,1\n9,0\n"]
-    + [",idx,score\n0,0,0.25\n1,7,1.0\n2,9,0.0\n", ",0,0.25\n0,7,1.0\n1,9,0.0\n", "score,idx\n0.25,0\n1,7\n0.0,9\n"],
+    [
+        "0,0.25\n7,1.0\n9,0.0",
+        "index,accuracy\n0,0.25\n7,1.0\n9,0.0\n",
+        "Index,Accuracy\n0,.25\n7,1\n9,0\n",
+        ",idx,score\n0,0,0.25\n1,7,1.0\n2,9,0.0\n",
+        ",0,0.25\n0,7,1.0\n1,9,0.0\n",
+        "score,idx\n0.25,0\n1,7\n0.0,9\n",
+    ],
     ids=["no header", "header", "capitals", "row numbers", "first row as header", "other order"],
 )
 def test_csv_of_number_and_score(world, text, capsys):

@@ -15,7 +15,7 @@ from memindex.errors import MemindexError
 from memindex.ragged import Ragged
 
 #: Rows per unit: what a killed import loses at most.
-UNIT = 1 << 17
+UNIT = 1 << 16
 
 #: One more than the largest number of a sequence in its source: ids keep 32 bits for it.
 MOST_ROWS = 1 << 32
@@ -96,6 +96,15 @@ def of_unit_length(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
             rows -= UNIT
     if rows:
         yield pa.concat_tables(waiting).combine_chunks()
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a text can be written; JSON can escape half of a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def existing(files: Iterable[Path]) -> tuple[Path, ...]:

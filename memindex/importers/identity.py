@@ -26,6 +26,9 @@ UNIT_NAME = re.compile(r"import (?P<name>.*) [0-9a-f]{12} \d{6}", re.DOTALL)
 
 _PAGE = 20
 
+#: Rows hashed at a time.
+_SLICE = 1 << 14
+
 #: A sequence whose tokens are not known.
 _NO_TOKENS = 1
 
@@ -102,6 +105,16 @@ def codes_of(chunk: Chunk) -> npt.NDArray[np.uint8]:
 
 
 def _hashed(prefix: Ragged, suffix: Ragged) -> npt.NDArray[np.uint8]:
+    parts = [_hashed_slice(*(_part(ids, start) for ids in (prefix, suffix))) for start in range(0, prefix.rows, _SLICE)]
+    return np.concatenate(parts) if parts else np.empty(0, dtype=np.uint8)
+
+
+def _part(ids: Ragged, start: int) -> Ragged:
+    offsets = ids.offsets[start : start + _SLICE + 1]
+    return Ragged(ids.values[offsets[0] : offsets[-1]], offsets - offsets[0])
+
+
+def _hashed_slice(prefix: Ragged, suffix: Ragged) -> npt.NDArray[np.uint8]:
     """2 to 255 for each row of tokens; no row may be empty."""
     both = concatenated(prefix, suffix)
     place = np.arange(len(both.values), dtype=np.uint64) - np.repeat(both.offsets[:-1], both.lengths()).astype(

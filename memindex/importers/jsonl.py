@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from memindex.corpus.tokenizer import Tokenizer
 from memindex.errors import MemindexError
-from memindex.importers.chunks import MOST_ROWS, UNIT, Chunk
+from memindex.importers.chunks import MOST_ROWS, UNIT, Chunk, is_unicode
 from memindex.importers.retokenizing import continuation_ids, encoded
 from memindex.ragged import Ragged, from_lists
 from memindex.tables.schema import CONTINUATIONS, SEQUENCES
@@ -143,6 +143,8 @@ class JsonlSource:
         for (where, _), value in zip(lines, values, strict=True):
             if not isinstance(value, str) and not _are_ids(value):
                 raise MemindexError(f"{where}: {name} must be a list of token ids, or text; it is {_shown(value)}")
+            if isinstance(value, str) and not is_unicode(value):
+                raise MemindexError(f"{where}: {name} holds half of a surrogate pair, which is no text")
         texts = [number for number, value in enumerate(values) if isinstance(value, str)]
         if texts:
             tokenizer = self.tokenizer()

@@ -243,5 +243,5 @@ def _csv_batches(file: Path) -> Iterator[pa.RecordBatch]:
                 if len(batch):
                     yield batch
     except (pa.ArrowException, KeyError) as error:
-        reason = str(error).strip("'").splitlines()[0]
+        reason = error.args[0] if isinstance(error, KeyError) else str(error).splitlines()[0]
         raise MemindexError(f"{file}: no CSV of the columns {', '.join(_COLUMNS)}: {reason}") from None

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 import memindex
 from memindex import _core
 from memindex.errors import MemindexError
-from memindex.importers.chunks import Chunk, Source
+from memindex.importers.chunks import Chunk, Source, is_unicode
 from memindex.importers.identity import Codes, base_of, check_name, check_same, codes_of, stored
 from memindex.importers.lookups import check_ids, counts, nowhere, places
 from memindex.importers.results import compared, from_score, token_lists
@@ -96,6 +96,7 @@ def import_run(
         MemindexError: The files are not of the format, or contradict what the study holds. Nothing was written then.
     """
     run_id = " ".join(filter(None, (protocol.model_id, name, trial)))
+    _check_texts(store, run_id, name, protocol)
     key = _key(source, name, protocol, index)
     if store.has("runs", run_id):
         _check_unchanged(store, run_id, key)
@@ -135,9 +136,18 @@ def _check_unchanged(store: TableStore, run_id: str, key: str) -> None:
         )
 
 
+def _check_texts(store: TableStore, run_id: str, name: str, protocol: Protocol) -> None:
+    """Refuse names that can't name the files that are to come."""
+    if not protocol.model_id or not name:
+        raise MemindexError("--model-id and --name must not be empty")
+    for text in filter(None, (run_id, name, protocol.source, protocol.revision)):
+        if not is_unicode(text):
+            raise MemindexError(f"{text!r} holds half of a surrogate pair, which is no text")
+    for text in (run_id, name):
+        store.file("continuations", f"import {text} {12 * '0'} {6 * '0'}")
+
+
 def _check_model(store: TableStore, protocol: Protocol) -> None:
-    if not protocol.model_id:
-        raise MemindexError("--model-id must not be empty")
     if protocol.revision is None or not store.has("models", protocol.model_id):
         return
     row = pq.ParquetFile(store.file("models", protocol.model_id)).read(columns=["revision"]).to_pylist()[0]
