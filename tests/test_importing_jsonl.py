@@ -83,7 +83,7 @@ def test_own_sequences_of_any_lengths(world):
             "continuation": list(whole[7:].encode()),
         },
         {"prefix": whole[:3], "suffix": whole[3:6], "continuation": "zz", "domain": "mine", "document": 4},
-        {"prefix": "zzz", "suffix": "yyyy", "continuation": ""},
+        {"prefix": "zzz", "suffix": "yyyy", "continuation": "", "document": 7},
     ]
     got = imported(world, *lines, options=("--model-id", "m", "--name", "mine"))
     assert [row["sequence_id"] - base_of("mine") for row in got] == [0, 1, 2]
@@ -91,7 +91,9 @@ def test_own_sequences_of_any_lengths(world):
         (1.0, 5, 0, 1.0), (0.0, 0, 3, 0.0), (0.0, 0, 4, 0.0)]  # fmt: skip
     assert got[2]["continuation"] == []
     sequences = rows(world, "sequences")
-    assert [(r["index"], r["document"]) for r in sequences[1:]] == [("index", 4), (None, None)]
+    assert [r["index"] for r in sequences] == ["index", "index", None]
+    assert sequences[1]["document_offset"] is not None
+    assert sequences[2]["document"] == 7
     assert sequences[1]["domain"] == "mine"
     assert sequences[0]["domain"].startswith("domain-")
     assert [row["sequence_count"] for row in rows(world, "frequencies")] == [1, 1, 0]

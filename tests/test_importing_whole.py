@@ -158,3 +158,25 @@ def test_importing_loads_no_torch(tmp_path):
         "assert 'torch' not in sys.modules"  # fmt: skip
     done = subprocess.run([sys.executable, "-c", code], env={**os.environ}, cwd=Path.cwd(), check=False)
     assert done.returncode == 0
+
+
+def test_named_queries_and_the_report_take_imported_runs(tmp_path):
+    from memindex.report import write_report
+    from memindex.tables.queries import list_queries, load_query, run_query
+
+    world = make_world(tmp_path)
+    ids = windows(world, 30)
+    for model, scores in (("small", [1.0] * 10 + [0.25] * 20), ("large", [1.0] * 20 + [0.0] * 10)):
+        table = pa.table({"Index": range(30), "Tokens": ids.tolist(), "score": scores})
+        pq.write_table(table, world / f"{model}.parquet")
+        arguments = ["--prefix", PREFIX, "--suffix", SUFFIX, "--non-embedding-parameters", scores.count(1.0)]
+        run(world, "import", "pythia", world / f"{model}.parquet", *arguments, "--model-id", model)
+    con = memindex.connect(world / "study")
+    for name in list_queries():
+        run_query(con, name, **({"sample": "imported"} if "sample" in load_query(name).parameters else {}))
+    shares = run_query(con, "domain_shares", sample="imported").to_pylist()
+    assert sum(row["memorized"] for row in shares if row["run_label"] == "small") == 10
+    assert {row["domain"] for row in shares} <= {f"domain-{i}" for i in range(3)}
+    shared = run_query(con, "overlap", sample="imported").to_pylist()
+    assert any(10 in row.values() for row in shared)
+    assert write_report(world / "study").is_file()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,8 @@ def _options(*, decoding: str | None, model_required: bool) -> Decorator:
         click.option("--name", help="Name of the sequences' source: the same for all models scored on the same ones."),
         click.option("--source", help="Hub name or folder of the model.  [default: the model id]"),
         click.option("--revision", help="Checkpoint of the model."),
+        click.option("--parameters", type=click.IntRange(1), help="Parameters of the model, embeddings included."),
+        click.option("--non-embedding-parameters", type=click.IntRange(1), help="Those outside the embeddings."),
         click.option("--decoding", type=click.Choice(["greedy", "sampled"]), help="How it generated.", **required),
         click.option("--seed", type=click.IntRange(0), help="Seed of sampling."),
         click.option("--top-k", type=click.IntRange(1), help="Likeliest tokens that sampling chose from."),
@@ -224,15 +227,16 @@ def _pile(model_id: str, prefix: int, suffix: int) -> str:
 
 def _import_all(sources: list[tuple[Source, str | None]], name: str, options: dict[str, Any]) -> None:
     from memindex.cli.output import progress_bar
-    from memindex.importers.writing import Protocol, import_run
+    from memindex.importers.checking import Protocol
+    from memindex.importers.writing import import_run
     from memindex.index.index import Index
     from memindex.study.config import load_study
     from memindex.tables.store import TableStore
 
     config = load_study(options["study"])
-    fields = ("model_id", "source", "revision", "decoding", "seed", "top_k", "temperature")
-    protocol = Protocol(**{field: options[field] for field in fields})
-    if protocol.decoding == "greedy" and any(options[field] is not None for field in fields[4:]):
+    protocol = Protocol(**{field.name: options[field.name] for field in fields(Protocol)})
+    sampling = (protocol.seed, protocol.top_k, protocol.temperature)
+    if protocol.decoding == "greedy" and any(option is not None for option in sampling):
         raise MemindexError("--seed, --top-k and --temperature go with --decoding sampled")
     index = None if options["no_lookup"] else Index.open(config.index)
     store = TableStore(config.tables)

@@ -36,7 +36,7 @@ def counts(index: Index, prefix: Ragged, suffix: Ragged) -> dict[str, Any]:
 
 
 def places(index: Index, chunk: Chunk) -> dict[str, pa.Array]:
-    """One occurrence of each sequence; NULL where there is none. What a chunk says of domain and document wins."""
+    """One occurrence of each sequence; NULL where there is none."""
     assert chunk.prefix is not None
     assert chunk.suffix is not None
     found = index.documents(concatenated(chunk.prefix, chunk.suffix), limit=1, max_tokens=1, text=False)

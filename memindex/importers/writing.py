@@ -21,33 +21,17 @@ import pyarrow.parquet as pq
 
 import memindex
 from memindex import _core
-from memindex.errors import MemindexError
-from memindex.importers.chunks import Chunk, Source, is_unicode
-from memindex.importers.identity import Codes, base_of, check_name, check_same, codes_of, stored
-from memindex.importers.lookups import check_ids, counts, nowhere, places
+from memindex.importers.checking import Protocol, Survey, check_model, check_texts, check_unchanged, read_all
+from memindex.importers.chunks import Chunk, Source
+from memindex.importers.identity import Codes, base_of, check_name, codes_of, stored
+from memindex.importers.lookups import counts, nowhere, places
 from memindex.importers.results import compared, from_score, token_lists
 from memindex.index.index import Index
 from memindex.ragged import from_arrow
 from memindex.tables.schema import CONTINUATIONS, MODELS, RUNS
 from memindex.tables.store import TableStore
 
-#: The largest id that a character can stand for in the edit distance; no vocabulary comes near it.
-MOST_ID = 0x10FFFE
-
 Progress = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """What the files don't say about how the continuations came about."""
-
-    model_id: str
-    source: str | None = None
-    revision: str | None = None
-    decoding: str = "greedy"
-    seed: int | None = None
-    top_k: int | None = None
-    temperature: float | None = None
 
 
 @dataclass
@@ -61,14 +45,6 @@ class Report:
     looked_up: int = 0
     found: int = 0
     already: bool = False
-
-
-@dataclass
-class _Survey:
-    """What the first reading found: rows, and the lengths of prefix and suffix (None when they differ)."""
-
-    rows: int = 0
-    lengths: tuple[set[int], set[int]] = (set(), set())
 
 
 def import_run(
@@ -96,15 +72,15 @@ def import_run(
         MemindexError: The files are not of the format, or contradict what the study holds. Nothing was written then.
     """
     run_id = " ".join(filter(None, (protocol.model_id, name, trial)))
-    _check_texts(store, run_id, name, protocol)
+    check_texts(store, run_id, name, protocol)
     key = _key(source, name, protocol, index)
     if store.has("runs", run_id):
-        _check_unchanged(store, run_id, key)
+        check_unchanged(store, run_id, key)
         return Report(run_id, already=True)
-    _check_model(store, protocol)
+    check_model(store, protocol)
     check_name(store, name)
     known = Codes() if source.of_study else stored(store, name)
-    survey = _survey(source, name, known, index)
+    survey = read_all(source, name, known, index)
     report = Report(run_id)
     _remove_abandoned(store, run_id, key)
     for number, chunk in enumerate(source.chunks()):
@@ -126,65 +102,6 @@ def _key(source: Source, name: str, protocol: Protocol, index: Index | None) -> 
     looked_up = index and [facts.blake3 for facts in index.manifest.files.values()]
     key = json.dumps([source.made_by, source.settings, name, vars(protocol), contents, looked_up], sort_keys=True)
     return hashlib.sha256(key.encode()).hexdigest()[:12]
-
-
-def _check_unchanged(store: TableStore, run_id: str, key: str) -> None:
-    row = pq.ParquetFile(store.file("runs", run_id)).read(columns=["versions"]).to_pylist()[0]
-    if json.loads(row["versions"]).get("import") != key:
-        raise MemindexError(
-            f"the study has a run {run_id!r} already, from other files or settings: choose another --model-id or --name"
-        )
-
-
-def _check_texts(store: TableStore, run_id: str, name: str, protocol: Protocol) -> None:
-    """Refuse names that can't name the files that are to come."""
-    if not protocol.model_id or not name:
-        raise MemindexError("--model-id and --name must not be empty")
-    for text in filter(None, (run_id, name, protocol.source, protocol.revision)):
-        if not is_unicode(text):
-            raise MemindexError(f"{text!r} holds half of a surrogate pair, which is no text")
-    for text in (run_id, name):
-        store.file("continuations", f"import {text} {12 * '0'} {6 * '0'}")
-
-
-def _check_model(store: TableStore, protocol: Protocol) -> None:
-    if protocol.revision is None or not store.has("models", protocol.model_id):
-        return
-    row = pq.ParquetFile(store.file("models", protocol.model_id)).read(columns=["revision"]).to_pylist()[0]
-    if row["revision"] != protocol.revision:
-        raise MemindexError(
-            f"the study has a model {protocol.model_id!r} of revision {row['revision']}: give "
-            f"{protocol.revision} another --model-id"
-        )
-
-
-def _survey(source: Source, name: str, known: Codes, index: Index | None) -> _Survey:
-    """Read everything once, so that bad input is refused before anything is written."""
-    survey = _Survey(lengths=(set(), set()))
-    run = Codes()
-    for chunk in source.chunks():
-        before = run.get(chunk.rows)
-        run.put(chunk.rows, np.ones(len(chunk.rows), dtype=np.uint8))
-        distinct, first = np.unique(chunk.rows, return_index=True)
-        if before.any() or len(distinct) < len(chunk.rows):
-            twice = chunk.rows[before > 0] if before.any() else np.delete(chunk.rows, first)
-            raise MemindexError(f"{source.files[0]}: sequence {twice[0]} stands there twice")
-        if not source.of_study:
-            check_same(name, chunk.rows, known.get(chunk.rows), codes_of(chunk))
-        for ids in (chunk.prefix, chunk.suffix, chunk.continuation):
-            if ids is not None and len(ids.values) and (ids.values.min() < 0 or ids.values.max() > MOST_ID):
-                wrong = ids.values.min() if ids.values.min() < 0 else ids.values.max()
-                raise MemindexError(f"{source.files[0]}: token id {wrong} is none of any vocabulary")
-        for ids, lengths, fixed in zip((chunk.prefix, chunk.suffix), survey.lengths, source.lengths, strict=True):
-            lengths.update([] if fixed is None else [fixed])
-            lengths.update([] if ids is None else np.unique(ids.lengths()).tolist())
-        if index is not None and not source.of_study:
-            check_ids(index, chunk.prefix)
-            check_ids(index, chunk.suffix)
-        survey.rows += len(chunk.rows)
-    if not survey.rows:
-        raise MemindexError(f"{source.files[0]}: holds no row")
-    return survey
 
 
 def _remove_abandoned(store: TableStore, run_id: str, key: str) -> None:
@@ -229,8 +146,11 @@ def _taken(chunk: Chunk, rows: npt.NDArray[np.intp]) -> Chunk:
 def _sequence_columns(chunk: Chunk, base: int, index: Index | None) -> dict[str, Any]:
     rows = len(chunk.rows)
     found = nowhere(rows) if index is None or chunk.prefix is None else places(index, chunk)
-    for name, values in chunk.facts.items():
-        found[name] = pc.coalesce(values, found[name].cast(values.type))
+    if chunk.facts:
+        domain, document = chunk.facts["domain"], chunk.facts["document"]
+        found["domain"] = pc.coalesce(domain, found["domain"].cast(domain.type))
+        # A place in the index is a shard, a document and an offset together.
+        found["document"] = pc.coalesce(found["document"].cast(document.type), document)
     return {
         "sequence_id": base + chunk.rows,
         "sample": ["imported"] * rows,
@@ -275,11 +195,13 @@ def _model_row(protocol: Protocol) -> dict[str, list[Any]]:
         "model_id": protocol.model_id,
         "source": protocol.source or protocol.model_id,
         "revision": protocol.revision,
+        "parameters": protocol.parameters,
+        "non_embedding_parameters": protocol.non_embedding_parameters,
     }
     return {name: [value] for name, value in row.items()}
 
 
-def _run_row(source: Source, run_id: str, protocol: Protocol, survey: _Survey, key: str) -> dict[str, list[Any]]:
+def _run_row(source: Source, run_id: str, protocol: Protocol, survey: Survey, key: str) -> dict[str, list[Any]]:
     prefix, suffix = (lengths.copy().pop() if len(lengths) == 1 else None for lengths in survey.lengths)
     row: dict[str, Any] = dict.fromkeys(column.name for column in RUNS.columns)
     row |= {
