@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -86,8 +85,6 @@ def test_killed_imports_go_on_and_end_in_the_same_tables(tmp_path):
     ids = windows(make_world(tmp_path / "whole"), 11)
     ids[7:, -1] = 1  # some are not found
     make_world(tmp_path / "killed")
-    script = tmp_path / "script.py"
-    script.write_text(textwrap.dedent(SCRIPT))
     pq.write_table(pa.table({"index": range(11), "tokens": ids.tolist()}), tmp_path / "list.parquet")
     arguments = [
         "import",
@@ -100,10 +97,10 @@ def test_killed_imports_go_on_and_end_in_the_same_tables(tmp_path):
         "--suffix",
         SUFFIX,
     ]
-    undisturbed = started(script, "live", *arguments, "-s", tmp_path / "whole" / "study")
+    undisturbed = started("-c", SCRIPT, "live", *arguments, "-s", tmp_path / "whole" / "study")
     assert undisturbed.returncode == 0, undisturbed.stderr
     deaths = 0
-    while (done := started(script, "die", *arguments, "-s", tmp_path / "killed" / "study")).returncode == -9:
+    while (done := started("-c", SCRIPT, "die", *arguments, "-s", tmp_path / "killed" / "study")).returncode == -9:
         deaths += 1
     assert done.returncode == 0, done.stderr
     # Three units of three tables each, the model and the run: every run but the last finished one of them.
