@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from memindex.tables.schema import MEMORIZATION, MEMORIZATION_RUNS
 
-# All rows of all runs; main_protocol: greedy, with the whole sequence, and no baseline.
+# All rows of all runs; main_protocol: greedy, with the whole sequence, and no baseline. What an import does not know of
+# its sequences or its run (NULL) counts as the whole.
 # {index} is the index the models were trained on: counts in another one may stand in the table too.
 _JOINED = """
 WITH whole_sequences AS (
@@ -26,7 +27,8 @@ SELECT run_id, model_id, family, corpus, architecture, parameters, non_embedding
        exp(-suffix_logprob::DOUBLE / r.suffix_length) AS suffix_perplexity,
        prefix[-r.prefix_length:] AS prefix, suffix[:r.suffix_length] AS suffix, continuation,
        control IS NULL AND decoding = 'greedy'
-           AND r.prefix_length = whole_prefix AND r.suffix_length = whole_suffix AS main_protocol
+           AND coalesce(r.prefix_length = whole_prefix, true)
+           AND coalesce(r.suffix_length = whole_suffix, true) AS main_protocol
 FROM continuations
 JOIN runs AS r USING (run_id)
 JOIN models USING (model_id)
@@ -44,7 +46,8 @@ _LABEL = """
 _MEMORIZATION = f"""
 CREATE VIEW memorization AS
 WITH lengths AS (SELECT DISTINCT len(prefix) AS prefix_length, len(suffix) AS suffix_length FROM sequences),
-labels AS ({_LABEL} SEMI JOIN lengths USING (prefix_length, suffix_length)
+labels AS ({_LABEL} SEMI JOIN lengths AS whole ON coalesce(runs.prefix_length = whole.prefix_length, true)
+        AND coalesce(runs.suffix_length = whole.suffix_length, true)
     WHERE control IS NULL AND decoding = 'greedy'
 )
 SELECT {{columns}}
