@@ -32,9 +32,10 @@ HUB_NAMES = {
     "gpt2": "openai-community/gpt2",
     "openllama": "openlm-research/open_llama_3b",
     "starcoder": "bigcode/starcoderbase-1b",
+    "starcoder2": "bigcode/starcoder2-3b",
     "olmo-1": "allenai/OLMo-1B-hf",
     "olmo-2": "allenai/OLMo-2-0425-1B",
-    "olmo-3": "allenai/Olmo-3-7B-Base",
+    "olmo-3": "allenai/Olmo-3-1025-7B",
 }
 
 #: An organisation and a repository, as the hub allows them; anything else with a slash is a path.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from memindex.errors import MemindexError
 from memindex.models.architectures import build_model
+from memindex.models.sources import TOKENIZER
 from memindex.models.training import Progress, TrainingConfig, train
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ def train_on_index(
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Build a model of that architecture and size and train it on all shards of an index.
+
+    The index's tokenizer.json lies beside the weights, so that the model can be run on its own.
 
     Returns:
         The training record (see `memindex.models.training.train`).
@@ -53,4 +56,8 @@ def train_on_index(
         device=device,
     )
     files = [index.file(f"tokenized.{shard}") for shard in range(index.manifest.shards)]
-    return train(model, files, Path(out), config, progress)
+    tokenizer = index.tokenizer
+    # What the model's ids mean goes with it: a run compares that with the index it takes its sequences from.
+    notes = {"tokenizer": tokenizer.name, "tokenizer_checksum": tokenizer.checksum, "corpus": index.name}
+    beside = {} if tokenizer.definition is None else {TOKENIZER: tokenizer.definition}
+    return train(model, files, Path(out), config, progress, notes=notes, files=beside)

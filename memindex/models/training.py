@@ -14,7 +14,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,9 +26,8 @@ from transformers import PreTrainedModel
 from memindex.errors import MemindexError
 from memindex.models.architectures import count_parameters
 from memindex.models.runtime import device_name, find_device, no_progress_bars, versions
+from memindex.models.sources import RECORD
 from memindex.models.stream import TokenStream
-
-RECORD = "training.json"
 
 #: Called with (tokens done, tokens in all, loss in nats per token).
 Progress = Callable[[int, int, float], None]
@@ -87,6 +86,9 @@ def train(
     out: Path,
     config: TrainingConfig,
     progress: Progress | None = None,
+    *,
+    notes: Mapping[str, Any] | None = None,
+    files: Mapping[str, bytes] | None = None,
 ) -> dict[str, Any]:
     """Train `model` in place and save it as the folder `out`; on the CPU, equal arguments give equal weights.
 
@@ -96,6 +98,8 @@ def train(
         out: Folder to make; it must not exist.
         config: How to train.
         progress: Called about 200 times.
+        notes: More fields of `training.json`.
+        files: More files of the folder, by name.
 
     Returns:
         What `training.json` in `out` holds.
@@ -127,9 +131,10 @@ def train(
         **dict(zip(("parameters", "non_embedding_parameters"), count_parameters(model), strict=True)),
         "device": device_name(device),
         "versions": versions(),
+        **(notes or {}),
     }
     model.eval()
-    _save(model, record, out)
+    _save(model, record, out, files or {})
     return record
 
 
@@ -212,7 +217,7 @@ def _finite(loss: torch.Tensor, done: int) -> float:
     return value
 
 
-def _save(model: PreTrainedModel, record: dict[str, Any], out: Path) -> None:
+def _save(model: PreTrainedModel, record: dict[str, Any], out: Path, files: Mapping[str, bytes]) -> None:
     """Write a sibling folder, then rename it to `out`."""
     partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
     try:
@@ -220,6 +225,8 @@ def _save(model: PreTrainedModel, record: dict[str, Any], out: Path) -> None:
         with no_progress_bars():
             model.save_pretrained(partial)
         (partial / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        for name, content in files.items():
+            (partial / name).write_bytes(content)
         partial.rename(out)
     except OSError as error:
         raise MemindexError(f"can't save the model as {out}: {error.strerror or error}") from None
