@@ -56,8 +56,15 @@ def train_on_index(
         device=device,
     )
     files = [index.file(f"tokenized.{shard}") for shard in range(index.manifest.shards)]
-    tokenizer = index.tokenizer
-    # What the model's ids mean goes with it: a run compares that with the index it takes its sequences from.
-    notes = {"tokenizer": tokenizer.name, "tokenizer_checksum": tokenizer.checksum, "corpus": index.name}
-    beside = {} if tokenizer.definition is None else {TOKENIZER: tokenizer.definition}
+    notes, beside = _of_tokenizer(index)
     return train(model, files, Path(out), config, progress, notes=notes, files=beside)
+
+
+def _of_tokenizer(index: Index) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """What the model's ids mean goes with it: a run compares that with the index it takes its sequences from."""
+    notes: dict[str, Any] = {"corpus": index.name}
+    if not index.has_tokenizer:
+        return notes, {}
+    tokenizer = index.tokenizer
+    notes |= {"tokenizer": tokenizer.name, "tokenizer_checksum": tokenizer.checksum}
+    return notes, {} if tokenizer.definition is None else {TOKENIZER: tokenizer.definition}

@@ -197,6 +197,7 @@ def _run_row(
         "model_fingerprint": fingerprint,
         "batch_size": timing.batch_size,
         "sequences": sequences,
+        "retokenized": False,
         "seconds": timing.seconds,
         "versions": json.dumps({"memindex": memindex.__version__, **versions()}),
         "created": datetime.now(UTC),

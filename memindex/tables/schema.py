@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 #: Raised by one when a column is added, removed or changes its meaning; stands in every file's Parquet
 #: metadata.
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 TOKENS = pa.list_(pa.int32())
 
@@ -52,7 +52,12 @@ MODELS = Table(
     (
         Column("model_id", pa.string(), "name of the model, unique in the study"),
         Column("family", pa.string(), "series of published models it belongs to: pythia, …", nullable=True),
-        Column("corpus", pa.string(), "corpus it was trained on, by its family", nullable=True),
+        Column(
+            "corpus",
+            pa.string(),
+            "corpus it was trained on: by its family, or the index it was trained from",
+            nullable=True,
+        ),
         Column("architecture", pa.string(), "transformers model type: gpt_neox, llama, …", nullable=True),
         Column("parameters", pa.int64(), "all parameters; tied embeddings are counted once", nullable=True),
         Column(
@@ -99,6 +104,13 @@ RUNS = Table(
         Column("model_fingerprint", pa.string(), "tells whether the model's files changed since", nullable=True),
         Column("batch_size", pa.int32(), "sequences per forward pass, at most", nullable=True),
         Column("sequences", pa.int64(), "sequences scored"),
+        Column(
+            "retokenized",
+            pa.bool_(),
+            "whether prefix and suffix are the first tokens of the sequence's text by the model's own tokenizer, "
+            "and not the ids of the table sequences",
+            nullable=True,
+        ),
         Column(
             "seconds", pa.float64(), "wall time of scoring, loading excluded; seconds; NULL when resumed", nullable=True
         ),
