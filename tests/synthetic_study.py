@@ -256,6 +256,7 @@ def run_row(run_id: str, model_id: str, rows: int, place: int) -> dict:
         "model_fingerprint": ["0" * 12],
         "batch_size": [64],
         "sequences": [rows],
+        "retokenized": [False],
         "seconds": [1.5 + place],
         "versions": ["memindex 0.1.0"],
         "created": np.array(["2026-01-02T03:04:05"], dtype="datetime64[us]"),

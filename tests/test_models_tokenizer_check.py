@@ -183,12 +183,12 @@ def test_real_vocabularies_tell_the_families_apart(shared, tmp_path):
     for name, size in (("pythia", 50304), ("olmo-1", 50304), ("olmo-2", 100352), ("llama-2", 32000)):
         model(tmp_path / name, size, json.loads((tokenizers / name / "tokenizer.json").read_text()))
         assert max(vocabulary(load_tokenizer(tokenizers / name))) < size
-    for kind in indexes:
-        check_tokenizer(indexes[kind], tmp_path / "pythia")
+    for opened in indexes.values():
+        check_tokenizer(opened, tmp_path / "pythia")
         with pytest.raises(MemindexError, match="is larger than the 2-byte tokens"):
-            check_tokenizer(indexes[kind], tmp_path / "olmo-2")
+            check_tokenizer(opened, tmp_path / "olmo-2")
         with pytest.raises(MemindexError, match="is not that of"):
-            check_tokenizer(indexes[kind], tmp_path / "llama-2")
+            check_tokenizer(opened, tmp_path / "llama-2")
     # OLMo 1 renamed one of the tokens that it took over; without that one, the ids mean the same to it.
     check_tokenizer(indexes["plain"], tmp_path / "olmo-1")
     with pytest.raises(MemindexError, match=r"id 0 is '<\|endoftext\|>' in the index, '\|\|\|IP_ADDRESS"):
