@@ -189,11 +189,19 @@ def _random(
     try:
         # On the device itself: random numbers for billions of weights would take the CPU minutes.
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), device:
-            torch.manual_seed(seed)
+            _seed(device, seed)
             model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=given, **options)
     except Exception as error:
         raise MemindexError(_load_problem(source, config, attention, error)) from error
     return model.to(device)
+
+
+def _seed(device: torch.device, seed: int) -> None:
+    """Seed this device alone; torch.manual_seed would reach other GPUs, whose state nobody keeps."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
 
 
 def _load_problem(source: str | Path, config: PreTrainedConfig, attention: str | None, error: Exception) -> str:
