@@ -1,6 +1,6 @@
 """How fast models are scored, beside the ceilings of the machine and beside Hugging Face's `generate`, in one run.
 
-    python benchmarks/scoring.py [SHAPE…] [--rows N] [--rounds N] [--no-peers]
+    python benchmarks/scoring.py [SHAPE…] [--rows N] [--rounds N] [--no-peers] [--profile]
 
 SHAPE is pythia-160m, pythia-1b, llama-7b, or tiny (for a machine without a GPU). Models have the published shapes and
 random weights, in bfloat16 on a GPU; sequences are 32 + 32 random tokens. For every shape:
@@ -8,6 +8,8 @@ random weights, in bfloat16 on a GPU; sequences are 32 + 32 random tokens. For e
     reading     the teacher-forced pass alone: what a memorized sequence costs
     scoring     reading, then exact continuation of sequences that all leave the suffix at its first token
     peers       `generate` for 32 greedy tokens: as it is, and with a static cache, which transformers compiles
+
+`--profile` lists the kernels that take longest, and how fast the attention of decoded tokens reads keys and values.
 
 FLOPs are counted as two per weight and token (embeddings looked up are none) and four per pair of positions and
 channel of attention. Ceilings: a copy (bytes read and written) and a product of two 8192 x 8192 matrices in bfloat16.
@@ -87,6 +89,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=8192, help="sequences that are scored; 7B takes a quarter")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--no-peers", action="store_true")
+    parser.add_argument("--profile", action="store_true")
     arguments = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     print(f"{name(device)}, torch {torch.__version__}")
@@ -96,7 +99,7 @@ def main() -> None:
         model = build(shape, device)
         _, parameters = count_parameters(model)
         print(f"\n{shape}: {parameters:,} parameters outside the embeddings, {rows:,} sequences")
-        for result in measure(model, shape, rows, arguments.rounds, not arguments.no_peers):
+        for result in measure(model, shape, rows, arguments):
             show(result, peak)
         del model
         torch._dynamo.reset()
@@ -139,7 +142,7 @@ def build(shape: str, device: torch.device) -> PreTrainedModel:
         return AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
 
 
-def measure(model: PreTrainedModel, shape: str, rows: int, rounds: int, with_peers: bool) -> list[Result]:
+def measure(model: PreTrainedModel, shape: str, rows: int, arguments: argparse.Namespace) -> list[Result]:
     """All lines of one shape; every round measures each once."""
     random = np.random.default_rng(0)
     ids = random.integers(0, model.config.vocab_size, (rows, PREFIX + SUFFIX))
@@ -154,14 +157,16 @@ def measure(model: PreTrainedModel, shape: str, rows: int, rounds: int, with_pee
         ("scoring", scoring, lambda: scorer.score(prefixes, suffixes)),
     ]
     results = [Result(what, [], work) for what, work, _ in works]
-    for _ in range(rounds):
+    for _ in range(arguments.rounds):
         for result, (_, _, work) in zip(results, works, strict=True):
             result.rates.append(rows / once(work))
     print(f"rows per forward pass {scorer.batch_size}; compiled: {scorer.compiled}")
-    idle(lambda: scorer.score(prefixes, suffixes))
+    busy(lambda: scorer.score(prefixes, suffixes), arguments.profile)
     scorer.close()
     clear(model.device)
-    return results + (peers(model, prefixes, scores.continuation, rounds) if with_peers else [])
+    if arguments.profile:
+        attention(model)
+    return results + ([] if arguments.no_peers else peers(model, prefixes, scores.continuation, arguments.rounds))
 
 
 def load(model: PreTrainedModel, shape: str) -> LoadedModel:
@@ -233,15 +238,36 @@ def peers(model: PreTrainedModel, prefixes: np.ndarray, expected: np.ndarray, ro
     return results
 
 
-def idle(work: Callable[[], Any]) -> None:
-    """Print how much of the time the GPU had nothing to do."""
+def busy(work: Callable[[], Any], kernels: bool) -> None:
+    """Print how much of the time the GPU had nothing to do, and the longest kernels if asked."""
     if not torch.cuda.is_available():
         return
     whole = once(work)
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
         once(work)
-    busy = sum(event.self_device_time_total for event in profile.key_averages()) / 1e6
-    print(f"GPU busy {busy:.3f} s of {whole:.3f} s: idle {max(0.0, 1 - busy / whole):.1%}")
+    events = sorted(profile.key_averages(), key=lambda event: -event.self_device_time_total)
+    total = sum(event.self_device_time_total for event in events) / 1e6
+    print(f"GPU busy {total:.3f} s of {whole:.3f} s: idle {max(0.0, 1 - total / whole):.1%}")
+    for event in events[:20] if kernels else []:
+        print(f"    {event.self_device_time_total / 1e6:8.4f} s {event.count:6} x {event.key[:90]}")
+
+
+def attention(model: PreTrainedModel, rows: int = 4096, seen: int = 48) -> None:
+    """Print how fast one layer's attention of one token per row reads the keys and values that it sees."""
+    if not torch.cuda.is_available():
+        return
+    from memindex.models.slot_kernel import attend_to_slots
+
+    config = model.config
+    heads = config.num_attention_heads
+    kept, size = getattr(config, "num_key_value_heads", heads), config.hidden_size // heads
+    options = {"device": model.device, "dtype": torch.bfloat16}
+    keys, values = (torch.randn(rows, kept, 64, size, **options) for _ in range(2))
+    query, key, value = (torch.randn(rows, n, 1, size, **options) for n in (heads, kept, kept))
+    slots = torch.full((rows,), seen - 1, device=model.device)
+    taken = seconds(lambda: attend_to_slots(query, key, value, keys, values, slots, size**-0.5, None))
+    moved = 2 * rows * kept * seen * size * 2
+    print(f"attention, {rows} rows that see {seen} slots: {taken * 1e3:.2f} ms, {moved / taken / 1e12:.2f} TB/s")
 
 
 def once(work: Callable[[], Any]) -> float:
