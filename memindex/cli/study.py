@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import click
 
+from memindex.cli.scoring_options import PROTOCOL, WHERE, options_from, run_and_tell, scoring_from, with_options
 from memindex.errors import MemindexError
 from memindex.study.config import FILE, STEPS, load_study
+from memindex.study.protocol import ScoringConfig
 
 
 @click.group()
@@ -67,23 +70,21 @@ def init(
 @study.command()
 @click.argument("directory", type=click.Path(), default=".")
 @click.option("--only", type=click.Choice(STEPS), help="Run one step only.")
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="[default: a GPU where there is one]")
-@click.option("--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), help="Type of the weights.")
-@click.option("--batch-size", type=click.IntRange(1), help="Sequences per forward pass.")
-def run(directory: str, only: str | None, device: str | None, dtype: str | None, batch_size: int | None) -> None:
+@with_options(PROTOCOL, WHERE)
+def run(directory: str, only: str | None, **given: Any) -> None:
     """Run what a study lacks: sample and count its sequences, score its models.
 
-    \b
-    Example:
-      memindex study run my-study
-    """
-    from memindex.cli.output import progress_bar
-    from memindex.study.running import RunOptions, run_study
+    Models and protocols stand in study.toml ([[models]], [scoring]); options go before what [scoring] says.
 
+    \b
+    Examples:
+      memindex study run my-study
+      memindex study run my-study --prefix 4,8,16,32 --dtype bfloat16
+    """
     config = load_study(directory)
-    with progress_bar() as progress:
-        run_study(config, only=only, options=RunOptions(device, dtype, batch_size), progress=progress)
-    _print_status(directory, as_json=False, dtype=dtype)
+    scoring = scoring_from(config.scoring, given)
+    run_and_tell(config, options_from(given), scoring, only=only)
+    _print_status(directory, as_json=False, scoring=scoring)
 
 
 @study.command()
@@ -99,12 +100,11 @@ def status(directory: str, as_json: bool) -> None:
     _print_status(directory, as_json)
 
 
-def _print_status(directory: str, as_json: bool, dtype: str | None = None) -> None:
+def _print_status(directory: str, as_json: bool, scoring: ScoringConfig | None = None) -> None:
     from memindex.cli.output import print_table
-    from memindex.study.running import RunOptions
     from memindex.study.running import status as work_status
 
-    work = work_status(load_study(directory), RunOptions(dtype=dtype))
+    work = work_status(load_study(directory), scoring=scoring)
     if as_json:
         click.echo(json.dumps(dict(work), ensure_ascii=False))
     else:

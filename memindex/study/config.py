@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from memindex.errors import MemindexError
+from memindex.study.protocol import OTHER_CORPUS, ScoringConfig
 
 FILE = "study.toml"
 
@@ -54,12 +55,20 @@ class SequenceConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """One model of the study: `source` is a folder or a hub name."""
+    """One model of the study: `source` is a folder or a hub name; `control` says that it never saw the corpus."""
 
     id: str
     source: str
     revision: str | None = None
     trained_tokens: int | None = None
+    control: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.control not in (None, OTHER_CORPUS):
+            raise MemindexError(
+                f"models: unknown control {self.control!r} of {self.id}; a model can be marked {OTHER_CORPUS}, "
+                "other controls stand in [scoring]"
+            )
 
 
 @dataclass(frozen=True)
@@ -72,6 +81,7 @@ class StudyConfig:
     heldout: Path | None = None
     sequences: SequenceConfig = field(default_factory=SequenceConfig)
     models: tuple[ModelConfig, ...] = ()
+    scoring: ScoringConfig = field(default_factory=ScoringConfig)
 
     @property
     def tables(self) -> Path:
@@ -89,14 +99,24 @@ def load_study(directory: str | Path) -> StudyConfig:
     root = Path(directory).resolve()
     file = root / FILE
     try:
-        raw = tomllib.loads(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise MemindexError(
             f"{directory} is not a study: it has no {FILE}; make one with: memindex study init {directory} -i INDEX"
         ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise MemindexError(f"{file}: {error}") from None
-    known = {"name", "index", "heldout", "sequences", "models"}
+    return parse_study(text, root)
+
+
+def parse_study(text: str, root: Path) -> StudyConfig:
+    """What the text of a study.toml says, for a study in the directory `root`, which need not exist."""
+    file = root / FILE
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise MemindexError(f"{file}: {error}") from None
+    known = {"name", "index", "heldout", "sequences", "scoring", "models"}
     _reject_unknown(file, "", raw, known)
     if "index" not in raw:
         raise MemindexError(f'{file}: the key index is missing; write: index = "path/to/index"')
@@ -113,6 +133,7 @@ def load_study(directory: str | Path) -> StudyConfig:
         heldout=(root / raw["heldout"]).resolve() if "heldout" in raw else None,
         sequences=_build(SequenceConfig, raw.get("sequences", {}), file, "sequences"),
         models=tuple(_build(ModelConfig, m, file, "models") for m in models),
+        scoring=_build(ScoringConfig, raw.get("scoring", {}), file, "scoring"),
     )
     _check_names(config, file)
     return config
@@ -142,16 +163,32 @@ def _build(kind: Any, raw: Any, file: Path, section: str) -> Any:
         raise MemindexError(f"{file}: {section} must be a table")
     fields = {f.name: str(f.type) for f in dataclasses.fields(kind)}
     _reject_unknown(file, section, raw, set(fields))
-    for key, value in raw.items():
-        wanted, words = (int, "a whole number") if fields[key].startswith("int") else (str, "text in quotes")
-        if not isinstance(value, wanted) or isinstance(value, bool):
-            raise MemindexError(f"{file}: [{section}] {key} must be {words}")
+    typed = {key: _typed(value, fields[key], f"{file}: [{section}] {key}") for key, value in raw.items()}
     try:
-        return kind(**raw)
+        return kind(**typed)
     except TypeError as error:
         raise MemindexError(f"{file}: [{section}] {str(error).removeprefix(f'{kind.__name__}.__init__() ')}") from None
     except MemindexError as error:
         raise MemindexError(f"{file}: {error}") from None
+
+
+#: First word of a field's type -> what a value in the file must be, and how a message says it.
+_KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
+    "int": (int, "a whole number"),
+    "float": ((int, float), "a number"),
+    "str": (str, "text in quotes"),
+}
+
+
+def _typed(value: Any, wanted: str, place: str) -> Any:
+    """The value as a field of the type `wanted` holds it; MemindexError at `place` when it is of another kind."""
+    listed = wanted.startswith("tuple[")
+    kind, words = _KINDS[wanted.removeprefix("tuple[").split(",")[0].split(" ")[0]]
+    # One value is a list of one.
+    values = value if listed and isinstance(value, list) else [value]
+    if any(not isinstance(v, kind) or isinstance(v, bool) for v in values):
+        raise MemindexError(f"{place} must be {words}{', or a list of such' if listed else ''}")
+    return tuple(values) if listed else value
 
 
 def study_toml(
@@ -164,15 +201,18 @@ def study_toml(
     name: str | None = None,
 ) -> str:
     """The text of a study.toml for a study in `directory`; local paths become relative to it."""
-    lines = [f"name = {_quoted(name or directory.resolve().name)}", f"index = {_quoted(_relative(index, directory))}"]
+    lines = [
+        f"name = {_quoted(name or directory.resolve().name)}",
+        f"index = {_quoted(relative_path(index, directory))}",
+    ]
     if heldout is not None:
-        lines.append(f"heldout = {_quoted(_relative(heldout, directory))}")
+        lines.append(f"heldout = {_quoted(relative_path(heldout, directory))}")
     lines += [
         "",
         "[sequences]",
         *(f"{key} = {value}" for key, value in dataclasses.asdict(sequences).items()),
     ]
-    sources = [_relative(model, directory) if Path(model).is_dir() else str(model) for model in models]
+    sources = [relative_path(model, directory) if Path(model).is_dir() else str(model) for model in models]
     for source, model_id in zip(sources, _distinct_ids(sources), strict=True):
         lines += ["", "[[models]]", f"id = {_quoted(model_id)}", f"source = {_quoted(source)}"]
     return "\n".join(lines) + "\n"
@@ -188,7 +228,8 @@ def _distinct_ids(sources: Sequence[str]) -> list[str]:
     raise MemindexError("the same model is named twice")
 
 
-def _relative(path: str | Path, directory: Path) -> str:
+def relative_path(path: str | Path, directory: Path) -> str:
+    """A local path as study.toml in `directory` names it."""
     return Path(os.path.relpath(Path(path).resolve(), directory.resolve())).as_posix()
 
 

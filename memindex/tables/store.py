@@ -8,9 +8,10 @@ instead of misread.
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -26,6 +27,7 @@ from memindex.tables.schema import SCHEMA_VERSION, TABLES, Column, Table
 _SUFFIX = ".parquet"
 _VERSION_KEY = b"memindex.schema_version"
 _TABLE_KEY = b"memindex.table"
+_FACTS_KEY = b"memindex.facts"
 
 
 class TableStore:
@@ -39,7 +41,13 @@ class TableStore:
         """A store in `directory`, which is made by the first write."""
         self.directory = Path(directory)
 
-    def write(self, table_name: str, unit: str, data: pa.Table | Mapping[str, Any]) -> Path:
+    def write(
+        self,
+        table_name: str,
+        unit: str,
+        data: pa.Table | Mapping[str, Any],
+        facts: Mapping[str, Any] | None = None,
+    ) -> Path:
         """Write one unit of a table and return its file; a unit written before is replaced.
 
         Args:
@@ -47,12 +55,15 @@ class TableStore:
             unit: Name of the finished piece of work.
             data: An Arrow table, or columns by name: a sequence, a NumPy array of shape (rows,) or, for a
                 list column, (rows, length), an Arrow array, or a `Ragged`. The order of the columns is free.
+            facts: What else the file says about how the unit was made (JSON values); see `facts`.
 
         Raises:
             MemindexError: A missing or unknown column, a wrong type, a NULL where none may be.
         """
         table = _table(table_name)
         contents = _conform(table, data)
+        if facts is not None:
+            contents = contents.replace_schema_metadata({**contents.schema.metadata, _FACTS_KEY: json.dumps(facts)})
         target = self.file(table_name, unit)
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.parent / f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
@@ -81,6 +92,12 @@ class TableStore:
         """Whether this unit is finished."""
         return self.file(table_name, unit).is_file()
 
+    def facts(self, table_name: str, unit: str) -> dict[str, Any]:
+        """What a finished unit's file says about how it was made; empty when nothing was said."""
+        metadata = pq.read_schema(self.file(table_name, unit)).metadata or {}
+        facts: dict[str, Any] = json.loads(metadata.get(_FACTS_KEY, b"{}"))
+        return facts
+
     def units(self, table_name: str) -> list[str]:
         """The finished units of a table, sorted."""
         return [unquote(file.name.removesuffix(_SUFFIX)) for file in self.files(table_name)]
@@ -99,10 +116,19 @@ class TableStore:
             _check_version(file, table_name)
         return found
 
-    def read(self, table_name: str) -> pa.Table:
-        """All finished units of a table, in the order of their names; typed and empty when there are none."""
+    def read(self, table_name: str, units: Iterable[str] | None = None) -> pa.Table:
+        """Finished units of a table, in the order of their names; typed and empty when there are none.
+
+        Args:
+            table_name: A name in `memindex.tables.schema.TABLES`.
+            units: Names of the units to read; None reads all. Unfinished ones are left out.
+        """
         schema = _table(table_name).schema()
-        parts = [pq.ParquetFile(file).read().cast(schema) for file in self.files(table_name)]
+        files = self.files(table_name)
+        if units is not None:
+            wanted = {self.file(table_name, unit) for unit in units}
+            files = [file for file in files if file in wanted]
+        parts = [pq.ParquetFile(file).read().cast(schema) for file in files]
         return pa.concat_tables(parts) if parts else schema.empty_table()
 
 

@@ -1,0 +1,132 @@
+"""Units on this machine: in this process, or in one process per GPU that take units from one queue.
+
+The processes are `python -m memindex.study.worker`, not multiprocessing's: a script that runs a study then needs no
+`if __name__ == "__main__"`.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from memindex.errors import MemindexError
+from memindex.study.worker import Job, Worker
+
+#: Called with a job and the sequences of it that are scored.
+Report = Callable[[Job, int], None]
+
+
+def run_here(tables: Path, sequences: pa.Table, jobs: Sequence[Job], report: Report) -> None:
+    """Do the jobs in this process, one after another."""
+    with Worker(tables, sequences) as worker:
+        for job in jobs:
+            worker.score(job, lambda done, _, job=job: report(job, done))  # type: ignore[misc]
+
+
+def run_processes(tables: Path, jobs: Sequence[Job], workers: int, report: Report) -> None:
+    """Do the jobs in `workers` processes, dealt out one at a time; on GPUs each process sees one of them.
+
+    Raises:
+        MemindexError: A job failed, or a process died. The others have finished the units they were at.
+    """
+    crew = _Crew(jobs, report)
+    processes = [_start(tables, number, workers, jobs[0].units.device) for number in range(workers)]
+    threads = [threading.Thread(target=crew.drive, args=(process,), daemon=True) for process in processes]
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    if crew.errors:
+        raise crew.errors[0]
+
+
+class _Crew:
+    """The jobs that are left, and the first thing that went wrong."""
+
+    def __init__(self, jobs: Sequence[Job], report: Report) -> None:
+        self._jobs = iter(jobs)
+        self._report = report
+        self._lock = threading.Lock()
+        self.errors: list[BaseException] = []
+
+    def drive(self, process: subprocess.Popen[bytes]) -> None:
+        """Hand one worker job after job, until there is none or one failed."""
+        try:
+            while (job := self._take()) is not None:
+                _send(process, job)
+                while (answer := _receive(process))[0] == "progress":
+                    with self._lock:
+                        self._report(job, answer[1])
+            _send(process, None)
+            _receive(process)
+        except BaseException as error:  # told by the thread that waits for all workers
+            with self._lock:
+                self.errors.append(error)
+
+    def _take(self) -> Job | None:
+        with self._lock:
+            return None if self.errors else next(self._jobs, None)
+
+
+def _send(process: subprocess.Popen[bytes], job: Job | None) -> None:
+    assert process.stdin is not None
+    try:
+        pickle.dump(job, process.stdin)
+        process.stdin.flush()
+    except BrokenPipeError:
+        raise _died(process) from None
+
+
+def _receive(process: subprocess.Popen[bytes]) -> tuple[Any, ...]:
+    assert process.stdout is not None
+    try:
+        answer: tuple[Any, ...] = pickle.load(process.stdout)
+    except (EOFError, pickle.UnpicklingError):
+        raise _died(process) from None
+    if answer[0] == "failed":
+        raise MemindexError(answer[1])
+    return answer
+
+
+def _died(process: subprocess.Popen[bytes]) -> MemindexError:
+    code = process.wait()
+    why = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+    return MemindexError(f"a worker process {why}; finished units are kept: run the same command again")
+
+
+def _start(tables: Path, number: int, workers: int, device: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "memindex.study.worker", os.fspath(tables)]
+    # A script's own sys.path may be how this process found the package.
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    environment |= _share(number, workers, device)
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+
+
+def _share(number: int, workers: int, device: str) -> dict[str, str]:
+    """Settings that give a worker its part of the machine."""
+    if device != "cuda":
+        threads = max(1, len(os.sched_getaffinity(0)) // workers) if hasattr(os, "sched_getaffinity") else 1
+        return {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(threads)}
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    gpus = visible.split(",") if visible else [str(gpu) for gpu in range(count_gpus())]
+    return {"CUDA_VISIBLE_DEVICES": gpus[number % len(gpus)]}
+
+
+def count_gpus() -> int:
+    """GPUs that this process may use."""
+    import torch
+
+    return torch.cuda.device_count()

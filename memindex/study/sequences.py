@@ -1,0 +1,61 @@
+"""The study's own sequences in its tables: sampled and counted once, named by all that they depend on.
+
+The table `sequences` may hold others beside them (imported ones); only the study's own are scored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+
+import pyarrow as pa
+
+from memindex.errors import MemindexError
+from memindex.index.index import Index
+from memindex.study.config import StudyConfig
+from memindex.study.sampling import bucket_totals, count_sequences, sample_sequences
+from memindex.tables.store import TableStore
+
+#: What the units of the study's own sequences begin with.
+OWN = "sample-"
+
+#: Called with (stage, done, total).
+Progress = Callable[[str, int, int], None]
+
+
+def ensure_sequences(config: StudyConfig, progress: Progress) -> pa.Table:
+    """The study's sequences, sampled and counted now if they were not before.
+
+    Raises:
+        MemindexError: The tables hold sequences of other settings or another index.
+    """
+    store = TableStore(config.tables)
+    unit = sample_name(config)
+    own = {name for table in ("sequences", "frequencies", "buckets") for name in store.units(table)}
+    if any(name.startswith(OWN) and name != unit for name in own):
+        raise MemindexError(
+            f"{config.directory}: its sequences were sampled with other settings or another index; "
+            f"remove {config.tables} to start anew"
+        )
+    index = Index.open(config.index)
+    if not store.has("sequences", unit):
+        progress("sample sequences", 0, 1)
+        heldout = Index.open(config.heldout) if config.heldout else None
+        sequences, totals = sample_sequences(index, config.sequences, heldout)
+        store.write("buckets", unit, bucket_totals(index, config.sequences, totals, sequences))
+        store.write("sequences", unit, sequences)
+        progress("sample sequences", 1, 1)
+    sequences = store.read("sequences", units=[unit])
+    if not store.has("frequencies", unit):
+        store.write("frequencies", unit, count_sequences(index, sequences))
+    return sequences
+
+
+def sample_name(config: StudyConfig) -> str:
+    """Names the sample by all that it depends on: the settings and the indexes' contents."""
+    indexes = [Index.open(path).manifest for path in (config.index, config.heldout) if path]
+    contents = [[facts.blake3 for facts in manifest.files.values()] for manifest in indexes]
+    key = json.dumps([asdict(config.sequences), contents])
+    return f"{OWN}{hashlib.sha256(key.encode()).hexdigest()[:12]}"

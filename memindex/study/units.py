@@ -1,0 +1,185 @@
+"""One unit of a run: scored, written, and, when it was the last one missing, the run's row beside it.
+
+Scoring needs the model; writing needs nothing but the scores, so it can happen beside the next unit's scoring. A unit's
+file says how it was made (device, type, batch, seconds), so that whoever finishes a run's last unit can write its row
+from the files alone, however many processes made them.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from memindex.study.controls import shuffled_rows
+from memindex.study.planning import Run, Units
+from memindex.study.protocol import CONTROL_SEED, SHUFFLED
+from memindex.study.sampling import token_matrix
+from memindex.study.similarity import bleu, edit_distance
+from memindex.tables.store import TableStore
+
+if TYPE_CHECKING:
+    from memindex.models.loading import LoadedModel
+    from memindex.models.scoring import Scorer, Scores
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The token ids of a run's sequences.
+
+    Attributes:
+        sequence_ids: int64 (rows,).
+        prefixes: int32 (rows, the protocol's prefix).
+        suffixes: int32 (rows, the protocol's suffix); another sequence's when they are shuffled.
+    """
+
+    sequence_ids: npt.NDArray[np.int64]
+    prefixes: npt.NDArray[np.int32]
+    suffixes: npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class ScoredUnit:
+    """A unit that is scored and not yet written; `facts` say how it was made."""
+
+    units: Units
+    number: int
+    batch: Batch
+    scores: Scores
+    facts: dict[str, Any]
+    model: dict[str, Any]
+
+
+def tokens_of(run: Run, sequences: pa.Table) -> Batch:
+    """What a run reads of the study's sequences (a table of the schema `sequences`)."""
+    protocol = run.protocol
+    prefixes = token_matrix(sequences, "prefix")[:, -protocol.prefix :]
+    suffixes = token_matrix(sequences, "suffix")[:, : protocol.suffix]
+    if protocol.control == SHUFFLED:
+        suffixes = suffixes[shuffled_rows(sequences, CONTROL_SEED)]
+    return Batch(sequences.column("sequence_id").to_numpy(), prefixes, suffixes)
+
+
+def score_unit(
+    loaded: LoadedModel,
+    scorer: Scorer,
+    units: Units,
+    number: int,
+    tokens: Batch,
+    progress: Callable[[int, int], None] | None = None,
+) -> ScoredUnit:
+    """Score one unit of a run; every engine calls this and nothing else.
+
+    Args:
+        loaded: The model.
+        scorer: Its scorer for the run's protocol.
+        units: The run's units.
+        number: Which of them.
+        tokens: The token ids of all the run's sequences.
+        progress: Called with (sequences scored, sequences in the unit).
+
+    Raises:
+        MemindexError: As `Scorer.score`.
+    """
+    from memindex.models.runtime import versions
+
+    part = units.part(number)
+    batch = Batch(tokens.sequence_ids[part], tokens.prefixes[part], tokens.suffixes[part])
+    start = time.perf_counter()
+    scores = scorer.score(batch.prefixes, batch.suffixes, batch.sequence_ids, progress)
+    facts = {
+        "seconds": time.perf_counter() - start,
+        "batch_size": scores.batch_size,
+        "compiled": scorer.compiled,
+        "dtype": loaded.dtype,
+        "device": loaded.device,
+        "attention": loaded.attention,
+        "versions": versions(),
+    }
+    return ScoredUnit(units, number, batch, scores, facts, _model_row(loaded, units.run))
+
+
+def write_unit(store: TableStore, unit: ScoredUnit) -> None:
+    """Write a scored unit, and the run's row when no unit is missing any more."""
+    run, scores, suffixes = unit.units.run, unit.scores, unit.batch.suffixes
+    columns = {
+        "run_id": pa.array([run.run_id] * len(suffixes)),
+        "sequence_id": unit.batch.sequence_ids,
+        "score": scores.score,
+        "matched": scores.matched,
+        "memorized": scores.memorized,
+        "edit_distance": edit_distance(scores.continuation, suffixes),
+        "bleu": bleu(scores.continuation, suffixes),
+        "suffix_logprob": scores.suffix_logprob,
+        "suffix_logprob_top40": scores.suffix_logprob_top40,
+        "prefix_logprob": scores.prefix_logprob,
+        "token_logprobs": scores.token_logprobs,
+        "token_ranks": scores.token_ranks,
+        "continuation": scores.continuation,
+    }
+    if run.protocol.prefix == 1:
+        columns["prefix_logprob"] = pa.nulls(len(suffixes), pa.float32())
+    store.write("models", run.model.id, {name: [value] for name, value in unit.model.items()})
+    store.write("continuations", unit.units.names()[unit.number], columns, unit.facts)
+    finish_run(store, unit.units)
+
+
+def finish_run(store: TableStore, units: Units) -> bool:
+    """Write the row of a run whose units are all there; whether they are.
+
+    Several processes may do so at once: each writes the same row, and the last of their units is seen by one at least.
+    """
+    if units.missing(store):
+        return False
+    if store.has("runs", units.run.run_id):
+        return True
+    row = _run_row(units, [store.facts("continuations", name) for name in units.names()])
+    store.write("runs", units.run.run_id, {name: [value] for name, value in row.items()})
+    return True
+
+
+def _run_row(units: Units, facts: list[dict[str, Any]]) -> dict[str, Any]:
+    run, protocol = units.run, units.run.protocol
+    return {
+        "run_id": run.run_id,
+        "model_id": run.model.id,
+        "prefix_length": protocol.prefix,
+        "suffix_length": protocol.suffix,
+        "decoding": protocol.decoding,
+        "seed": protocol.seed,
+        "top_k": protocol.top_k,
+        "temperature": protocol.temperature,
+        "control": protocol.control,
+        "made_by": "memindex",
+        "dtype": _all(facts, "dtype"),
+        "device": _all(facts, "device"),
+        "attention": _all(facts, "attention"),
+        "compiled": any(made["compiled"] for made in facts),
+        "model_fingerprint": run.fingerprint,
+        "batch_size": max(made["batch_size"] for made in facts),
+        "sequences": units.rows,
+        "seconds": sum(made["seconds"] for made in facts),
+        "versions": json.dumps(facts[-1]["versions"]),
+        "created": datetime.now(UTC),
+    }
+
+
+def _all(facts: list[dict[str, Any]], name: str) -> str:
+    """The value of all units; every one of them where machines differed."""
+    return ", ".join(sorted({made[name] for made in facts}))
+
+
+def _model_row(loaded: LoadedModel, run: Run) -> dict[str, Any]:
+    facts = dict(loaded.facts)
+    if run.model.trained_tokens is not None:
+        facts["trained_tokens"] = run.model.trained_tokens
+    # Where the model lay on one machine means nothing on another.
+    facts["source"] = run.model.source
+    return facts
