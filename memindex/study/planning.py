@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -170,13 +171,18 @@ def _name_model(config: StudyConfig, source: str, revision: str | None, named: S
 
 
 def _whereabouts(config: StudyConfig, source: str) -> str:
-    folder = config.directory / source
+    folder = _folder(config, source)
     return str(folder.resolve()) if folder.is_dir() else source.rstrip("/")
+
+
+def _folder(config: StudyConfig, source: str) -> Path:
+    # Without the "..", which lead nowhere while the study's directory does not exist.
+    return Path(os.path.normpath(config.directory / source))
 
 
 def source_of(config: StudyConfig, model: ModelConfig) -> str:
     """A folder below the study if there is one, else the name as it stands (a hub name, or a path)."""
-    folder = config.directory / model.source
+    folder = _folder(config, model.source)
     return str(folder) if folder.is_dir() else model.source
 
 
