@@ -177,6 +177,7 @@ def serve(tables: Path, commands: BinaryIO, answers: BinaryIO) -> None:
 
 
 def _receive(commands: BinaryIO, jobs: queue.SimpleQueue[Job | None]) -> None:
+    job: Job | None
     while True:
         try:
             job = pickle.load(commands)
@@ -184,6 +185,8 @@ def _receive(commands: BinaryIO, jobs: queue.SimpleQueue[Job | None]) -> None:
             # The parent is gone: nobody will read what this process goes on to do.
             os._exit(1)
         jobs.put(job)
+        if job is None:
+            return
 
 
 def main() -> None:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def run_processes(tables: Path, jobs: Sequence[Job], workers: int, report: Repor
     finally:
         for process in processes:
             process.kill()
-            process.wait()
+            _close(process)
     if crew.errors:
         raise crew.errors[0]
 
@@ -99,6 +100,12 @@ def _receive(process: subprocess.Popen[bytes]) -> tuple[Any, ...]:
     if answer[0] == "failed":
         raise MemindexError(answer[1])
     return answer
+
+
+def _close(process: subprocess.Popen[bytes]) -> None:
+    """Wait for a process that was told to end, and close its pipes."""
+    with suppress(BrokenPipeError), process:
+        pass
 
 
 def _died(process: subprocess.Popen[bytes]) -> MemindexError:
