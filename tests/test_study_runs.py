@@ -384,6 +384,37 @@ def test_sequences_of_others_are_not_scored(undisturbed, tmp_path):
     assert rows_of(study, "runs")[0]["sequences"] == len(store.read("sequences")) - 1
 
 
+def test_texts_are_tokenized_anew_for_a_model_with_another_tokenizer(indexes, tmp_path, model):
+    from memindex.corpus.tokenizer import load_tokenizer
+    from memindex.index import Index, build_index
+    from memindex.study.demo import train_tokenizer
+    from memindex.study.retokenizing import retokenize
+
+    for part in ("train", "heldout"):
+        texts = indexes[0].path.parent / part
+        (tmp_path / "texts.py").write_bytes(b"".join(file.read_bytes() for file in sorted(texts.glob("*.txt"))))
+        if part == "train":
+            train_tokenizer(tmp_path, tmp_path / "tokenizer", 400)
+        build_index([texts], tmp_path / part, tokenizer=load_tokenizer(tmp_path / "tokenizer"))
+    others = Index.open(tmp_path / "train"), Index.open(tmp_path / "heldout")
+    study = make_study(tmp_path / "s", others, model)
+    with pytest.raises(MemindexError, match="--retokenize"):
+        run_study(study, options=SMALL)
+    assert not study.tables.exists()
+    run_study(study, scoring=ScoringConfig(prefix=(3, 8), retokenize=True), options=SMALL)
+    table = TableStore(study.tables).read("sequences")
+    wanted = retokenize(others, table, indexes[0].tokenizer, 8, 8)
+    loaded = load_model(model, device="cpu")
+    for length in (3, 8):
+        (run,) = rows_of(study, "runs", prefix_length=length)
+        assert (run["retokenized"], run["sequences"]) == (True, len(wanted.rows))
+        rows = rows_of(study, "continuations", run_id=run["run_id"])
+        assert [row["sequence_id"] for row in rows] == wanted.rows.tolist()
+        scores = score_sequences(loaded, wanted.prefixes[:, -length:], wanted.suffixes, batch_size=32)
+        assert [row["continuation"] for row in rows] == scores.continuation.tolist()
+        assert np.allclose([row["score"] for row in rows], scores.score)
+
+
 def test_models_are_named_by_their_last_part_or_by_more(undisturbed, tmp_path, model, monkeypatch):
     study = copied(undisturbed, tmp_path / "s")
     monkeypatch.chdir(tmp_path)

@@ -66,7 +66,7 @@ def run(
     options = options_from(given)
     runs = study_runs(config, named, scoring)
     if text is not None:
-        check_models(runs)
+        check_models(config, runs)
         config.directory.mkdir(parents=True, exist_ok=True)
         write_atomically(config.directory / FILE, text.encode())
     run_and_tell(config, options, scoring, named)

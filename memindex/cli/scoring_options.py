@@ -54,6 +54,9 @@ PROTOCOL = (
         help="Type of the weights. [default: the checkpoint's own on a GPU, float32 on the CPU]",
     ),
     click.option(
+        "--retokenize", is_flag=True, help="Give models with another tokenizer the texts in their own tokens."
+    ),
+    click.option(
         "--attention", help="Attention implementation: sdpa, eager, flash_attention_2, … [default: the model's]"
     ),
 )
@@ -87,7 +90,7 @@ def with_options(*groups: Sequence[Callable[[Command], Command]]) -> Callable[[C
 def scoring_from(base: ScoringConfig, given: dict[str, Any], controls: Sequence[str] = ()) -> ScoringConfig:
     """The study's protocols, changed as the PROTOCOL options say; takes those out of `given`."""
     options = {name: given.pop(name) for name in ("suffix", "decoding", "seed", "top_k", "temperature", "dtype")}
-    options["attention"] = given.pop("attention")
+    options |= {"attention": given.pop("attention"), "retokenize": given.pop("retokenize") or None}
     changes = {name: value for name, value in options.items() if value is not None}
     prefix = given.pop("prefix")
     if changes.get("decoding") not in (None, base.decoding):

@@ -177,6 +177,7 @@ _KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
     "int": (int, "a whole number"),
     "float": ((int, float), "a number"),
     "str": (str, "text in quotes"),
+    "bool": (bool, "true or false"),
 }
 
 
@@ -186,7 +187,7 @@ def _typed(value: Any, wanted: str, place: str) -> Any:
     kind, words = _KINDS[wanted.removeprefix("tuple[").split(",")[0].split(" ")[0]]
     # One value is a list of one.
     values = value if listed and isinstance(value, list) else [value]
-    if any(not isinstance(v, kind) or isinstance(v, bool) for v in values):
+    if any(not isinstance(v, kind) or (isinstance(v, bool) and kind is not bool) for v in values):
         raise MemindexError(f"{place} must be {words}{', or a list of such' if listed else ''}")
     return tuple(values) if listed else value
 

@@ -37,6 +37,7 @@ class Run:
         protocol: How it is scored.
         fingerprint: Tells this state of the model from another one.
         sample: Name of the study's sequences.
+        indexes: Where those come from, for what the tables don't hold of them.
     """
 
     run_id: str
@@ -45,6 +46,7 @@ class Run:
     protocol: Protocol
     fingerprint: str
     sample: str
+    indexes: tuple[Path, ...]
 
     @property
     def weights_seed(self) -> int | None:
@@ -117,6 +119,7 @@ def _run(config: StudyConfig, model: ModelConfig, protocol: Protocol, sample: st
         protocol=protocol,
         fingerprint=model_fingerprint(config, model, CONTROL_SEED if untrained else None),
         sample=sample,
+        indexes=tuple(config.indexes().values()),
     )
 
 

@@ -42,6 +42,7 @@ class Protocol:
         dtype: float32, bfloat16 or float16; None is float32 on the CPU and the checkpoint's own on a GPU.
         attention: Attention implementation; None is transformers' choice.
         control: What makes the run a baseline (one of CONTROLS), or None.
+        retokenized: Whether the model gets the sequences' texts in its own tokens.
     """
 
     prefix: int
@@ -53,6 +54,7 @@ class Protocol:
     dtype: str | None = None
     attention: str | None = None
     control: str | None = None
+    retokenized: bool = False
 
     def label(self) -> str:
         """All that tells runs of one model apart, as a run's id shows it."""
@@ -61,7 +63,8 @@ class Protocol:
             words.append(f"seed={self.seed}")
             words += [f"top-k={self.top_k}"] if self.top_k is not None else []
             words += [f"temperature={self.temperature:g}"] if self.temperature != 1 else []
-        return " ".join([*words, *filter(None, (self.dtype, self.attention, self.control))])
+        anew = "retokenized" if self.retokenized else None
+        return " ".join([*words, *filter(None, (self.dtype, self.attention, anew, self.control))])
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,7 @@ class ScoringConfig:
         dtype: Type of the weights; None is float32 on the CPU and the checkpoint's own on a GPU.
         attention: Attention implementation: sdpa, eager, flash_attention_2, …
         controls: Runs beside the model's own: shuffled-suffixes, untrained.
+        retokenize: Give models the sequences' texts in their own tokens instead of the index's.
 
     Raises:
         MemindexError: A value that makes no protocol.
@@ -92,6 +96,7 @@ class ScoringConfig:
     dtype: str | None = None
     attention: str | None = None
     controls: tuple[str, ...] = ()
+    retokenize: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what makes no protocol."""
@@ -142,6 +147,7 @@ class ScoringConfig:
                     dtype=self.dtype,
                     attention=self.attention,
                     control=control,
+                    retokenized=self.retokenize,
                 )
 
 

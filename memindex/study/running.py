@@ -20,7 +20,7 @@ from memindex.study.planning import UNIT, Run, Units, check_unchanged, plan_runs
 from memindex.study.preflight import check_models
 from memindex.study.protocol import ScoringConfig
 from memindex.study.sequences import Progress, ensure_sequences, sample_name
-from memindex.study.units import finish_run
+from memindex.study.units import finish_run, tokens_of
 from memindex.study.worker import Job
 from memindex.tables.store import TableStore
 
@@ -98,7 +98,7 @@ def run_study(
     runs = study_runs(config, models, scoring)
     if only != "sequences":
         check_unchanged(store, runs, config)
-        check_models([run for run in runs if not store.has("runs", run.run_id)])
+        check_models(config, [run for run in runs if not store.has("runs", run.run_id)])
     if only == "scores" and not store.has("frequencies", sample_name(config)):
         raise MemindexError(f"{config.directory} has no sequences yet: run it with --only sequences first")
     sequences = ensure_sequences(config, report)
@@ -136,7 +136,7 @@ def _score(
     if all(store.has("runs", run.run_id) for run in runs):
         return Done()
     device = _device(options)
-    units = [Units(run, device, len(sequences), options.unit_size) for run in runs]
+    units = [Units(run, device, _rows(run, sequences), options.unit_size) for run in runs]
     jobs = _jobs(store, units, options)
     if not jobs:
         return Done()
@@ -144,6 +144,11 @@ def _score(
     count = _Count(store, jobs, progress)
     _engine(store, sequences, jobs, options, count)
     return Done(count.scored, time.perf_counter() - start)
+
+
+def _rows(run: Run, sequences: pa.Table) -> int:
+    """Sequences that a run scores: all, but for those whose document ends too early in the model's own tokens."""
+    return len(tokens_of(run, sequences).sequence_ids) if run.protocol.retokenized else len(sequences)
 
 
 def _device(options: RunOptions) -> str:

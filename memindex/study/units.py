@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from memindex.errors import MemindexError
 from memindex.study.controls import shuffled_rows
 from memindex.study.planning import Run, Units
 from memindex.study.protocol import CONTROL_SEED, SHUFFLED
@@ -28,6 +29,7 @@ from memindex.tables.store import TableStore
 if TYPE_CHECKING:
     from memindex.models.loading import LoadedModel
     from memindex.models.scoring import Scorer, Scores
+    from memindex.study.retokenizing import Retokenized
 
 
 @dataclass(frozen=True)
@@ -58,13 +60,35 @@ class ScoredUnit:
 
 
 def tokens_of(run: Run, sequences: pa.Table) -> Batch:
-    """What a run reads of the study's sequences (a table of the schema `sequences`)."""
+    """What a run reads of the study's sequences (a table of the schema `sequences`).
+
+    Tokenized anew, those whose documents end too early are left out.
+    """
     protocol = run.protocol
-    prefixes = token_matrix(sequences, "prefix")[:, -protocol.prefix :]
-    suffixes = token_matrix(sequences, "suffix")[:, : protocol.suffix]
+    if protocol.retokenized:
+        prefixes, suffixes, rows = _retokenized(run, sequences)
+        sequences = sequences.take(pa.array(rows))
+    else:
+        prefixes = token_matrix(sequences, "prefix")[:, -protocol.prefix :]
+        suffixes = token_matrix(sequences, "suffix")[:, : protocol.suffix]
     if protocol.control == SHUFFLED:
         suffixes = suffixes[shuffled_rows(sequences, CONTROL_SEED)]
     return Batch(sequences.column("sequence_id").to_numpy(), prefixes, suffixes)
+
+
+def _retokenized(run: Run, sequences: pa.Table) -> Retokenized:
+    from memindex.index.index import Index
+    from memindex.models.sources import read_tokenizer
+    from memindex.study.retokenizing import retokenize
+
+    tokenizer = read_tokenizer(run.source, run.model.revision)
+    if tokenizer is None:
+        raise MemindexError(f"{run.source} comes without a tokenizer: --retokenize needs one")
+    indexes = [Index.open(path) for path in run.indexes]
+    # The whole prefix is read, so that shorter contexts come before the same suffix.
+    whole = token_matrix(sequences, "prefix").shape[1]
+    found = retokenize(indexes, sequences, tokenizer, whole, run.protocol.suffix)
+    return found._replace(prefixes=found.prefixes[:, -run.protocol.prefix :])
 
 
 def score_unit(
@@ -165,6 +189,7 @@ def _run_row(units: Units, facts: list[dict[str, Any]]) -> dict[str, Any]:
         "model_fingerprint": run.fingerprint,
         "batch_size": max(made["batch_size"] for made in facts),
         "sequences": units.rows,
+        "retokenized": protocol.retokenized,
         "seconds": sum(made["seconds"] for made in facts),
         "versions": json.dumps(facts[-1]["versions"]),
         "created": datetime.now(UTC),
