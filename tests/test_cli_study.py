@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("torch", reason="a study runs models")
+torch = pytest.importorskip("torch", reason="a study runs models")
 
 
 def memindex(*arguments: object, cwd: Path | None = None, stdin: str | None = None):
@@ -164,3 +164,68 @@ def test_a_mistake_in_study_toml_is_named_with_its_file(work, tmp_path):
     line = refused("study", "run", tmp_path)
     assert "study.toml" in line
     assert "prefx" in line
+
+
+def runs(printed: str) -> list[dict]:
+    return [json.loads(line) for line in printed.splitlines()]
+
+
+def test_run_makes_a_study_and_scores_a_model_that_study_toml_does_not_name(work, tmp_path):
+    """All a user types: a model and an index. What is there already is not done again."""
+    tiny, study = work / "models" / "tiny", tmp_path / "new"
+    command = ["run", "--model", tiny, "-i", work / "train-index", "-s", study, "--device", "cpu", "--json"]
+    command += ["--suffix", 8]
+    done = memindex(*command, "--prefix", 8, "--control", "untrained", "--unit", "1/2", "--unit-size", 500)
+    assert done.returncode == 0, done.stderr
+    assert [run["run_id"] for run in runs(done.stdout)] == ["tiny 8+8", "tiny (untrained) 8+8 untrained"]
+    assert {run["state"] for run in runs(done.stdout)} == {"units are missing"}
+    assert done.stderr.startswith("scored ")
+    assert done.stderr.count("\n") == 1
+    toml = (study / "study.toml").read_text()
+    assert "prefix = 8\nsuffix = 8\n" in toml
+    assert "[[models]]" not in toml
+    printed = ok(*command, "--prefix", "8", "--control", "untrained", "--unit", "2/2", "--unit-size", 500)
+    assert {(run["state"], run["sequences"]) for run in runs(printed)} == {("done", runs(printed)[0]["sequences"])}
+    before = {file: file.stat().st_mtime_ns for file in study.rglob("*") if file.is_file()}
+    again = memindex(*command)
+    assert (again.returncode, again.stderr) == (0, "")
+    assert {file: file.stat().st_mtime_ns for file in study.rglob("*") if file.is_file()} == before
+    state = json.loads(ok("study", "status", study, "--json"))
+    assert state["scores of tiny 8+8 (not in study.toml)"] == "done"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_named(work):
+    assert "there is no such GPU" in refused(
+        "run", "--model", "models/tiny", "-s", "study", "--prefix", 2, "--device", "cuda", cwd=work
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "models/none"], "models/none"),
+        (["--model", "models/tiny", "--prefix", "9"], "the study's sequences have 8"),
+        (["--model", "models/tiny", "--prefix", "4,x"], "'4,x' is not a number of tokens"),
+        (["--model", "models/tiny", "--prefix", "0"], "at least 1"),
+        (["--model", "models/tiny", "--seed", "3"], "seed is for sampled"),
+        (["--model", "models/tiny", "--decoding", "sampled", "--temperature", "0"], "temperature must be above 0"),
+        (["--model", "models/tiny", "--control", "unseen"], "unseen"),
+        (["--model", "models/tiny", "--unit", "3/2"], "3/2"),
+        (["--model", "models/tiny", "--unit", "3"], "'3' is not a share"),
+        (["--model", "models/tiny", "--revision", "main"], "is a folder, which has no revisions"),
+        (["--model", "models/tiny", "--model", "models/tiny"], "named twice"),
+        (["--model", "models/tiny", "--attention", "sparse", "--prefix", "4"], "sparse"),
+        (["--model", "models/tiny", "-i", "elsewhere"], "names other indexes"),
+        (["--model", "models/tiny", "-s", "nowhere"], "is not a study"),
+        (["--model", "models/none", "-s", "nowhere", "-i", "train-index"], "models/none"),
+        (["--model", "models/tiny", "-s", "nowhere", "-i", "train-index", "--prefix", "33"], "reads at most 64"),
+        ([], "--model"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_run_that_can_t_be_leaves_nothing(work, arguments, message):
+    before = sorted(work.rglob("*"))
+    study = [] if "-s" in arguments else ["-s", "study"]
+    assert message in refused("run", *arguments, *study, "--device", "cpu", cwd=work)
+    assert sorted(work.rglob("*")) == before
