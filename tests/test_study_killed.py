@@ -73,12 +73,14 @@ def kill_while_running(study: StudyConfig, moment: Callable[[], bool]) -> bool:
     return process.returncode == -9
 
 
-def after(seconds: float) -> Callable[[], bool]:
+def after(study: StudyConfig, files: int, seconds: float) -> Callable[[], bool]:
+    """A moment: so long after so many units are there."""
     end: list[float] = []
 
     def reached() -> bool:
-        end.append(time.monotonic() + seconds)
-        return time.monotonic() > end[0]
+        if not end and len(list(study.tables.glob("continuations/[!.]*.parquet"))) >= files:
+            end.append(time.monotonic() + seconds)
+        return bool(end) and time.monotonic() > end[0]
 
     return reached
 
@@ -101,10 +103,9 @@ def test_a_killed_run_goes_on_and_gives_the_same_tables(tmp_path: Path):
     found = []
     for kill in range(KILLS):
         study = make_study(tmp_path / f"killed-{kill}", indexes, model, more=SCORING)
-        # The first one comes with the first unit, the others at any moment.
-        while not kill_while_running(
-            study, (lambda study=study: bool(units(study))) if kill == 0 else after(chance.uniform(0, 1.5 * seconds))
-        ):
+        # At any moment, before the first unit too; the first kill comes in the middle for certain.
+        files = chance.randrange(0, len(units(whole))) if kill else 2
+        while not kill_while_running(study, after(study, files, chance.uniform(0, seconds / (1 + files)))):
             shutil.rmtree(study.tables)
         found.append(len(units(study)))
         run_study(study, options=SMALL)

@@ -112,7 +112,10 @@ RUNS = Table(
             nullable=True,
         ),
         Column(
-            "seconds", pa.float64(), "wall time of scoring, loading excluded; seconds; NULL when resumed", nullable=True
+            "seconds",
+            pa.float64(),
+            "time spent scoring, added up over processes, without loading and writing; seconds",
+            nullable=True,
         ),
         Column("versions", pa.string(), "memindex, torch and transformers versions"),
         Column("created", pa.timestamp("us"), "when the run finished; UTC"),
