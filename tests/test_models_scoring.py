@@ -1,6 +1,7 @@
 """Scoring equals step-by-step generation by transformers, for every architecture and both ways of decoding."""
 
 import dataclasses
+import weakref
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from memindex.errors import MemindexError  # noqa: E402
-from memindex.models import engine, slot_engine  # noqa: E402
+from memindex.models import engine, scoring, slot_engine  # noqa: E402
 from memindex.models.architectures import ARCHITECTURES, build_model  # noqa: E402
 from memindex.models.decoding import Lengths  # noqa: E402
 from memindex.models.loading import load_model  # noqa: E402
@@ -217,3 +218,66 @@ def test_the_batch_is_halved_when_memory_runs_out(load, monkeypatch):
     scores = score_sequences(loaded, prefixes, suffixes, batch_size=64)
     assert scores.batch_size == 16
     np.testing.assert_array_equal(scores.continuation, expected.continuation)
+
+
+def test_memory_that_runs_out_while_an_engine_is_made_halves_the_batch(load, monkeypatch):
+    real, made = slot_engine.Slots, []
+
+    def small_gpu(modules, rows, *others):
+        made.append(rows)
+        if rows > 20:
+            raise torch.OutOfMemoryError
+        return real(modules, rows, *others)
+
+    monkeypatch.setattr(slot_engine, "Slots", small_gpu)
+    prefixes, suffixes = (part[:70] for part in sequences())
+    scores = score_sequences(load("llama"), prefixes, suffixes, batch_size=64)
+    assert (made, scores.batch_size) == ([64, 32, 16], 16)
+    monkeypatch.setattr(slot_engine, "Slots", lambda *_: small_gpu(None, 21))
+    with pytest.raises(MemindexError, match="too little memory for one sequence"):
+        score_sequences(load("llama"), prefixes, suffixes)
+
+
+def test_an_engine_that_ran_out_of_memory_is_gone_before_the_next_is_made(load, monkeypatch):
+    """Its slots may be most of the memory there is."""
+    loaded, real, engines = load("llama"), scoring.choose_engine, []
+
+    def watched(*arguments):
+        assert all(engine() is None for engine in engines)
+        made = real(*arguments)
+        engines.append(weakref.ref(made))
+        return made
+
+    def small_gpu(model, unembed, ids, *others):
+        if len(ids) > 3:
+            raise torch.OutOfMemoryError
+        return read(model, unembed, ids, *others)
+
+    read = slot_engine.read
+    monkeypatch.setattr(scoring, "choose_engine", watched)
+    monkeypatch.setattr(slot_engine, "read", small_gpu)
+    prefixes, suffixes = (part[:20] for part in sequences())
+    score_sequences(loaded, prefixes, suffixes)
+    assert len(engines) == 4
+
+
+def test_one_id_for_each_sequence(load):
+    with pytest.raises(MemindexError, match="2 sequences need an id each"):
+        score_sequences(load("llama"), IDS, IDS, sequence_ids=np.arange(3))
+
+
+@pytest.mark.parametrize("kind", ["gemma3_text", "nanochat"])
+def test_capped_logits_are_scored_by_the_model_itself(load, kind):
+    """A cap far above the logits of random weights changes log-probabilities little, those of a trained model much."""
+    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    options = {**shape, "num_key_value_heads": 2, "head_dim": 8, "final_logit_softcapping": 30.0}
+    config = transformers.AutoConfig.for_model(kind, vocab_size=VOCABULARY, max_position_embeddings=64, **options)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = transformers.AutoModelForCausalLM.from_config(config).eval()
+        torch.nn.init.normal_(model.get_output_embeddings().weight, std=0.04)
+    loaded = dataclasses.replace(load("llama"), model=model, facts=load("llama").facts | {"layers": 2})
+    prefixes, suffixes = (part[:20] for part in sequences())
+    scores = score_sequences(loaded, prefixes, suffixes)
+    expected = stepwise(model, np.concatenate([prefixes, suffixes], axis=1))[:, 31:]
+    np.testing.assert_allclose(scores.token_logprobs, expected, atol=1e-5)

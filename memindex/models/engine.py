@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
 from memindex.models.attention import Modules, Slots, attending_to_slots
 from memindex.models.decoding import Lengths, repeat
@@ -30,6 +31,9 @@ _LOGITS = {"cpu": 1 << 30, "cuda": 1 << 33}
 
 #: How far logits of the two ways may be apart, as a share of the largest: rounding, not another model.
 _TOLERANCE = {torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 1e-1}
+
+#: What the head's output is multiplied with in the trial; a power of two, so that nothing is rounded.
+_LARGE = 64
 
 
 class Engine(Protocol):
@@ -70,7 +74,9 @@ def layers_with_slots(loaded: LoadedModel, lengths: Lengths) -> Modules | None:
     model, tokens = loaded.model, max(2, lengths.prefix + lengths.suffix)
     random = torch.Generator().manual_seed(0)
     ids = torch.randint(0, loaded.facts["vocabulary"], (2, tokens), generator=random).to(model.device)
-    expected = model(input_ids=ids[:, :-1], use_cache=False).logits[:, -1]
+    expected = _logits_of_head(model, ids[:, :-1])
+    if expected is None:
+        return None
     found: Modules = []
     try:
         with attending_to_slots(model):
@@ -84,8 +90,31 @@ def layers_with_slots(loaded: LoadedModel, lengths: Lengths) -> Modules | None:
     except Exception:
         return None
     far = (got - expected).abs().max() / expected.abs().max().clamp(min=1e-6)
-    # NaN logits are no matter of the way: they are told when the rows are read.
-    return None if far > _TOLERANCE.get(model.dtype, 1e-3) else found
+    # NaN logits of the model itself are no matter of the way: they are told when the rows are read.
+    return found if far <= _TOLERANCE.get(model.dtype, 1e-3) or expected.isnan().any() else None
+
+
+def _logits_of_head(model: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor | None:
+    """Logits after `ids`; None where the head's own output is not yet the logits.
+
+    Some architectures scale or cap what the head gives. A cap shows only in large logits, so these are made large.
+    """
+    seen: list[torch.Tensor] = []
+
+    def enlarge(_module: nn.Module, _inputs: object, output: torch.Tensor) -> torch.Tensor:
+        seen.append(output * _LARGE)
+        return seen[-1]
+
+    head = model.get_output_embeddings()
+    if head is None:
+        return None
+    hook = head.register_forward_hook(enlarge)
+    try:
+        logits: torch.Tensor = model(input_ids=ids, use_cache=False).logits[:, -1]
+    finally:
+        hook.remove()
+    same = len(seen) == 1 and torch.allclose(logits.float(), seen[0][:, -1].float(), rtol=1e-6, equal_nan=True)
+    return logits / _LARGE if same else None
 
 
 def _decoded_logits(loaded: LoadedModel, ids: torch.Tensor, slots: Slots) -> torch.Tensor:

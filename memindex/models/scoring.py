@@ -25,6 +25,7 @@ from memindex.models.engine import Engine, choose_engine
 from memindex.models.loading import LoadedModel
 from memindex.models.sampling import GREEDY, Decoding
 from memindex.models.scores import Columns, Part, Progress, Scores
+from memindex.models.slot_engine import READ_ROWS
 
 __all__ = ["Decoding", "Scorer", "Scores", "score_sequences"]
 
@@ -99,15 +100,16 @@ class Scorer:
         self._check(prefixes, suffixes)
         rows = len(suffixes)
         ids = np.arange(rows) if sequence_ids is None else np.asarray(sequence_ids, dtype=np.int64)
+        if ids.shape != (rows,):
+            raise MemindexError(f"{rows} sequences need an id each, sequence_ids have shape {ids.shape}")
         tokens = np.concatenate([prefixes, suffixes], axis=1).astype(np.int64)
         columns = Columns(rows, tokens.shape[1], self.suffix_length)
         while not columns.done.all():
             left = np.flatnonzero(~columns.done)
-            engine = self._ready(len(left))
             try:
-                engine.run(tokens[left], ids[left], Part(columns, left, progress))
+                self._ready(len(left)).run(tokens[left], ids[left], Part(columns, left, progress))
             except torch.OutOfMemoryError:
-                self._shrink(engine)
+                self._shrink(len(left))
         return columns.scores(suffixes, self.batch_size or 1)
 
     def _ready(self, rows: int) -> Engine:
@@ -118,13 +120,14 @@ class Scorer:
         self.batch_size = size if self.batch_size is None else max(size, self.batch_size)
         return self._engine
 
-    def _shrink(self, engine: Engine) -> None:
-        """Half the rows from now on; those that are scored stay so."""
-        if engine.batch_size == 1:
+    def _shrink(self, rows: int) -> None:
+        """Halve the rows from now on; what is scored stays so. Nothing may keep the engine, its slots are large."""
+        # Without an engine, memory ran out while one was made.
+        tried = min(self._wanted or READ_ROWS, rows) if self._engine is None else self._engine.batch_size
+        if tried == 1:
             raise MemindexError("the GPU has too little memory for one sequence; use --dtype bfloat16") from None
-        self._wanted = self.batch_size = engine.batch_size // 2
-        engine.close()
-        self._engine = None
+        self._wanted = self.batch_size = tried // 2
+        self.close()
         torch.cuda.empty_cache()
 
     def close(self) -> None:
