@@ -41,6 +41,7 @@ class Scorer:
         batch_size: Rows per forward pass; None chooses by the free memory. On a GPU it is halved when memory runs out.
         compiled: Whether torch.compile prepares the model's layers (GPU only); None does so for models and numbers of
             sequences where that pays.
+        rows: Most sequences that `score` will get at a time; None takes those of the first call.
 
     Attributes:
         batch_size: Rows per forward pass, the smallest so far; None before the first.
@@ -59,6 +60,7 @@ class Scorer:
         decoding: Decoding = GREEDY,
         batch_size: int | None = None,
         compiled: bool | None = None,
+        rows: int | None = None,
     ) -> None:
         if min(prefix_length, suffix_length) < 1:
             raise MemindexError("there is nothing to score: prefix and suffix have at least one token each")
@@ -69,7 +71,7 @@ class Scorer:
             raise MemindexError(f"prefix + suffix are {length} tokens, {loaded.model_id} reads at most {context}")
         self.loaded, self.prefix_length, self.suffix_length = loaded, prefix_length, suffix_length
         self.decoding = decoding
-        self._wanted, self._compile = batch_size, compiled
+        self._wanted, self._compile, self._rows = batch_size, compiled, rows or 1
         self._engine: Engine | None = None
         self.batch_size: int | None = None
 
@@ -115,7 +117,8 @@ class Scorer:
     def _ready(self, rows: int) -> Engine:
         if self._engine is None:
             lengths = Lengths(self.prefix_length, self.suffix_length)
-            self._engine = choose_engine(self.loaded, lengths, self.decoding, rows, self._wanted, self._compile)
+            most = max(rows, self._rows)
+            self._engine = choose_engine(self.loaded, lengths, self.decoding, most, self._wanted, self._compile)
         size = min(self._engine.batch_size, rows)
         self.batch_size = size if self.batch_size is None else max(size, self.batch_size)
         return self._engine

@@ -128,6 +128,8 @@ class Worker:
                 decoding=Decoding(protocol.seed, protocol.top_k, protocol.temperature or 1.0),
                 batch_size=job.batch_size,
                 compiled=_compiled(loaded, job.units),
+                # Not the rows of this unit: a short last one would be scored in other batches where it comes first.
+                rows=min(job.units.size, job.units.rows),
             )
             self._scorer = (run, scorer, tokens_of(run, self._rows(run)))
         return self._scorer[1], self._scorer[2]
