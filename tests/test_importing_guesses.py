@@ -141,6 +141,31 @@ def test_a_npy_that_is_cut_off(world):
     assert contents(world) == before
 
 
+def header(text):
+    return b"\x93NUMPY\x01\x00\x76\x00" + text.ljust(117).encode() + b"\n"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        header("{((("),
+        header("if\n  x\n y"),
+        header("{'descr': '<i8', 'fortran_order': False, 'shape': (99999999999999999999, 4)}"),
+        header("{'descr': '<i8', 'fortran_order': False, 'shape': (99999999999, 4)}"),
+    ],
+)
+def test_a_npy_with_a_spoilt_header(world, data):
+    (world / "bad.npy").write_bytes(data)
+    with pytest.raises(MemindexError, match="not a whole"):
+        run(world, "import", "lm-extraction", world / "bad.npy", *benchmark(world))
+
+
+def test_an_archive_is_no_npy(world):
+    np.savez(world / "0.npz", guesses(world, 0))
+    with pytest.raises(MemindexError, match="not a whole"):
+        run(world, "import", "lm-extraction", world / "0.npz", *benchmark(world))
+
+
 BAD = {
     "floats": (np.zeros((ROWS, SUFFIX)), "wanted are ids"),
     "objects": (np.array([[None] * SUFFIX] * ROWS, dtype=object), "not a whole .npy file"),
@@ -168,6 +193,7 @@ def test_arrays_that_are_no_guesses(world, case):
         ('Example ID,Suffix Guess\n10,"[1,2,3,4]"\n', "Example ID 10: 10 rows were attacked"),
         ('Example ID,Suffix Guess\n-1,"[1,2,3,4]"\n', "Example ID -1"),
         ('Example ID,Suffix Guess\nx,"[1,2,3,4]"\n', "invalid value 'x'"),
+        ('Example ID,Suffix Guess\n1,"[4294967297,2,3,4]"\n', "token id 4294967297 is none of any vocabulary"),
         ("Example ID,Suffix Guess\n1,\n", "a list of tokens is not one"),
         ("Example ID,Suffix Guess\n", "holds no guess"),
     ],
@@ -184,6 +210,9 @@ def test_losses_and_suffixes_that_do_not_fit(world):
     np.save(world / "0.npy", guesses(world, 0))
     np.save(world / "loss.npy", np.full((ROWS, 1), np.nan))
     with pytest.raises(MemindexError, match="a loss is NaN"):
+        run(world, "import", "lm-extraction", world / "0.npy", *benchmark(world), "--losses", world / "loss.npy")
+    np.save(world / "loss.npy", np.float64(1))
+    with pytest.raises(MemindexError, match=f"wanted is a loss for {ROWS} rows"):
         run(world, "import", "lm-extraction", world / "0.npy", *benchmark(world), "--losses", world / "loss.npy")
     np.save(world / "loss.npy", np.zeros((ROWS, 2)))
     with pytest.raises(MemindexError, match="2 losses a row do not pair with 1 trial"):

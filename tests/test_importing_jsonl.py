@@ -183,6 +183,9 @@ BAD = {
     "ranks": ({**GOOD, "token_ranks": [1]}, "token_ranks has 1 entries for 2 tokens"),
     "null inside": ({**GOOD, "token_logprobs": [None, -1.0]}, "token_logprobs has a null inside"),
     "NaN": ({**GOOD, "suffix_logprob": float("nan")}, "suffix_logprob is NaN"),
+    "above 0": ({**GOOD, "token_logprobs": [-1.0, 0.5]}, "token_logprobs is NaN or above 0"),
+    "generated above 0": ({**GOOD, "continuation": [97, 98], "logprobs": [0.5, 0.5]}, "a list of numbers up to 0"),
+    "negative rank": ({**GOOD, "token_ranks": [0, -1]}, "token_ranks is negative"),
     "type": ({**GOOD, "suffix_logprob": "much"}, "suffix_logprob must be float"),
     "logprobs": ({**GOOD, "continuation": [97, 98], "logprobs": ["a", "b"]}, "logprobs must be a list of numbers"),
     "surrogate": ({**GOOD, "continuation": "\ud800"}, "line 2: continuation holds half of a surrogate pair"),
@@ -246,3 +249,29 @@ def sentence_bleu(made, suffix):
         logs, orders = logs + np.log(hits / len(grams)), orders + 1
     brevity = min(0.0, 1 - len(suffix) / len(made))
     return float(np.exp(logs / orders + brevity))
+
+
+NUMBERS = {
+    "seed": (("--seed", 1 << 63), "--seed must be between 0 and 2^63 - 1"),
+    "top_k": (("--top-k", 1 << 31), "--top-k must be between 0 and 2^31 - 1"),
+    "parameters": (("--parameters", 1 << 63), "--parameters must be between"),
+    "temperature": (("--temperature", "inf"), "--temperature must be above 0 and finite"),
+    "no temperature": (("--temperature", "nan"), "--temperature must be above 0 and finite"),
+}
+
+
+@pytest.mark.parametrize("case", NUMBERS)
+def test_numbers_that_no_table_holds_leave_nothing(world, case):
+    options, message = NUMBERS[case]
+    before = contents(world)
+    with pytest.raises(MemindexError, match=re.escape(message)):
+        imported(world, GOOD, options=("--model-id", "m", "--decoding", "sampled", *options))
+    assert contents(world) == before
+
+
+def test_another_tokenizer_is_another_import(world, tmp_path):
+    train_bpe(tmp_path / "other.json")
+    line = {"prefix": "abab", "suffix": "abab", "continuation": "abab"}
+    imported(world, line, options=("--model-id", "m", "--no-lookup"))
+    with pytest.raises(MemindexError, match="from other files or settings"):
+        imported(world, line, options=("--model-id", "m", "--no-lookup", "--tokenizer", tmp_path / "other.json"))

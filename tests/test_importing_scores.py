@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +16,10 @@ from importing_world import PREFIX, SUFFIX, contents, make_world, rows, run, sto
 
 import memindex
 from memindex.errors import MemindexError
+from memindex.importers import writing
+from memindex.importers.checking import Protocol
 from memindex.importers.identity import base_of
+from memindex.importers.scored import ScoredSource
 
 LENGTHS = ("--prefix", PREFIX, "--suffix", SUFFIX)
 BASE = base_of("pile 6+4")
@@ -234,6 +239,7 @@ BAD = {
     "huge index": ("x.csv", "index,score\n4294967296,0.5\n", "no number of a sequence"),
     "twice": ("x.csv", "index,score\n1,0.5\n2,0.5\n1,0.25\n", "sequence 1 stands there twice"),
     "short": ("x.csv", 'index,tokens\n1,"[1, 2, 3]"\n', "has 3 tokens"),
+    "column twice": ("x.csv", "index,score,score\n1,0.5,0.5\n", "has the column score twice"),
     "no ids": ("x.csv", 'index,tokens\n1,"[a, b]"\n', "is not one"),
     "not UTF-8": ("x.csv", b"\xff\xfe\x00", "not a CSV file"),
     "not Parquet": ("x.parquet", "PAR1 no", "not a readable parquet file"),
@@ -276,3 +282,27 @@ def test_names_of_mynlp_files(world):
     with pytest.raises(MemindexError, match="of different models"):
         run(world, "import", "mynlp", *world.glob("memorization_evals_*_6_*"))
     run(world, "import", "mynlp", world / "results.csv", "--model-id", "m", "--prefix", 6, "--suffix", 4)
+
+
+def test_the_numbers_of_sequences_are_no_scores(world):
+    (world / "x.csv").write_text("index,70M,160M\n1,0.5,1\n")
+    with pytest.raises(MemindexError, match="--column index: that column holds no scores"):
+        run(world, "import", "pythia", world / "x.csv", "--model-id", "m", "--column", "index", *LENGTHS)
+
+
+def test_two_imports_at_once_write_their_sequences_once(world, monkeypatch):
+    """Each waits before it writes, so that without turns both would find the sequences missing."""
+    (world / "x.csv").write_text("index,score\n1,0.5\n2,1\n")
+    source = ScoredSource("pythia", (world / "x.csv",), PREFIX, SUFFIX)
+    read = writing.read_all
+
+    def slow(*arguments):
+        time.sleep(0.3)
+        return read(*arguments)
+
+    monkeypatch.setattr(writing, "read_all", slow)
+    with ThreadPoolExecutor() as threads:
+        runs = [threads.submit(writing.import_run, store(world), source, "x", Protocol(name)) for name in "ab"]
+        assert sorted(run.result().new_sequences for run in runs) == [0, 2]
+    assert len(rows(world, "sequences")) == 2
+    assert len(rows(world, "continuations")) == 4

@@ -202,7 +202,7 @@ def jsonl(files: tuple[Path, ...], tokenizer: str | None, **options: Any) -> Non
             loaded.append(load_tokenizer(tokenizer) if tokenizer else Index.open(config.index).tokenizer)
         return loaded[0]
 
-    source = JsonlSource(existing(files), of_texts, StudySequences(TableStore(config.tables)))
+    source = JsonlSource(existing(files), of_texts, StudySequences(TableStore(config.tables)), tokenizer)
     if not options["model_id"]:
         options["model_id"] = _only_model(source)
     elif models := source.named_models():

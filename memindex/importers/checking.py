@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -51,6 +52,17 @@ def check_texts(store: TableStore, run_id: str, name: str, protocol: Protocol) -
             raise MemindexError(f"{text!r} holds half of a surrogate pair, which is no text")
     for text in (run_id, name):
         store.file("continuations", f"import {text} {12 * '0'} {6 * '0'}")
+
+
+def check_numbers(protocol: Protocol) -> None:
+    """Refuse numbers that the tables can't hold, or that no sampling has."""
+    most = {"seed": 63, "top_k": 31, "parameters": 63, "non_embedding_parameters": 63}
+    for name, bits in most.items():
+        number = getattr(protocol, name)
+        if number is not None and not 0 <= number < 1 << bits:
+            raise MemindexError(f"--{name.replace('_', '-')} must be between 0 and 2^{bits} - 1, it is {number}")
+    if protocol.temperature is not None and not 0 < protocol.temperature < math.inf:
+        raise MemindexError(f"--temperature must be above 0 and finite, it is {protocol.temperature}")
 
 
 def check_unchanged(store: TableStore, run_id: str, key: str) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +31,9 @@ FACTS = ("domain", "document")
 #: Fields that are read, and those of an export that say nothing new.
 FIELDS = {"sequence_id", "id", "prefix", "suffix", "continuation", "model", "logprobs", *RESULTS, *FACTS}
 EXPORTED = {"prefix_text", "suffix_text", "suffix_length"}
+
+#: How far above 0 rounding may bring a log-probability.
+ROUNDING = 1e-3
 
 #: Lines held as Python objects at a time.
 _LINES = 4096
@@ -56,6 +58,7 @@ class JsonlSource:
     Attributes:
         files: The files, one after the other.
         tokenizer: Gives the tokenizer for texts; called when the first text is met.
+        tokenizer_name: What names the tokenizer; None: that of the study's index.
         look_up: Gives the study's sequences of these ids; raises MemindexError where there is no such sequence.
         ignored: Filled with the fields that were met and not read.
     """
@@ -63,14 +66,15 @@ class JsonlSource:
     files: tuple[Path, ...]
     tokenizer: Callable[[], Tokenizer]
     look_up: Callable[[list[int]], Known]
+    tokenizer_name: str | None = None
     ignored: set[str] = field(default_factory=set, init=False)
     made_by: str = field(default="jsonl", init=False)
     lengths: tuple[None, None] = field(default=(None, None), init=False)
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Nothing but the files decides."""
-        return {}
+        """The tokenizer of texts."""
+        return {"tokenizer": self.tokenizer_name} if self.tokenizer_name else {}
 
     @property
     def of_study(self) -> bool:
@@ -200,8 +204,11 @@ def _column(lines: list[Line], name: str) -> pa.Array:
     inner = column.flatten() if pa.types.is_list(column.type) else column
     if inner.null_count and pa.types.is_list(column.type):
         raise MemindexError(f"{lines[0][0]} and after: {name} has a null inside")
-    if pa.types.is_floating(inner.type) and np.isnan(inner.drop_null().to_numpy(zero_copy_only=False)).any():
-        raise MemindexError(f"{lines[0][0]} and after: {name} is NaN")
+    numbers = inner.drop_null().to_numpy(zero_copy_only=False)
+    if name == "token_ranks" and (numbers < 0).any():
+        raise MemindexError(f"{lines[0][0]} and after: {name} is negative")
+    if pa.types.is_floating(inner.type) and not (numbers <= ROUNDING).all():
+        raise MemindexError(f"{lines[0][0]} and after: {name} is NaN or above 0")
     return column
 
 
@@ -226,8 +233,8 @@ def _add_logprobs(lines: list[Line], results: dict[str, pa.Array], suffix: Ragge
 
 
 def _floats(values: Any, where: str) -> list[float]:
-    if not isinstance(values, list) or not all(isinstance(v, int | float) and not math.isnan(v) for v in values):
-        raise MemindexError(f"{where}: logprobs must be a list of numbers, it is {_shown(values)}")
+    if not isinstance(values, list) or not all(isinstance(v, int | float) and v <= ROUNDING for v in values):
+        raise MemindexError(f"{where}: logprobs must be a list of numbers up to 0, it is {_shown(values)}")
     return [float(value) for value in values]
 
 

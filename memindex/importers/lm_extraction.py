@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -158,9 +159,10 @@ def load_ids(file: Path, dimensions: tuple[int, ...] = (2,)) -> npt.NDArray[Any]
 
 
 def _mapped(file: Path) -> npt.NDArray[Any]:
+    # np.load would open archives (.npz) too; a spoilt header may end in any error of Python's parser.
     try:
-        array: npt.NDArray[Any] = np.load(file, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+        array: npt.NDArray[Any] = np.lib.format.open_memmap(file, mode="r")
+    except (ValueError, OSError, OverflowError, SyntaxError, TokenError) as error:
         raise MemindexError(f"{file}: not a whole .npy file: {str(error).splitlines()[0]}") from None
     return array
 
@@ -196,7 +198,7 @@ def _of_least_loss(
 
 def _losses(benchmark: Benchmark, file: Path) -> npt.NDArray[np.float64]:
     array = _mapped(file)
-    if not np.issubdtype(array.dtype, np.floating) or not array.size or len(array) != benchmark.rows:
+    if not np.issubdtype(array.dtype, np.floating) or not array.size or array.shape[:1] != (benchmark.rows,):
         raise MemindexError(
             f"{file}: holds {array.dtype} of shape {array.shape}; wanted is a loss for {benchmark.rows} rows"
         )
@@ -209,7 +211,7 @@ def _losses(benchmark: Benchmark, file: Path) -> npt.NDArray[np.float64]:
 def _from_csv(benchmark: Benchmark, file: Path) -> GuessSource:
     """The first, most confident guess of every row that has one."""
     length = benchmark.suffixes.shape[1]
-    guesses = np.zeros((benchmark.rows, length), dtype=np.int32)
+    guesses = np.zeros((benchmark.rows, length), dtype=np.int64)
     found = np.zeros(benchmark.rows, dtype=bool)
     for batch in _csv_batches(file):
         rows = batch.column(0).to_numpy(zero_copy_only=False)

@@ -92,15 +92,21 @@ def _by_name(file: Path, names: list[str], column: str | None) -> Layout:
     if column is not None:
         if column not in names:
             raise MemindexError(f"{file} has no column {column!r}: it has {', '.join(names)}")
+        if column.lower() in (*NUMBERS, TOKENS):
+            raise MemindexError(f"--column {column}: that column holds no scores")
         scores = [column]
     if number is None or not (scores or tokens):
         raise MemindexError(
             f"{file} has the columns {', '.join(filter(None, names))}: wanted are index (or idx), and "
             "accuracy (or score) or tokens"
         )
-    if len(scores) > 1:
+    if len(set(scores)) > 1:
         raise MemindexError(f"{file} has scores of several models: choose one of {', '.join(scores)} with --column")
-    return Layout(number, scores[0] if scores else None, tokens, tuple(names))
+    layout = Layout(number, scores[0] if scores else None, tokens, tuple(names))
+    for name in filter(None, (layout.number, layout.score, layout.tokens)):
+        if names.count(name) > 1:
+            raise MemindexError(f"{file} has the column {name} twice")
+    return layout
 
 
 def tables_of(file: Path, layout: Layout) -> Iterator[pa.Table]:

@@ -21,9 +21,18 @@ import pyarrow.parquet as pq
 
 import memindex
 from memindex import _core
-from memindex.importers.checking import Protocol, Survey, check_model, check_texts, check_unchanged, read_all
+from memindex.importers.checking import (
+    Protocol,
+    Survey,
+    check_model,
+    check_numbers,
+    check_texts,
+    check_unchanged,
+    read_all,
+)
 from memindex.importers.chunks import Chunk, Source
 from memindex.importers.identity import Codes, base_of, check_name, codes_of, stored
+from memindex.importers.locking import alone
 from memindex.importers.lookups import counts, nowhere, places
 from memindex.importers.results import compared, from_score, token_lists
 from memindex.index.index import Index
@@ -73,7 +82,22 @@ def import_run(
     """
     run_id = " ".join(filter(None, (protocol.model_id, name, trial)))
     check_texts(store, run_id, name, protocol)
+    check_numbers(protocol)
     key = _key(source, name, protocol, index)
+    with alone(store):
+        return _import(store, source, name, run_id, key, protocol, index, progress)
+
+
+def _import(
+    store: TableStore,
+    source: Source,
+    name: str,
+    run_id: str,
+    key: str,
+    protocol: Protocol,
+    index: Index | None,
+    progress: Progress | None,
+) -> Report:
     if store.has("runs", run_id):
         check_unchanged(store, run_id, key)
         return Report(run_id, already=True)
