@@ -165,6 +165,32 @@ def test_what_an_importer_does_not_know_is_null(tmp_path: Path) -> None:
     assert 'id="perplexity_of_memorized"' not in text
 
 
+def test_a_run_of_sequences_of_many_lengths_takes_each_as_it_is(tmp_path: Path) -> None:
+    study = make_study(tmp_path, models=MODELS[:1], rows=40)
+    store = TableStore(study / "tables")
+    first = store.read("sequences").slice(0, 1).to_pydict()
+    short = {"sequence_id": [999], "prefix": [first["prefix"][0][:5]], "suffix": [first["suffix"][0][:8]]}
+    store.write("sequences", "short", first | short)
+    rows = store.read("continuations").slice(0, 2).to_pydict()
+    told = {"suffix_logprob": [-8.0] * 2, "prefix_logprob": [-4.0] * 2, "memorized": [False] * 2, "bleu": [0.0] * 2}
+    near = {"run_id": ["any"] * 2, "sequence_id": [0, 999], "edit_distance": [1, 1]}
+    store.write("continuations", "any", rows | told | near)
+    lengths = {"run_id": ["any"], "prefix_length": [None], "suffix_length": [None]}
+    store.write("runs", "any", store.read("runs").to_pydict() | lengths)
+    whole = (len(first["prefix"][0]), 32, True, math.exp(8 / 32), math.exp(4 / (len(first["prefix"][0]) - 1)))
+    query = "SELECT len(prefix), len(suffix), approximate, suffix_perplexity, prefix_perplexity FROM memorization"
+    found = connect(study).sql(f"{query} WHERE run_id = 'any' ORDER BY sequence_id").fetchall()
+    assert found == [pytest.approx(row) for row in (whole, (5, 8, False, math.exp(1), math.exp(1)))]
+
+
+def test_the_study_s_tokens_are_not_those_of_a_model_that_read_others(tmp_path: Path) -> None:
+    study = make_study(tmp_path, models=MODELS[:1], rows=40)
+    store = TableStore(study / "tables")
+    store.write("runs", "small-run", store.read("runs").to_pydict() | {"retokenized": [True]})
+    counted = "count(*), count(prefix), count(suffix), count(continuation), count(suffix_perplexity)"
+    assert connect(study).sql(f"SELECT {counted} FROM memorization").fetchall() == [(40, 0, 0, 40, 40)]
+
+
 def test_every_document_is_a_cluster_and_so_is_a_sequence_without_one(con: duckdb.DuckDBPyConnection) -> None:
     grouped = con.sql(
         """SELECT cluster, count(DISTINCT sequence_id), count(DISTINCT ("index", shard, document)), any_value(document)

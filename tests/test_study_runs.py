@@ -19,7 +19,7 @@ from memindex.errors import MemindexError
 from memindex.study.config import FILE, ModelConfig, load_study
 from memindex.study.controls import shuffled_rows
 from memindex.study.engines import local
-from memindex.study.planning import Units, name_models
+from memindex.study.planning import Units, check_unchanged, name_models
 from memindex.study.protocol import CONTROL_SEED, ScoringConfig
 from memindex.study.running import RunOptions, run_study, status, study_runs
 from memindex.study.sampling import token_matrix
@@ -169,6 +169,7 @@ def test_a_model_of_another_corpus_is_marked(undisturbed, tmp_path):
         ("[scoring]\nseed = 3", "seed is for sampled"),
         ('[scoring]\ndecoding = "beam"', "unknown decoding 'beam'"),
         ('[scoring]\ndecoding = "sampled"\ntop_k = 0', "top_k must be at least 1"),
+        ('[scoring]\ndecoding = "sampled"\ntop_k = 2147483648', "top_k must be at least 1 and below"),
         ('[scoring]\ndecoding = "sampled"\ntemperature = 0', "temperature must be above 0"),
         ('[scoring]\ndecoding = "sampled"\ntemperature = nan', "temperature must be above 0"),
         ('[scoring]\ndecoding = "sampled"\nseed = -1', "seed must be"),
@@ -176,6 +177,7 @@ def test_a_model_of_another_corpus_is_marked(undisturbed, tmp_path):
         ('[scoring]\ncontrols = ["unseen"]', "unknown control 'unseen'"),
         ('[scoring]\ncontrols = ["other-corpus"]', "unknown control 'other-corpus'"),
         ('[[models]]\nid = "m"\nsource = "m"\ncontrol = "untrained"', "unknown control 'untrained' of m"),
+        ('[[models]]\nid = "m"\nsource = "m"\ntrained_tokens = -1', "trained_tokens of m must be between 0"),
         ("scoring = 3", "scoring must be a table"),
     ],
 )
@@ -352,6 +354,45 @@ def test_whoever_finishes_last_writes_the_row(undisturbed, tmp_path):
     for thread in threads:
         thread.join()
     assert_same_tables(study, undisturbed)
+
+
+def test_a_run_that_others_did_in_other_units_stands_there_once(undisturbed, tmp_path):
+    """Two processes, each with units of its own size, neither of which could know of the other when it began."""
+    study = copied(undisturbed, tmp_path / "s")
+    store, first = TableStore(study.tables), first_job(study).units
+    second = replace(first, size=100)
+    for units in (first, second):
+        with Worker(study.tables) as worker:
+            for number in range(len(units) - 1):
+                worker.score(Job(units, number, 32))
+    for units in (first, second):
+        with Worker(study.tables) as worker:
+            worker.score(Job(units, len(units) - 1, 32))
+        assert_same_tables(study, undisturbed)
+    assert store.units("continuations") == first.names()
+
+
+def test_an_import_hides_no_change_of_the_model(undisturbed, tmp_path):
+    study = copied(undisturbed, tmp_path / "s", without=())
+    store = TableStore(study.tables)
+    imported = store.read("runs").to_pydict() | {"run_id": ["tiny z"], "model_fingerprint": [None]}
+    store.write("runs", "tiny z", imported)
+    changed = [replace(run, fingerprint="0" * 12) for run in study_runs(study)]
+    check_unchanged(store, study_runs(study), study)
+    with pytest.raises(MemindexError, match="changed since it was scored"):
+        check_unchanged(store, changed, study)
+
+
+def test_near_temperatures_are_runs_of_their_own():
+    near = (0.7, 0.7000001, 1.0, 1.0000001)
+    configs = [ScoringConfig(decoding="sampled", temperature=value) for value in near]
+    labels = [next(config.protocols(8, 8)).label() for config in configs]
+    assert labels == [
+        "8+8 seed=0" + end for end in (" temperature=0.7", " temperature=0.7000001", "", " temperature=1.0000001")
+    ]
+    assert (
+        next(ScoringConfig(decoding="sampled", temperature=2).protocols(8, 8)).label() == "8+8 seed=0 temperature=2.0"
+    )
 
 
 def test_a_run_all_of_whose_units_are_there_needs_no_model(undisturbed, tmp_path, monkeypatch):

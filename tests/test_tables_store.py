@@ -166,6 +166,13 @@ def test_a_foreign_or_broken_file_is_refused(store: TableStore) -> None:
         store.read("frequencies")
 
 
+def test_a_file_that_is_removed_meanwhile_is_passed_over(store: TableStore) -> None:
+    """It was there when the folder was listed, and is gone when it is opened; as a link to nowhere is."""
+    store.write("frequencies", "kept", frequencies())
+    store.file("frequencies", "gone").symlink_to("nowhere")
+    assert store.units("frequencies") == ["kept"]
+
+
 def test_a_failed_write_leaves_nothing(store: TableStore, monkeypatch: pytest.MonkeyPatch) -> None:
     store.write("frequencies", "a", frequencies(3))
 

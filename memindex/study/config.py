@@ -64,6 +64,8 @@ class ModelConfig:
     control: str | None = None
 
     def __post_init__(self) -> None:
+        if self.trained_tokens is not None and not 0 <= self.trained_tokens < 1 << 63:
+            raise MemindexError(f"models: trained_tokens of {self.id} must be between 0 and 2^63 - 1")
         if self.control not in (None, OTHER_CORPUS):
             raise MemindexError(
                 f"models: unknown control {self.control!r} of {self.id}; a model can be marked {OTHER_CORPUS}, "

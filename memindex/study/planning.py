@@ -77,10 +77,15 @@ class Units:
         """The rows of a unit."""
         return slice(number * self.size, min((number + 1) * self.size, self.rows))
 
-    def names(self) -> list[str]:
-        """The units' names in the table `continuations`; another state of the model gives other ones."""
+    @property
+    def key(self) -> str:
+        """Tells these units from those of another state of the model, another device or another size; 8 hex digits."""
         made_by = json.dumps([self.run.fingerprint, self.device, self.size, self.run.sample])
-        key = hashlib.sha256(made_by.encode()).hexdigest()[:8]
+        return hashlib.sha256(made_by.encode()).hexdigest()[:8]
+
+    def names(self) -> list[str]:
+        """The units' names in the table `continuations`."""
+        key = self.key
         return [f"{self.run.run_id} {key} {self.part(number).start:09d}" for number in range(len(self))]
 
     def missing(self, store: TableStore) -> list[int]:
@@ -215,9 +220,11 @@ def _files(folder: Path, only_config: bool) -> Iterator[Path]:
 
 def check_unchanged(store: TableStore, runs: Iterable[Run], config: StudyConfig) -> None:
     """Refuse models that are not the ones of the same id in the tables."""
-    there = {row["model_id"]: row["model_fingerprint"] for row in store.read("runs").to_pylist()}
+    # An imported run has no fingerprint.
+    rows = [row for row in store.read("runs").to_pylist() if row["model_fingerprint"] is not None]
+    there = {row["model_id"]: row["model_fingerprint"] for row in rows}
     for run in runs:
-        if (there.get(run.model.id) or run.fingerprint) != run.fingerprint:
+        if there.get(run.model.id, run.fingerprint) != run.fingerprint:
             raise MemindexError(
                 f"{config.directory}: the model {run.model.id!r} changed since it was scored: "
                 "give the changed one another id in study.toml"

@@ -62,7 +62,8 @@ class Protocol:
         if self.decoding == SAMPLED:
             words.append(f"seed={self.seed}")
             words += [f"top-k={self.top_k}"] if self.top_k is not None else []
-            words += [f"temperature={self.temperature:g}"] if self.temperature != 1 else []
+            # All digits: temperatures that differ in the last one are different runs.
+            words += [f"temperature={self.temperature}"] if self.temperature != 1 else []
         anew = "retokenized" if self.retokenized else None
         return " ".join([*words, *filter(None, (self.dtype, self.attention, anew, self.control))])
 
@@ -111,8 +112,8 @@ class ScoringConfig:
             raise MemindexError(f"scoring: {sampling[0]} is for sampled continuations: ask for decoding {SAMPLED}")
         if self.seed is not None and not 0 <= self.seed < 1 << 63:
             raise MemindexError("scoring: seed must be between 0 and 2^63 - 1")
-        if self.top_k is not None and self.top_k < 1:
-            raise MemindexError("scoring: top_k must be at least 1")
+        if self.top_k is not None and not 1 <= self.top_k < 1 << 31:
+            raise MemindexError("scoring: top_k must be at least 1 and below 2^31")
         if self.temperature is not None and not (math.isfinite(self.temperature) and self.temperature > 0):
             raise MemindexError("scoring: temperature must be above 0")
         if self.attention is not None and (not self.attention or self.attention != self.attention.strip()):
@@ -143,7 +144,7 @@ class ScoringConfig:
                     decoding=SAMPLED if sampled else GREEDY,
                     seed=(self.seed or 0) if sampled else None,
                     top_k=self.top_k,
-                    temperature=(1.0 if self.temperature is None else self.temperature) if sampled else None,
+                    temperature=(1.0 if self.temperature is None else float(self.temperature)) if sampled else None,
                     dtype=self.dtype,
                     attention=self.attention,
                     control=control,

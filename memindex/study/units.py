@@ -156,16 +156,21 @@ def write_unit(store: TableStore, unit: ScoredUnit) -> None:
 
 
 def finish_run(store: TableStore, units: Units) -> bool:
-    """Write the row of a run whose units are all there; whether they are.
+    """Write the row of a run whose units are all there; whether the run is finished.
 
     Several processes may do so at once: each writes the same row, and the last of their units is seen by one at least.
+    Processes that do the run on other devices, or in units of another size, have units of their own: the first row
+    says whose count, and the others go, which would stand in the tables a second time.
     """
-    if units.missing(store):
-        return False
-    if store.has("runs", units.run.run_id):
-        return True
-    row = _run_row(units, [store.facts("continuations", name) for name in units.names()])
-    store.write("runs", units.run.run_id, {name: [value] for name, value in row.items()})
+    run_id = units.run.run_id
+    if not store.has("runs", run_id):
+        if units.missing(store):
+            return False
+        row = _run_row(units, [store.facts("continuations", name) for name in units.names()])
+        store.write("runs", run_id, {name: [value] for name, value in row.items()}, {"units": units.key})
+    ours = store.facts("runs", run_id).get("units", units.key) == units.key
+    for name in units.stale(store) if ours else units.names():
+        store.file("continuations", name).unlink(missing_ok=True)
     return True
 
 

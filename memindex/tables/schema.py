@@ -337,8 +337,15 @@ _OUTCOME = (
     ),
     Column("prefix_perplexity", pa.float64(), "exp of minus the mean log-probability of the prefix", nullable=True),
     Column("suffix_perplexity", pa.float64(), "exp of minus the mean log-probability of the suffix", nullable=True),
-    Column("prefix", TOKENS, "ids of the context that the run gave to the model"),
-    Column("suffix", TOKENS, "ids of the sequence's own continuation, as many as the run compared"),
+    Column(
+        "prefix", TOKENS, "ids of the context given to the model; NULL: not known, or tokenized anew", nullable=True
+    ),
+    Column(
+        "suffix",
+        TOKENS,
+        "ids of the sequence's own continuation, as many as the run compared; NULL likewise",
+        nullable=True,
+    ),
     _column(CONTINUATIONS, "continuation"),
 )
 

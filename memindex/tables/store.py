@@ -112,9 +112,7 @@ class TableStore:
         if not folder.is_dir():
             return []
         found = sorted(f for f in folder.iterdir() if f.name.endswith(_SUFFIX) and not f.name.startswith("."))
-        for file in found:
-            _check_version(file, table_name)
-        return found
+        return [file for file in found if _is_of(file, table_name)]
 
     def read(self, table_name: str, units: Iterable[str] | None = None) -> pa.Table:
         """Finished units of a table, in the order of their names; typed and empty when there are none.
@@ -138,9 +136,13 @@ def _table(name: str) -> Table:
     return TABLES[name]
 
 
-def _check_version(file: Path, table_name: str) -> None:
+def _is_of(file: Path, table_name: str) -> bool:
+    """True for a file of this table in this version, False for one that is gone; another one raises MemindexError."""
     try:
         metadata = pq.read_schema(file).metadata or {}
+    except FileNotFoundError:
+        # Another process removed it: a unit that was stale.
+        return False
     except (pa.ArrowInvalid, OSError) as error:
         raise MemindexError(f"{file} is not a readable Parquet file; delete it and rerun ({error})") from None
     version = metadata.get(_VERSION_KEY, b"none").decode()
@@ -151,6 +153,7 @@ def _check_version(file: Path, table_name: str) -> None:
         )
     if metadata.get(_TABLE_KEY) != table_name.encode():
         raise MemindexError(f"{file} is not part of the table {table_name}; move it away")
+    return True
 
 
 def _conform(table: Table, data: pa.Table | Mapping[str, Any]) -> pa.Table:

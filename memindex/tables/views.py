@@ -20,12 +20,14 @@ SELECT run_id, model_id, family, corpus, architecture, parameters, non_embedding
        CASE WHEN sequence_count > 0 THEN floor(log2(sequence_count))::INTEGER END AS frequency_bucket,
        sample = 'heldout' AND coalesce(suffix_count = 0, false) AS unseen,
        score, matched, memorized, edit_distance, bleu,
-       memorized OR bleu > 0.75 OR edit_distance * 10 <= r.suffix_length AS approximate,
+       memorized OR bleu > 0.75 OR edit_distance * 10 <= coalesce(r.suffix_length, whole_suffix) AS approximate,
        suffix_logprob, exp(suffix_logprob::DOUBLE) AS p_z, exp(suffix_logprob_top40::DOUBLE) AS p_z_top40,
        discoverable_n(exp(suffix_logprob_top40::DOUBLE), 0.5) AS discoverable_n,
-       exp(-prefix_logprob::DOUBLE / nullif(r.prefix_length - 1, 0)) AS prefix_perplexity,
-       exp(-suffix_logprob::DOUBLE / r.suffix_length) AS suffix_perplexity,
-       prefix[-r.prefix_length:] AS prefix, suffix[:r.suffix_length] AS suffix, continuation,
+       exp(-prefix_logprob::DOUBLE / nullif(coalesce(r.prefix_length, whole_prefix) - 1, 0)) AS prefix_perplexity,
+       exp(-suffix_logprob::DOUBLE / coalesce(r.suffix_length, whole_suffix)) AS suffix_perplexity,
+       CASE WHEN retokenized IS NOT true THEN prefix[-coalesce(r.prefix_length, whole_prefix):] END AS prefix,
+       CASE WHEN retokenized IS NOT true THEN suffix[:coalesce(r.suffix_length, whole_suffix)] END AS suffix,
+       continuation,
        control IS NULL AND decoding = 'greedy'
            AND coalesce(r.prefix_length = whole_prefix, true)
            AND coalesce(r.suffix_length = whole_suffix, true) AS main_protocol
