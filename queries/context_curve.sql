@@ -11,7 +11,8 @@
 -- series: curve
 
 WITH greedy AS (
-    SELECT run_id, model_id, prefix_length, suffix_length, coalesce(dtype, made_by) AS made_as
+    SELECT run_id, model_id, prefix_length, suffix_length,
+           concat_ws(' ', coalesce(dtype, made_by), CASE WHEN retokenized THEN 'tokenized anew' END) AS made_as
     FROM runs
     WHERE control IS NULL AND decoding = 'greedy'
 ),

@@ -13,8 +13,10 @@
 -- series: condition
 
 WITH protocols AS (
-    SELECT run_id, control, dtype,
-           CASE WHEN decoding <> 'greedy' THEN seed END AS seed,
+    SELECT run_id, control,
+           [dtype, attention, CASE WHEN retokenized THEN 'tokenized anew' END]
+               || CASE WHEN decoding <> 'greedy' THEN [seed::VARCHAR, top_k::VARCHAR, temperature::VARCHAR] ELSE [] END
+               AS settings,
            regexp_replace(model_id, ' \(untrained\)$', '') AS name,
            prefix_length || '+' || suffix_length || CASE WHEN decoding = 'greedy' THEN '' ELSE ' ' || decoding END
                AS protocol
@@ -28,7 +30,7 @@ compared AS (
     HAVING count(control) > 0
 ),
 marks AS (
-    SELECT model, run_id, p.control, p.dtype, p.seed, non_embedding_parameters, sequence_id, cluster, memorized, score,
+    SELECT model, run_id, p.control, p.settings, non_embedding_parameters, sequence_id, cluster, memorized, score,
            CASE WHEN p.control IS NULL THEN CASE WHEN unseen THEN 'unseen text' ELSE 'the run' END
                 ELSE replace(p.control, '-', ' ') END AS condition
     FROM memorization_runs
@@ -43,7 +45,7 @@ excesses AS (
     FROM marks AS c
     JOIN marks AS r
         ON r.model = c.model AND r.sequence_id = c.sequence_id AND r.condition = 'the run'
-        AND r.dtype IS NOT DISTINCT FROM c.dtype AND r.seed IS NOT DISTINCT FROM c.seed
+        AND r.settings = c.settings
     WHERE c.control IS NOT NULL
     GROUP BY c.run_id
 ),

@@ -237,9 +237,11 @@ def test_curves_of_other_suffixes_and_types_are_told_apart(tmp_path: Path) -> No
     study = make_study(tmp_path, models=MODELS[:1], rows=40)
     store = TableStore(study / "tables")
     run, rows = store.read("runs").to_pydict(), store.read("continuations").to_pydict()
-    for prefix, suffix, dtype in ((8, 32, "float32"), (8, 16, "float32"), (4, 16, "float32"), (8, 32, "bfloat16")):
-        name = f"{prefix}+{suffix} {dtype}"
+    others = ((8, 32, "float32"), (8, 16, "float32"), (4, 16, "float32"), (8, 32, "bfloat16"), (4, 32, "anew"))
+    for prefix, suffix, kind in others:
+        name, dtype = f"{prefix}+{suffix} {kind}", "float32" if kind == "anew" else kind
         protocol = {"run_id": [name], "prefix_length": [prefix], "suffix_length": [suffix], "dtype": [dtype]}
+        protocol["retokenized"] = [kind == "anew"]
         store.write("runs", name, run | protocol)
         store.write("continuations", name, rows | {"run_id": [name] * 40})
     curves = frame(connect(study), "context_curve")
@@ -271,6 +273,23 @@ def test_controls(con: duckdb.DuckDBPyConnection, rows: pd.DataFrame) -> None:
             assert (row.rate_excess_low, row.rate_excess_high) == pytest.approx(ends)
         else:
             assert math.isnan(row.rate_excess)
+
+
+def test_a_control_is_compared_with_the_run_of_its_own_settings(tmp_path: Path) -> None:
+    """Two sampled runs with one seed: the excess over the control of one must not mix in the other."""
+    study = make_study(tmp_path, models=MODELS[:1], rows=40)
+    store = TableStore(study / "tables")
+    run, rows = store.read("runs").to_pydict(), store.read("continuations").to_pydict()
+    sampled = {"decoding": ["sampled"], "seed": [1], "temperature": [1.0]}
+    for name, top_k, control, memorized in (
+        ("some", 40, None, True),
+        ("all", None, None, False),
+        ("shuffled", 40, "shuffled-suffixes", False),
+    ):
+        store.write("runs", name, run | sampled | {"run_id": [name], "top_k": [top_k], "control": [control]})
+        store.write("continuations", name, rows | {"run_id": [name] * 40, "memorized": [memorized] * 40})
+    answer = frame(connect(study), "controls").set_index("run_id")
+    assert answer.loc["shuffled", "rate_excess"] == 1
 
 
 def test_discoverable(con: duckdb.DuckDBPyConnection, rows: pd.DataFrame) -> None:
