@@ -58,7 +58,7 @@ class TableStore:
             facts: What else the file says about how the unit was made (JSON values); see `facts`.
 
         Raises:
-            MemindexError: A missing or unknown column, a wrong type, a NULL where none may be.
+            MemindexError: A missing or unknown column, a wrong type, a NULL where none may be; or the disk is full.
         """
         table = _table(table_name)
         contents = _conform(table, data)
@@ -73,8 +73,10 @@ class TableStore:
                 sink.flush()
                 os.fsync(sink.fileno())
             temporary.replace(target)
-        except BaseException:
+        except BaseException as error:
             temporary.unlink(missing_ok=True)
+            if isinstance(error, OSError):
+                raise MemindexError(f"can't write {target}: {error.strerror or error}") from error
             raise
         _sync_directory(target.parent)
         return target
