@@ -120,6 +120,23 @@ def test_rows_wait_in_slots_and_move_together(loaded, sequences, monkeypatch):
     assert any(order != list(range(len(order))) for order in moved)
 
 
+@pytest.mark.parametrize(
+    ("gigabytes", "expected"), [(120, (1024, 4096)), (60, (1024, 4096)), (8, (544, 545)), (0.02, (1, 1)), (-1, (1, 1))]
+)
+def test_rows_fit_the_memory(gigabytes, expected):
+    """A model of a billion parameters: 8.4 MB of slots per row, 6.3 MB while it is read."""
+    kept, used = 64 * 16 * 2 * 2048 * 2, 64 * 2048 * 2 * 24
+    size, most = slot_engine.fit(int(gigabytes * 1e9), kept, used, 1, 100_000, None)
+    assert (size, most) == expected
+    assert size * used + most * kept <= max(gigabytes * 1e9, used + kept)
+
+
+def test_there_are_no_more_rows_than_there_is_to_do():
+    assert slot_engine.fit(10**11, 1000, 1000, 4, 700, None) == (700, 700)
+    assert slot_engine.fit(10**11, 1000, 1000, 1, 2500, None) == (1024, 3072)
+    assert slot_engine.fit(10**11, 1000, 1000, 1, 2500, 100) == (100, 2500)
+
+
 def test_a_scorer_gives_the_same_for_every_call(loaded, sequences):
     prefixes, suffixes = sequences
     scorer = Scorer(loaded, 12, 10, batch_size=16)

@@ -17,9 +17,12 @@ from memindex.errors import MemindexError
 #: Tokens that top-k sampling draws from where its probability is reported (Hayes et al. 2024, arXiv 2410.19482).
 TOP = 40
 
-#: Logits at a time.
+#: Logits at a time, on a large GPU and on a CPU.
 CHUNK = 1 << 29
 CPU_CHUNK = 1 << 26
+
+#: A logit in the model's type, as float32, and what reductions keep of it on the way.
+BYTES_PER_LOGIT = 12
 
 #: Neighbouring tokens of the vocabulary whose largest logit stands for them in the search for the likeliest.
 _GROUP = 64
@@ -149,5 +152,11 @@ def refuse_nan(found: torch.Tensor) -> None:
 
 def _positions(model: PreTrainedModel) -> int:
     """Positions whose logits exist at a time."""
-    vocabulary = model.config.get_text_config().vocab_size
-    return int(max(1, (CHUNK if model.device.type == "cuda" else CPU_CHUNK) // vocabulary))
+    return max(1, logits_at_a_time(model.device) // int(model.config.get_text_config().vocab_size))
+
+
+def logits_at_a_time(device: torch.device) -> int:
+    """Logits that may exist at a time: with what is computed from them, a twelfth of a GPU's memory at most."""
+    if device.type != "cuda":
+        return CPU_CHUNK
+    return int(min(CHUNK, torch.cuda.get_device_properties(device).total_memory // (12 * BYTES_PER_LOGIT)))

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from memindex.models.attention import Modules, Slots, attending_to_slots, bytes_per_row
 from memindex.models.decoding import Decoder, Lengths, Open
 from memindex.models.loading import LoadedModel
-from memindex.models.reading import CHUNK, Reading, Summary, read, refuse_nan, unembedding
+from memindex.models.reading import BYTES_PER_LOGIT, Reading, Summary, logits_at_a_time, read, refuse_nan, unembedding
 from memindex.models.sampling import Decoding
 from memindex.models.scores import Part
 
@@ -221,12 +221,23 @@ def _sizes(
     used = lengths.slots * hidden * width * 24
     torch.cuda.empty_cache()
     free, _ = torch.cuda.mem_get_info(model.device)
-    # Beside the rows there are the logits of a chunk, in both precisions.
-    free = max(0, free * 4 // 5 - CHUNK * 12)
-    # Narrow models need more rows to fill a GPU.
-    share = min(4, max(1, 2048 // hidden))
-    size = min(rows, batch_size or int(max(1, min(READ_ROWS * share, free // (kept + used)))))
-    most = int(max(size, min(DECODE_ROWS * share, (free - size * used) // kept)))
+    free = free * 4 // 5 - logits_at_a_time(model.device) * BYTES_PER_LOGIT
+    return fit(free, kept, used, min(4, max(1, 2048 // hidden)), rows, batch_size)
+
+
+def fit(free: int, kept: int, used: int, share: int, rows: int, batch_size: int | None) -> tuple[int, int]:
+    """(rows per forward pass, rows of slots) for so much memory.
+
+    Args:
+        free: Bytes to spend.
+        kept: Bytes of a row of slots.
+        used: Bytes of a row while it is read.
+        share: How many times the usual rows it takes to fill a GPU; narrow models need more.
+        rows: Rows that there are.
+        batch_size: Rows per forward pass if it is given.
+    """
+    size = min(rows, batch_size or max(1, min(READ_ROWS * share, free // (kept + used))))
+    most = max(size, min(DECODE_ROWS * share, (free - size * used) // kept))
     return size, min(most, -(-rows // size) * size)
 
 
