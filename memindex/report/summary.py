@@ -65,7 +65,10 @@ def _interval(row: dict[str, Any]) -> str:
 def _frequency(con: duckdb.DuckDBPyConnection, run_label: str) -> str:
     """How far frequency matters for one run: its rarest, its most frequent and its unseen sequences."""
     rows = [row for row in run_query(con, "rate_by_frequency").to_pylist() if row["run_label"] == run_label]
-    seen = [row for row in rows if row["frequency_bucket"] is not None and row["sequences"] >= 20]
+    # A bucket whose sequences stand in a few documents tells of those documents.
+    seen = [
+        row for row in rows if row["frequency_bucket"] is not None and row["sequences"] >= 20 and row["documents"] >= 10
+    ]
     parts = []
     if len(seen) > 1:
         rare, often = seen[0], seen[-1]
