@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from memindex.errors import MemindexError  # noqa: E402
-from memindex.models import engine, slot_engine  # noqa: E402
+from memindex.models import engine, scoring, slot_engine  # noqa: E402
 from memindex.models.architectures import build_model, count_parameters  # noqa: E402
 from memindex.models.loading import LoadedModel  # noqa: E402
 from memindex.models.reading import largest  # noqa: E402
@@ -148,6 +148,34 @@ def test_a_scorer_gives_the_same_for_every_call(loaded, sequences):
     scorer.close()
     assert not any(hasattr(module, "slot_keys") for module in loaded.model.modules())
     assert loaded.model.config._attn_implementation == "sdpa"
+
+
+def test_a_model_that_can_not_be_compiled_is_scored_as_it_is(loaded, sequences, monkeypatch):
+    from torch._dynamo.exc import TorchDynamoException
+
+    expected = score_sequences(loaded, *sequences)
+    real, asked = scoring.choose_engine, []
+
+    class Uncompilable:
+        compiled, batch_size = True, 8
+
+        def run(self, *_):
+            raise TorchDynamoException("no C compiler\nand a long trace")
+
+        def close(self):
+            pass
+
+    def choose(*given):
+        asked.append(given[-1])
+        return real(*given) if given[-1] is False else Uncompilable()
+
+    monkeypatch.setattr(scoring, "choose_engine", choose)
+    scorer = Scorer(loaded, 12, 10)
+    with pytest.warns(UserWarning, match="goes on without it: no C compiler$"):
+        scores = scorer.score(*sequences)
+    np.testing.assert_array_equal(scores.continuation, expected.continuation)
+    assert asked == [None, False]
+    assert not scorer.compiled
 
 
 def test_samples_follow_the_distribution():

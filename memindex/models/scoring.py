@@ -13,11 +13,13 @@ records its dtype and batch size.
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch._dynamo.exc import TorchDynamoException
 
 from memindex.errors import MemindexError
 from memindex.models.decoding import Lengths
@@ -112,6 +114,8 @@ class Scorer:
                 self._ready(len(left)).run(tokens[left], ids[left], Part(columns, left, progress))
             except torch.OutOfMemoryError:
                 self._shrink(len(left))
+            except TorchDynamoException as error:
+                self._do_without_compiling(error)
         return columns.scores(suffixes, self.batch_size or 1)
 
     def _ready(self, rows: int) -> Engine:
@@ -132,6 +136,15 @@ class Scorer:
         self._wanted = self.batch_size = tried // 2
         self.close()
         torch.cuda.empty_cache()
+
+    def _do_without_compiling(self, error: TorchDynamoException) -> None:
+        """Go on with the layers as they are: torch.compile needs a C compiler, and not every machine has one."""
+        if not self.compiled:
+            raise error
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        warnings.warn(f"torch.compile failed, so scoring goes on without it: {reason[0]}", stacklevel=4)
+        self._compile = False
+        self.close()
 
     def close(self) -> None:
         """Free what scoring needs beside the model."""
