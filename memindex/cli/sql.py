@@ -54,8 +54,10 @@ def sql(
 
     Tables: models, runs, sequences, frequencies, buckets, continuations; documents and corpora of the indexes; and the
     views memorization, one row per sequence and run of the main protocol, and memorization_runs, those of every one.
-    Functions: ngram_count(index, tokens), text_count(index, text), tokenize(index, text), where index is the name of an
-    index directory; discoverable_n(p_z, p); rate_interval(memorized, cluster), a rate's 95 % interval, by document.
+    Functions: ngram_count(index, tokens), text_count(index, text), ngram_count_by_domain(index, tokens),
+    longest_match(index, tokens), longest_matches(index, tokens), tokenize(index, text), detokenize(index, tokens), and in
+    FROM documents_with(index, tokens or text, limit), where index is the name of an index of the study;
+    discoverable_n(p_z, p); rate_interval(memorized, cluster), a rate's 95 % interval, by document.
 
     \b
     Examples:

@@ -13,7 +13,9 @@ import itertools
 import json
 import logging
 import re
+import threading
 import warnings
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +62,8 @@ NEWER_LEADS = (b"\xdf", b"\xe0", b"\xe1", b"\xea", b"\xf0")
 #: Text compared between gigatoken and `tokenizers` when a build starts.
 COMPARED_BYTES = 200_000
 
+_CHOOSING = threading.Lock()
+
 
 class Tokenizer:
     """A tokenizer by its tokenizer.json, or the byte tokenizer when that is None."""
@@ -81,7 +85,7 @@ class Tokenizer:
         """SHA-256 of the tokenizer.json; `bytes` for the byte tokenizer."""
         return BYTES if self.definition is None else hashlib.sha256(self.definition).hexdigest()
 
-    @property
+    @cached_property
     def vocabulary(self) -> int:
         """One more than the largest id the tokenizer can give."""
         if self.definition is None:
@@ -165,9 +169,10 @@ class Tokenizer:
         """Ids of an Arrow array of texts (large_binary, UTF-8): uint32 values, int64 offsets."""
         if self.definition is None:
             return _bytes_as_ids(texts)
-        if not self._compared:
-            self._compared = True
-            self._choose_engine(texts)
+        with _CHOOSING:  # another thread must not use gigatoken before it is compared
+            if not self._compared:
+                self._choose_engine(texts)
+                self._compared = True
         return self._with_both(texts) if self._batch is not None else self._with_tokenizers(texts)
 
     def _tokenizers(self) -> Any:

@@ -35,8 +35,10 @@ def connect(
 
     Views: every table of `memindex.tables.schema.TABLES`, and `memorization` (the runs of the study's main protocol),
     `memorization_runs` (all runs), `documents`, `corpora`.
-    Functions: `ngram_count(index, tokens)`, `text_count(index, text)`, `tokenize(index, text)`,
-    `discoverable_n(p_z, p)`. Aggregates: `rate_interval(value, cluster)` and `mean_interval(value, cluster)`, the 95 %
+    Functions: `ngram_count(index, tokens)`, `text_count(index, text)`, `ngram_count_by_domain(index, tokens)`,
+    `longest_match(index, tokens)`, `longest_matches(index, tokens)`, `tokenize(index, text)`,
+    `detokenize(index, tokens)`, `discoverable_n(p_z, p)`; in FROM: `documents_with(index, tokens or text, limit)`
+    (docs/tables.md says what they give). Aggregates: `rate_interval(value, cluster)` and `mean_interval(value, cluster)`, the 95 %
     interval of an average by document, as a struct of low and high. Threads share it through `con.cursor()`.
 
     Args:
@@ -55,7 +57,7 @@ def connect(
     try:
         statistics.register(con)
         _create_views(con, config)
-        functions.register(con, Indexes(config.indexes(), opener))
+        functions.register(con, Indexes(config.indexes(), opener, only_named=restricted))
         if restricted:
             _restrict(con, config)
     except duckdb.Error as error:

@@ -1,0 +1,94 @@
+"""The indexes that SQL may ask: by their names in the study, or by path; opened at first use."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from memindex.errors import QueryError
+from memindex.ragged import Ragged
+
+if TYPE_CHECKING:
+    from memindex.corpus.tokenizer import Tokenizer
+    from memindex.index.answers import LongestMatches
+
+
+class Lookups(Protocol):
+    """What the functions need of an index; `memindex.index.Index` has it, and says there what each gives."""
+
+    @property
+    def name(self) -> str:
+        """What errors call the index."""
+
+    @property
+    def domains(self) -> list[str]:
+        """Names of the domains; empty where the index has no domain column."""
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer of the index; QueryError where it has none."""
+
+    def tokenize(self, texts: list[str], /) -> Ragged:
+        """The ids of each text, without special tokens."""
+
+    def count(self, queries: Ragged, /) -> npt.NDArray[np.uint64]:
+        """Occurrences of each query, uint64 of shape (rows,)."""
+
+    def count_by_domain(self, queries: Ragged, /) -> npt.NDArray[np.uint64]:
+        """Occurrences of each query in each domain, uint64 of shape (rows, domains)."""
+
+    def longest_match(self, queries: Ragged, /) -> LongestMatches:
+        """The longest match that starts at each token, and its count."""
+
+    def documents(self, queries: Ragged, limit: int, *, max_tokens: int) -> pa.Table:
+        """The documents around occurrences, in the order of the queries."""
+
+
+def open_index(path: Path) -> Lookups:
+    """Open the index at `path`; imported here so that a study without lookups never loads the core."""
+    from memindex.index import Index
+
+    opened: Lookups = Index.open(path)
+    return opened
+
+
+class Indexes:
+    """The indexes a connection may ask, opened at first use and kept open.
+
+    An index is called by its name in the study, or by the path of its directory.
+    """
+
+    def __init__(
+        self, paths: Mapping[str, Path], opener: Callable[[Path], Lookups] | None = None, *, only_named: bool = False
+    ) -> None:
+        """Indexes by name; `opener` opens one (default: `memindex.index.Index.open`); `only_named` refuses paths."""
+        self._paths = dict(paths)
+        self._opener = opener or open_index
+        self._only_named = only_named
+        self._open: dict[Path, Lookups] = {}
+        self._lock = threading.Lock()
+
+    def __getitem__(self, name: str) -> Lookups:
+        """The open index; an unknown name raises QueryError."""
+        path = self._path(name)
+        with self._lock:  # DuckDB calls from several threads; one opens, the others wait
+            if path not in self._open:
+                self._open[path] = self._opener(path)
+            return self._open[path]
+
+    def _path(self, name: str) -> Path:
+        if name in self._paths:
+            return self._paths[name]
+        known = f"there is no index {name!r}; the study's indexes: {', '.join(self._paths) or 'none'}"
+        if self._only_named:
+            raise QueryError(known)
+        path = Path(name)
+        if name and "\0" not in name and path.is_dir():
+            return path.resolve()
+        raise QueryError(f"{known}; or give an index's directory")
