@@ -55,14 +55,15 @@ def sql(
     Tables: models, runs, sequences, frequencies, buckets, continuations; documents and corpora of the indexes; and the
     views memorization, one row per sequence and run of the main protocol, and memorization_runs, those of every one.
     Functions: ngram_count(index, tokens), text_count(index, text), ngram_count_by_domain(index, tokens),
-    longest_match(index, tokens), longest_matches(index, tokens), tokenize(index, text), detokenize(index, tokens), and in
-    FROM documents_with(index, tokens or text, limit), where index is the name of an index of the study;
-    discoverable_n(p_z, p); rate_interval(memorized, cluster), a rate's 95 % interval, by document.
+    longest_match(index, tokens), longest_matches(index, tokens), tokenize(index, text), detokenize(index, tokens), and
+    in FROM documents_with(index, tokens or text, limit), where index is the name of an index of the study or an index
+    directory; discoverable_n(p_z, p); rate_interval(memorized, cluster), a rate's 95 % interval, by document.
 
     \b
     Examples:
       memindex sql -s my-study rate_by_frequency
       memindex sql -s my-study "SELECT model_id, avg(memorized::INT) FROM memorization GROUP BY ALL"
+      memindex sql -s my-study "FROM documents_with('pile', 'Permission is hereby granted', 3)"
       memindex sql -s my-study -f question.sql --format csv > answer.csv
     """
     from memindex.tables.connection import connect
@@ -126,7 +127,7 @@ def _print(answer: pa.Table, form: str) -> None:
         pyarrow.csv.write_csv(_flat(answer), sys.stdout.buffer)
         return
     # Row by row as tuples: two columns may have one name, and a dict would keep only one of them.
-    rows = zip(*(column.to_pylist() for column in answer.columns), strict=True)
+    rows = zip(*(_values(column) for column in answer.columns), strict=True)
     if form == "json":
         _one_name_each(answer.column_names)
         for row in rows:
@@ -135,6 +136,16 @@ def _print(answer: pa.Table, form: str) -> None:
     from memindex.cli.output import print_table
 
     print_table(answer.column_names, list(rows))
+
+
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    """The column's values; a map, as of counts by domain, is a dict."""
+    import pyarrow as pa
+
+    values: list[Any] = column.to_pylist()
+    if pa.types.is_map(column.type):
+        return [None if pairs is None else dict(pairs) for pairs in values]
+    return values
 
 
 def _one_name_each(names: list[str]) -> None:
@@ -149,9 +160,7 @@ def _flat(answer: pa.Table) -> pa.Table:
     import pyarrow as pa
 
     columns = [
-        pa.array([json.dumps(v, default=str) for v in column.to_pylist()])
-        if pa.types.is_nested(column.type)
-        else column
+        pa.array([json.dumps(v, default=str) for v in _values(column)]) if pa.types.is_nested(column.type) else column
         for column in answer.columns
     ]
     return pa.Table.from_arrays(columns, names=answer.column_names)

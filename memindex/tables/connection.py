@@ -38,13 +38,14 @@ def connect(
     Functions: `ngram_count(index, tokens)`, `text_count(index, text)`, `ngram_count_by_domain(index, tokens)`,
     `longest_match(index, tokens)`, `longest_matches(index, tokens)`, `tokenize(index, text)`,
     `detokenize(index, tokens)`, `discoverable_n(p_z, p)`; in FROM: `documents_with(index, tokens or text, limit)`
-    (docs/tables.md says what they give). Aggregates: `rate_interval(value, cluster)` and `mean_interval(value, cluster)`, the 95 %
-    interval of an average by document, as a struct of low and high. Threads share it through `con.cursor()`.
+    (docs/tables.md says what they give). Aggregates: `rate_interval(value, cluster)` and
+    `mean_interval(value, cluster)`, the 95 % interval of an average by document, as a struct of low and high.
+    Threads share it through `con.cursor()`.
 
     Args:
         study: The study's directory.
-        restricted: For SQL from strangers: no file or network outside the study's tables and its indexes'
-            document tables can be read, no setting changed, no Python variable seen. Statements that write
+        restricted: For SQL from strangers: no file or network outside the study's tables and its indexes
+            can be read, no setting changed, no Python variable seen. Statements that write
             still have to be refused by the caller (accept only `duckdb.StatementType.SELECT`).
         opener: Opens an index; default `memindex.index.Index.open`.
 

@@ -158,8 +158,8 @@ FUNCTIONS = (
         _DOCUMENTS,
         pa.list_(answers.DOCUMENT),
         answers.documents_with,
-        "in FROM: where the query (tokens or a text) stands: at most `limit` occurrences, evenly spaced in the order of "
-        "what follows, with the document, and `max_tokens` of it around the match as text",
+        "in FROM: where the query (tokens or a text) stands: at most `limit` occurrences, evenly spaced in the order "
+        "of what follows, with the document, and at most `max_tokens` tokens of it around the match as text",
         (("limit", 10), ("max_tokens", 100)),
         is_table=True,
     ),

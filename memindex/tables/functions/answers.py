@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -121,7 +123,7 @@ def _ngrams(tokens: pa.Array) -> Ragged:
     return ids
 
 
-def _nonzero(index: Lookups, queries: Ragged) -> tuple[npt.NDArray[np.int64], ...]:
+def _nonzero(index: Lookups, queries: Ragged) -> tuple[npt.NDArray[Any], ...]:
     """Domains that hold each query, then the number of each such domain and its count, query after query."""
     table = index.count_by_domain(queries)
     row, domain = np.nonzero(table)
