@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from memindex.cli import cli
-from memindex.tables.schema import markdown as tables
+from memindex.tables import functions, schema
 
 HERE = Path(__file__).parent
 
@@ -124,6 +124,12 @@ def _docstring(thing: Any) -> list[str]:
         else:
             lines.append(line[4:] if block else line)
     return [*lines, "```"] if block else lines
+
+
+def tables() -> Iterator[str]:
+    """The lines of docs/tables.md: tables, views and functions."""
+    yield from schema.markdown()
+    yield from functions.markdown()
 
 
 def models() -> Iterator[str]:

@@ -84,3 +84,11 @@ def test_the_list_needs_no_study_but_a_query_does() -> None:
 
 def test_a_report_prints_its_path_and_nothing_else(study: Path) -> None:
     assert ok("report", "-s", study).strip() == str(study / "report.html")
+
+
+def test_maps_are_objects(study: Path) -> None:
+    query = "SELECT MAP {'C++': 3, 'Python': 4} AS domains UNION ALL SELECT NULL"
+    lines = [json.loads(line) for line in ok("sql", "-s", study, query, "--json").splitlines()]
+    assert lines == [{"domains": {"C++": 3, "Python": 4}}, {"domains": None}]
+    rows = list(csv.DictReader(io.StringIO(ok("sql", "-s", study, query, "--format", "csv"))))
+    assert [json.loads(row["domains"]) for row in rows] == [{"C++": 3, "Python": 4}, None]

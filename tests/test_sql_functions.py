@@ -242,6 +242,16 @@ def test_an_empty_list_is_no_ngram_but_an_empty_text(con: duckdb.DuckDBPyConnect
     assert con.execute("SELECT detokenize('words', []), detokenize('bytes of it', [])").fetchall() == [("", "")]
 
 
+def test_ids_without_text_are_left_out_as_the_error_says(con: duckdb.DuckDBPyConnection, world: World) -> None:
+    vocabulary = world.indexes["words"].tokenizer.vocabulary
+    con.execute(f"CREATE TABLE one AS SELECT [97, {vocabulary}, 98] AS tokens")
+    line = _refused(con, "SELECT detokenize('words', tokens) FROM one")
+    assert line.startswith(f"token id {vocabulary} has no text: the tokenizer's ids are 0 to {vocabulary - 1}; ")
+    advice = line.partition("leave others out with ")[2]
+    answer = con.execute(f"SELECT detokenize('words', {advice}) FROM one").fetchall()
+    assert answer == [(world.indexes["words"].tokenizer.decode([97, 98]),)]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

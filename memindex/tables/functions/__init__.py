@@ -83,7 +83,7 @@ class Function:
 
     def signature(self) -> str:
         """How it is called, for readers."""
-        defaults = "".join(f', "{name}" := {default}' for name, default in self.options)
+        defaults = "".join(f", {_written(name)} := {default}" for name, default in self.options)
         return f"{self.name}(index, {self.argument}{defaults})"
 
 
@@ -197,16 +197,22 @@ def readable(error: Exception) -> MemindexError:
 
 def markdown() -> Iterator[str]:
     """The lines of docs/tables.md about the functions."""
-    yield from ("", "# Functions", "", "On every connection of `memindex.connect`; `index` is the name of an index of")
-    yield "the study, or an index's directory. NULL in gives NULL out; an empty list, NULL in a list, or an id that the"
-    yield "index can't hold is an error. `tokens` is a list of ids of any whole-number type."
+    yield from ("", "# Functions", "")
+    yield "On every connection of `memindex.connect`; `index` is the name of an index of the study, or an index's"
+    yield "directory. `tokens` is a list of ids, of any type of whole numbers. NULL in gives NULL out; a list that is"
+    yield "empty (but for `detokenize`) or holds NULL, and an id that the index can't hold, are errors."
     yield from ("", "| function | result | meaning |", "| --- | --- | --- |")
     for function in FUNCTIONS:
         result = "rows" if function.is_table else function.result_type
         yield f"| `{function.signature()}` | {result} | {function.meaning} |"
     columns = ", ".join(f"`{field.name}`" for field in answers.DOCUMENT)
-    yield from ("", f"Columns of `documents_with`: {columns}, as in the tables above. Beside a table it is asked for")
-    yield "every row: `FROM sequences, documents_with('pile', suffix, 3)`."
+    yield from ("", "Columns of `documents_with`, with the meaning they have in the tables above:", f"{columns}.")
+    yield "Beside a table it is asked for every row: `FROM sequences, documents_with('pile', suffix, 3)`."
+
+
+def _written(name: str) -> str:
+    """The name as SQL wants it: LIMIT is a word of its own."""
+    return f'"{name}"' if name == "limit" else name
 
 
 def _batched(function: Function, indexes: Indexes) -> Callable[..., pa.Array]:
