@@ -72,6 +72,10 @@ class Function:
         """The macro of the public name."""
         argument = f'"{self.argument}"'
         given = f"{argument}::{self.argument_type}"
+        if self.argument_type == "INTEGER[]":
+            # The cast would round; what is decided by the type costs nothing per row.
+            is_fraction = f"typeof({argument}) SIMILAR TO '(DECIMAL|DOUBLE|FLOAT).*'"
+            given = f"CASE WHEN {is_fraction} THEN error('{_FRACTIONS}') ELSE {given} END"
         if self.is_table:
             # Casts between the two exist, so either branch binds; only the right one is computed.
             given = f"CASE WHEN typeof({argument}) = 'VARCHAR' THEN tokenize(\"index\", {argument}) ELSE {given} END"
@@ -87,6 +91,7 @@ class Function:
         return f"{self.name}(index, {self.argument}{defaults})"
 
 
+_FRACTIONS = "token ids are whole numbers, not fractions: cast the list to INTEGER[]"
 _MATCHES = "STRUCT(length INTEGER, count BIGINT)[]"
 _DOCUMENTS = (
     "STRUCT(shard INTEGER, position BIGINT, document BIGINT, document_offset BIGINT, domain VARCHAR, path VARCHAR, "
