@@ -41,7 +41,7 @@ def refused(*arguments: object, stdin: bytes = b"") -> str:
 
 def test_columns_of_one_name_stand_side_by_side_in_tables_and_csv(study: Path) -> None:
     assert ok("sql", "-s", study, PAIR).split()[-2:] == ["0", "1"]
-    rows = list(csv.reader(io.StringIO(ok("sql", "-s", study, PAIR, "--format", "csv"))))
+    rows = list(csv.reader(io.StringIO(ok("sql", "-s", study, PAIR, "--csv"))))
     assert rows == [["sequence_id", "sequence_id"], ["0", "1"]]
 
 
@@ -52,7 +52,7 @@ def test_columns_of_one_name_are_refused_as_json(study: Path) -> None:
 
 def test_csv_writes_lists_as_json(study: Path) -> None:
     query = "SELECT [1, 2] AS n, 'a' AS text"
-    rows = list(csv.DictReader(io.StringIO(ok("sql", "-s", study, query, "--format", "csv"))))
+    rows = list(csv.DictReader(io.StringIO(ok("sql", "-s", study, query, "--csv"))))
     assert [(json.loads(row["n"]), row["text"]) for row in rows] == [([1, 2], "a")]
 
 

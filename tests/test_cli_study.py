@@ -86,7 +86,7 @@ def test_sql_answers_as_json_csv_and_table(work):
     query = "SELECT sample, count(*) AS n FROM memorization GROUP BY sample ORDER BY sample"
     rows = [json.loads(line) for line in ok("sql", "-s", work / "study", query, "--json").splitlines()]
     assert {row["sample"] for row in rows} == {"bucket", "heldout", "uniform"}
-    table = list(csv.DictReader(io.StringIO(ok("sql", "-s", work / "study", query, "--format", "csv"))))
+    table = list(csv.DictReader(io.StringIO(ok("sql", "-s", work / "study", query, "--csv"))))
     assert [(row["sample"], int(row["n"])) for row in table] == [(row["sample"], row["n"]) for row in rows]
     assert "uniform" in ok("sql", "-s", work / "study", query)
     (work / "question.sql").write_text(query)

@@ -17,6 +17,7 @@ from typing import Any, TextIO
 import click
 
 from memindex import __version__
+from memindex.cli.output import printable
 from memindex.errors import MemindexError
 
 #: command: (module in memindex.cli, attribute, one line for the list of commands)
@@ -128,5 +129,6 @@ def _abandon_stdout() -> None:
 
 def fail(message: str, code: int = 2) -> Any:
     """Print one line to stderr and exit."""
-    click.echo(f"memindex: {' '.join(message.splitlines())}", err=True)
+    # A message may quote text of a corpus, which must not rule the terminal.
+    click.echo(f"memindex: {printable(' '.join(message.splitlines()))}", err=True)
     sys.exit(code)

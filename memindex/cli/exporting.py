@@ -10,7 +10,7 @@ from memindex.cli.sql import study_option
 
 
 @click.command("export")
-@study_option(required=True)
+@study_option()
 @click.option("--out", type=click.Path(path_type=Path), help="File to write.  [default: stdout]")
 @click.option("--sample", type=click.Choice(["uniform", "bucket", "heldout", "imported"]), help="Only this sample.")
 @click.option("--suffix", "with_suffix", is_flag=True, help="Write the true continuations too.")

@@ -35,7 +35,7 @@ def _options(*, decoding: str | None, model_required: bool) -> Decorator:
     required: dict[str, Any] = {"required": True} if decoding is None else {"default": decoding, "show_default": True}
     options: list[Decorator] = [
         FILES,
-        study_option(required=True),
+        study_option(),
         click.option("--model-id", required=model_required, help="Name of the model in the study."),
         click.option("--name", help="Name of the sequences' source: the same for all models scored on the same ones."),
         click.option("--source", help="Hub name or folder of the model.  [default: the model id]"),

@@ -43,7 +43,7 @@ def print_table(
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for number, name in enumerate(columns):
         numeric = all(_is_number(row[number]) for row in rows)
-        table.add_column(name, justify="right" if numeric and rows else "left", overflow="fold")
+        table.add_column(escape(printable(name)), justify="right" if numeric and rows else "left", overflow="fold")
     for row in rows:
         table.add_row(*(escape(shown(value)) for value in row))
     shown_on = console(stderr)
@@ -66,7 +66,7 @@ def shown(value: Any) -> str:
         return f"{value:,}"
     if isinstance(value, float):
         return f"{value:.4g}"
-    return str(value)
+    return printable(str(value))
 
 
 def printable(text: str) -> str:

@@ -8,7 +8,7 @@ from memindex.cli.sql import study_option
 
 
 @click.command()
-@study_option(required=True)
+@study_option()
 @click.option("--out", type=click.Path(), help="[default: STUDY/report.html]")
 def report(study: str, out: str | None) -> None:
     """Write a study's figures, with the numbers and the SQL behind each, as one self-contained HTML page.

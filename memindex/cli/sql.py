@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,20 +12,29 @@ import click
 from memindex.errors import MemindexError
 
 if TYPE_CHECKING:
-    import duckdb
-    import pyarrow as pa
+    from memindex.cli.sql_shell import Shell
+
+NO_STUDY = "no study is named: give -s/--study, set MEMINDEX_STUDY, or go to a directory with a study.toml"
 
 
-def study_option(required: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """The option -s of the commands that read a study."""
+def study_option(required: bool = True) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The option -s of the commands that read a study; the current directory where it is one."""
+
+    def chosen(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+        if value is None and Path("study.toml").is_file():
+            return "."
+        if value is None and required:
+            raise click.UsageError(NO_STUDY)
+        return value
+
     return click.option(
         "-s",
         "--study",
         "study",
-        required=required,
         envvar="MEMINDEX_STUDY",
         type=click.Path(),
-        help="Directory of the study (or set MEMINDEX_STUDY).",
+        callback=chosen,
+        help="Directory of the study (or set MEMINDEX_STUDY).  [default: . where it holds a study.toml]",
     )
 
 
@@ -38,19 +45,24 @@ def study_option(required: bool) -> Callable[[Callable[..., Any]], Callable[...,
 @click.option(
     "-p", "--parameter", "parameters", multiple=True, metavar="NAME=VALUE", help="Of a named query; repeatable."
 )
-@click.option("--format", "form", type=click.Choice(["table", "csv", "json"]), default="table", help="[default: table]")
-@click.option("--json", "as_json", is_flag=True, help="The same as --format json: one object per row and line.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV; lists, maps and structs stand in it as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per row and line.")
+@click.option("--parquet", type=click.Path(path_type=Path), metavar="FILE", help="Write a Parquet file instead.")
 @click.option("--list", "list_names", is_flag=True, help="List the named queries; needs no study.")
 def sql(
     query: str | None,
     study: str | None,
     file: str | None,
     parameters: tuple[str, ...],
-    form: str,
+    as_csv: bool,
     as_json: bool,
+    parquet: Path | None,
     list_names: bool,
 ) -> None:
-    """Run QUERY on a study: SQL, or the name of a query in queries/.
+    """Run QUERY on a study: SQL, the name of a query in queries/, or a dot command such as .tables.
+
+    Without QUERY and -f, SQL is read from stdin; on a terminal that is a prompt, with history, completion (Tab) and
+    statements over several lines. Of several statements only the last one's rows are shown.
 
     Tables: models, runs, sequences, frequencies, buckets, continuations; documents and corpora of the indexes; and the
     views memorization, one row per sequence and run of the main protocol, and memorization_runs, those of every one.
@@ -59,57 +71,90 @@ def sql(
     in FROM documents_with(index, tokens or text, limit), where index is the name of an index of the study or an index
     directory; discoverable_n(p_z, p); rate_interval(memorized, cluster), a rate's 95 % interval, by document.
 
+    In JSON, NaN and infinity are the texts "NaN", "Infinity" and "-Infinity"; times and bytes are written as DuckDB
+    writes them.
+
     \b
     Examples:
-      memindex sql -s my-study rate_by_frequency
+      memindex sql -s my-study
+      memindex sql -s my-study .tables
+      memindex sql -s my-study domain_shares -p sample=bucket
       memindex sql -s my-study "SELECT model_id, avg(memorized::INT) FROM memorization GROUP BY ALL"
       memindex sql -s my-study "FROM documents_with('pile', 'Permission is hereby granted', 3)"
-      memindex sql -s my-study -f question.sql --format csv > answer.csv
+      memindex sql -s my-study -f question.sql --csv > answer.csv
+      memindex sql -s my-study "FROM memorization" --parquet answer.parquet
     """
-    from memindex.tables.connection import connect
-    from memindex.tables.queries import list_queries, load_query
-
+    form = _form(as_csv, as_json, parquet)
     if list_names:
-        _print_names([(name, load_query(name).question) for name in list_queries()], as_json)
+        from memindex.cli.sql_shell import print_queries
+
+        print_queries(form)
         return
-    if (query is None) == (file is None):
-        raise click.UsageError("give a QUERY, or a file with -f (see --list for the named ones)")
+    if query is not None and file is not None:
+        raise click.UsageError("give a QUERY or a file with -f, not both")
     if study is None:
-        raise click.UsageError("Missing option '-s' / '--study'.")
-    text = (query or "") if file is None else _read(file)
+        raise click.UsageError(NO_STUDY)
+    _check_target(parquet)
+    interactive = query is None and file is None and sys.stdin.isatty()
+    text = "" if interactive else _read(file or "-") if query is None else query
+    if not interactive and not text.strip():
+        raise click.UsageError("give a QUERY, or a file with -f (see --list for the named ones)")
+    from memindex.cli.sql_shell import Shell
+    from memindex.tables.connection import connect
+
     con = connect(study)
     try:
-        # What stands in a file is SQL, even if it is one word.
-        is_name = file is None and len(text.split()) < 2
-        answer = _run_named(con, text.strip(), parameters) if is_name else _run_sql(con, text, parameters)
-        _print(answer, "json" if as_json else form)
+        shell = Shell(con, form)
+        if not interactive:
+            # What stands in a file is SQL, even if it is one word.
+            _run_once(shell, text, parameters, parquet, is_name=query is not None and len(text.split()) < 2)
+            return
+        if parameters or parquet:
+            raise click.UsageError("--parameter and --parquet need a QUERY; in the prompt: .run NAME NAME=VALUE")
+        from memindex.cli.sql_prompt import prompt
+
+        prompt(shell)
     finally:
         con.close()
 
 
-def _run_named(con: duckdb.DuckDBPyConnection, name: str, parameters: tuple[str, ...]) -> pa.Table:
-    from memindex.tables.queries import list_queries, run_query
-
-    if name not in list_queries():
-        raise MemindexError(f"there is no query {name!r}; the named ones are: {', '.join(list_queries())}")
-    pairs = [parameter.partition("=") for parameter in parameters]
-    return run_query(con, name, **{key: value for key, _, value in pairs})
+def _form(as_csv: bool, as_json: bool, parquet: Path | None) -> str:
+    if as_csv + as_json + (parquet is not None) > 1:
+        raise click.UsageError("choose one of --csv, --json and --parquet")
+    return "csv" if as_csv else "json" if as_json else "table"
 
 
-def _run_sql(con: duckdb.DuckDBPyConnection, text: str, parameters: tuple[str, ...]) -> pa.Table:
-    import duckdb
+def _check_target(parquet: Path | None) -> None:
+    """Before a long query runs, not after it."""
+    if parquet is not None and (parquet.is_dir() or not parquet.absolute().parent.is_dir()):
+        raise MemindexError(f"--parquet {parquet}: give the name of a file in a directory that exists")
 
-    from memindex.tables.functions import readable
 
-    if parameters:
+def _run_once(shell: Shell, text: str, parameters: tuple[str, ...], parquet: Path | None, is_name: bool) -> None:
+    from memindex.cli.output import note
+    from memindex.cli.sql_writing import write_parquet
+
+    text = text.strip()
+    if text.startswith("."):
+        if parameters or parquet:
+            raise MemindexError("--parameter and --parquet belong to queries, not to dot commands")
+        shell.command(text)
+        return
+    if parameters and not is_name:
         raise MemindexError("--parameter belongs to a named query; write the value into the SQL itself")
-    try:
-        answer: pa.Table = con.sql(text).to_arrow_table()
-    except duckdb.Error as error:
-        raise readable(error) from None
-    except AttributeError:
-        raise MemindexError("that statement gives no rows: ask with SELECT") from None
-    return answer
+    answer = shell.named(text, parameters) if is_name else shell.ask(text, for_file=parquet is not None)
+    if answer is None:
+        raise MemindexError("that statement gives no rows: ask with SELECT")
+    unfilled = shell.unfilled()
+    if unfilled and not answer.num_rows:
+        raise MemindexError(unfilled)
+    if parquet is None:
+        shell.write(answer)
+    else:
+        write_parquet(answer, parquet)
+        click.echo(str(parquet))
+    if unfilled:
+        note(f"memindex: {unfilled}")
 
 
 def _read(file: str) -> str:
@@ -118,59 +163,3 @@ def _read(file: str) -> str:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise MemindexError(f"{file}: not UTF-8 text (byte {error.start})") from None
-
-
-def _print(answer: pa.Table, form: str) -> None:
-    if form == "csv":
-        import pyarrow.csv
-
-        pyarrow.csv.write_csv(_flat(answer), sys.stdout.buffer)
-        return
-    # Row by row as tuples: two columns may have one name, and a dict would keep only one of them.
-    rows = zip(*(_values(column) for column in answer.columns), strict=True)
-    if form == "json":
-        _one_name_each(answer.column_names)
-        for row in rows:
-            click.echo(json.dumps(dict(zip(answer.column_names, row, strict=True)), ensure_ascii=False, default=str))
-        return
-    from memindex.cli.output import print_table
-
-    print_table(answer.column_names, list(rows))
-
-
-def _values(column: pa.ChunkedArray) -> list[Any]:
-    """The column's values; a map, as of counts by domain, is a dict."""
-    import pyarrow as pa
-
-    values: list[Any] = column.to_pylist()
-    if pa.types.is_map(column.type):
-        return [None if pairs is None else dict(pairs) for pairs in values]
-    return values
-
-
-def _one_name_each(names: list[str]) -> None:
-    """An object has each name once."""
-    twice = [name for name, times in Counter(names).items() if times > 1]
-    if twice:
-        raise MemindexError(f"several columns are called {', '.join(twice)}: name them apart with AS for JSON")
-
-
-def _flat(answer: pa.Table) -> pa.Table:
-    """CSV has no lists: they become JSON."""
-    import pyarrow as pa
-
-    columns = [
-        pa.array([json.dumps(v, default=str) for v in _values(column)]) if pa.types.is_nested(column.type) else column
-        for column in answer.columns
-    ]
-    return pa.Table.from_arrays(columns, names=answer.column_names)
-
-
-def _print_names(names: list[tuple[str, str]], as_json: bool) -> None:
-    if as_json:
-        for name, question in names:
-            click.echo(json.dumps({"query": name, "question": question}, ensure_ascii=False))
-        return
-    from memindex.cli.output import print_table
-
-    print_table(["query", "question"], names)

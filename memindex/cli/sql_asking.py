@@ -1,0 +1,201 @@
+"""How `memindex sql` asks DuckDB: plain columns out, every error one line with a hint."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import duckdb
+import pyarrow as pa
+from duckdb.sqltypes import DuckDBPyType
+
+from memindex.errors import MemindexError
+from memindex.tables.functions import readable
+from memindex.tables.schema import TABLES, VIEWS
+
+#: Types that Parquet has no like of: they go out as DuckDB writes them.
+NOT_IN_FILES = frozenset({"interval", "bit", "bignum", "varint", "union", "time with time zone", "variant", "geometry"})
+
+#: Types that text shows as DuckDB writes them; Python's dates don't reach as far, and know no infinity.
+NOT_IN_TEXT = NOT_IN_FILES | {"date", "time", "blob", "time_ns", "timestamp", "timestamp with time zone"}
+NOT_IN_TEXT |= {"timestamp_s", "timestamp_ms", "timestamp_ns"}
+
+_SEQUENCES = "memindex study run STUDY --only sequences"
+_SCORES = "memindex study run STUDY, memindex run -s STUDY --model NAME or memindex import"
+
+#: Table -> the tables a view reads, and the command that fills a table; others are filled by `memindex study run`.
+_READ_BY_VIEW = {
+    "memorization": ("sequences", "models", "runs", "continuations"),
+    "memorization_runs": ("sequences", "models", "runs", "continuations"),
+    "corpora": ("documents",),
+}
+_FILLED_BY = {
+    "sequences": _SEQUENCES,
+    "frequencies": _SEQUENCES,
+    "buckets": _SEQUENCES,
+    "models": _SCORES,
+    "runs": _SCORES,
+    "continuations": _SCORES,
+    "documents": "memindex index build (or index open), where study.toml says its indexes are",
+}
+
+
+def ask(con: duckdb.DuckDBPyConnection, text: str, *, for_file: bool = False) -> pa.Table | None:
+    """The rows of the last statement of `text`; None when it has none to give, as SET and CREATE.
+
+    Args:
+        con: A connection of `memindex.connect`.
+        text: SQL, one statement or more.
+        for_file: Keep what a Parquet file can hold (times, bytes) as it is.
+
+    Raises:
+        MemindexError: What DuckDB says, in one line, and what to do.
+        KeyboardInterrupt: The query was stopped.
+    """
+    with _explaining(con):
+        text.encode("utf-8")  # DuckDB's client says nothing readable about half a surrogate pair
+        statements = con.extract_statements(text)
+        if not statements:
+            raise MemindexError("there is no statement in it")
+        relation = None
+        for statement in statements:
+            relation = con.sql(statement.query)
+        last = statements[-1]
+        # PIVOT is two statements in one, of which the first gives nothing.
+        silent = duckdb.ExpectedResultType.NOTHING in last.expected_result_type and last.type.name != "MULTI"
+        if relation is None or silent:
+            return None
+        return _plain(relation, NOT_IN_FILES if for_file else NOT_IN_TEXT)
+
+
+@contextmanager
+def _explaining(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Errors of DuckDB leave as MemindexError, the many forms of a Ctrl-C as KeyboardInterrupt."""
+    try:
+        yield
+    except UnicodeEncodeError:
+        raise MemindexError("the query is not UTF-8 text") from None
+    except duckdb.InterruptException:
+        raise KeyboardInterrupt from None
+    except duckdb.Error as error:
+        if "executing the UDF: KeyboardInterrupt" in str(error):
+            raise KeyboardInterrupt from None
+        raise explained(con, error) from None
+    except RuntimeError as error:
+        if "interrupted" in str(error):
+            raise KeyboardInterrupt from None
+        raise
+
+
+def _plain(relation: duckdb.DuckDBPyRelation, as_text: frozenset[str]) -> pa.Table:
+    """The relation's rows, columns of the types `as_text` (and what is nested in lists, too) as text."""
+    types = [str(kind) for kind in relation.types]
+    wanted = [_type_without(kind, as_text) for kind in relation.types]
+    if types == wanted:
+        return relation.to_arrow_table()
+    parts = [
+        f"#{place}" if now == then else f'#{place}::{then} AS "{place}"'
+        for place, (now, then) in enumerate(zip(types, wanted, strict=True), start=1)
+    ]
+    return relation.project(", ".join(parts)).to_arrow_table().rename_columns(relation.columns)
+
+
+def _type_without(kind: DuckDBPyType, as_text: frozenset[str]) -> str:
+    if kind.id in as_text:
+        return "VARCHAR"
+    if kind.id not in {"list", "array", "struct", "map"}:
+        return str(kind)
+    inner = {name: child for name, child in kind.children if isinstance(child, DuckDBPyType)}
+    made = {name: _type_without(child, as_text) for name, child in inner.items()}
+    if all(made[name] == str(child) for name, child in inner.items()):
+        return str(kind)
+    if kind.id == "struct":
+        return "STRUCT(" + ", ".join(f"{quoted(name)} {value}" for name, value in made.items()) + ")"
+    if kind.id == "map":
+        return f"MAP({made['key']}, {made['value']})"
+    return f"{made['child']}[]"
+
+
+def quoted(name: str) -> str:
+    """A name as SQL writes it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def explained(con: duckdb.DuckDBPyConnection, error: duckdb.Error) -> MemindexError:
+    """DuckDB's message in one line, with the name that was probably meant."""
+    text, message = str(error), str(readable(error))
+    hint = ""
+    if found := re.search(r"Table with name (\S+) does not exist", message):
+        hint = _nearest(found.group(1), tables := table_names(con)) or f"The tables: {', '.join(tables)}"
+    elif found := re.search(
+        r'(?:Referenced column|does not have a column named|table does not have) "([^"]+)"', message
+    ):
+        hint = _columns_like(con, found.group(1))
+    elif found := re.search(r"Function with name (\S+) does not exist", message):
+        hint = _nearest(found.group(1), function_names(con, ours=True), 0.5)
+        hint = hint or _nearest(found.group(1), function_names(con), 0.7)
+        hint = hint or f"memindex's own functions: {', '.join(function_names(con, ours=True))}"
+    elif found := re.search(r"Candidate macros:\n\t(.+)", text):
+        hint = f"It is called as {found.group(1)}"
+    elif found := re.search(r"^LINE (\d+):", text, re.MULTILINE):
+        hint = f"(line {found.group(1)})" if found.group(1) != "1" else ""
+    between = " " if not hint or hint.startswith("(") or message[-1] in ".!?" else "; "
+    return MemindexError(f"{message}{between}{hint}".strip())
+
+
+def _nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    near = difflib.get_close_matches(name.strip('"!').lower(), list(known), 3, cutoff)
+    return f"Did you mean {' or '.join(near)}?" if near else ""
+
+
+def _columns_like(con: duckdb.DuckDBPyConnection, name: str) -> str:
+    """Where the column stands, or what it may have been meant to be."""
+    columns = column_names(con)
+    here = [table for table, names in columns.items() if name.lower() in names]
+    if here:
+        return f"It is a column of {', '.join(here)}"
+    return _nearest(name, dict.fromkeys(column for names in columns.values() for column in names)) or (
+        ".schema TABLE lists a table's columns"
+    )
+
+
+def table_names(con: duckdb.DuckDBPyConnection) -> list[str]:
+    """The study's tables and views in the order of docs/tables.md, then those made on the connection."""
+    made = [
+        name
+        for (name,) in con.cursor()
+        .execute("SELECT DISTINCT table_name FROM duckdb_columns() WHERE NOT internal ORDER BY 1")
+        .fetchall()
+    ]
+    documented = [*TABLES, *VIEWS]
+    return documented + [name for name in made if name not in documented]
+
+
+def column_names(con: duckdb.DuckDBPyConnection) -> dict[str, list[str]]:
+    """Table -> its columns, of every table there is."""
+    found: dict[str, list[str]] = {name: [] for name in table_names(con)}
+    query = "SELECT table_name, column_name FROM duckdb_columns() WHERE NOT internal ORDER BY column_index"
+    for table, column in con.cursor().execute(query).fetchall():
+        found.setdefault(table, []).append(column)
+    return found
+
+
+def function_names(con: duckdb.DuckDBPyConnection, *, ours: bool = False) -> list[str]:
+    """Functions and macros that SQL can call, or only those that memindex adds."""
+    query = "SELECT DISTINCT function_name FROM duckdb_functions() WHERE regexp_full_match(function_name, '[a-z]\\w*')"
+    names = con.cursor().execute(f"{query} {'AND NOT internal' if ours else ''} ORDER BY 1").fetchall()
+    return [name for (name,) in names]
+
+
+def unfilled(con: duckdb.DuckDBPyConnection, text: str) -> str:
+    """What to say about tables that `text` reads and that hold nothing yet; empty when all hold rows."""
+    read = [name.lower() for name in re.findall(r'\b(?:FROM|JOIN)\s+"?(\w+)', text, re.IGNORECASE)]
+    wanted = dict.fromkeys(table for name in read for table in _READ_BY_VIEW.get(name, (name,)))
+    for table in wanted:
+        if (table in TABLES or table in _FILLED_BY) and not con.cursor().execute(f'FROM "{table}" LIMIT 1').fetchall():
+            return (
+                f"the table {table} is still empty; fill it with: {_FILLED_BY.get(table, 'memindex study run STUDY')}"
+            )
+    return ""

@@ -1,0 +1,166 @@
+"""How answers of `memindex sql` are written: a table for people, CSV, JSON lines, Parquet."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import click
+import pyarrow as pa
+
+from memindex.errors import MemindexError
+
+FORMS = ("table", "csv", "json")
+
+#: A terminal shows no more rows, and no more characters of a text: thousands would only scroll away.
+MOST_ROWS = 200
+MOST_CHARACTERS = 400
+
+_BATCH = 10_000
+
+
+def write(answer: pa.Table, form: str) -> None:
+    """Print an answer to stdout in one of `FORMS`."""
+    if form == "csv":
+        _write_csv(answer)
+    elif form == "json":
+        _one_name_each(answer.column_names, "JSON")
+        for batch in answer.to_batches(_BATCH):
+            click.echo("\n".join(_json(dict(zip(answer.column_names, row, strict=True))) for row in _rows(batch)))
+    else:
+        _write_table(answer)
+
+
+def write_parquet(answer: pa.Table, file: Path) -> None:
+    """Write an answer as a Parquet file, which is there whole or not at all."""
+    import pyarrow.parquet as pq
+
+    from memindex.index.manifest import writing_atomically
+
+    _one_name_each(answer.column_names, "Parquet")
+    try:
+        with writing_atomically(file) as stream:
+            pq.write_table(answer, stream, compression="zstd")
+    except pa.ArrowException as error:
+        raise MemindexError(f"{file}: {error}; cast the column with ::VARCHAR") from None
+
+
+def _write_table(answer: pa.Table) -> None:
+    from memindex.cli.output import note, one_line, print_table, printable
+
+    if answer.column_names == ["explain_key", "explain_value"]:
+        # A drawing of several lines.
+        click.echo(printable("\n".join(answer["explain_value"].to_pylist())))
+        return
+    terminal = sys.stdout.isatty()
+    most = MOST_CHARACTERS if terminal else None
+
+    def cell(value: Any) -> Any:
+        if isinstance(value, list | dict):
+            value = _json(value)
+        return one_line(value, most) if isinstance(value, str) else value
+
+    part = answer.slice(0, MOST_ROWS) if terminal else answer
+    rows = [[cell(value) for value in row] for batch in part.to_batches(_BATCH) for row in _rows(batch)]
+    print_table([one_line(name) for name in answer.column_names], rows)
+    if part.num_rows < answer.num_rows:
+        note(
+            f"The first {part.num_rows:,} of {answer.num_rows:,} rows; all of them: LIMIT and OFFSET, --csv, --json or "
+            "--parquet FILE"
+        )
+
+
+def _write_csv(answer: pa.Table) -> None:
+    import pyarrow.csv
+
+    from memindex.cli.output import printable
+
+    columns = [_flat(column) for column in answer.columns]
+    table = pa.Table.from_arrays(columns, names=answer.column_names)
+    if not sys.stdout.isatty():
+        pyarrow.csv.write_csv(table, sys.stdout.buffer)
+        return
+    text = io.BytesIO()
+    pyarrow.csv.write_csv(table, text)
+    click.echo(printable(text.getvalue().decode("utf-8")), nl=False)
+
+
+def _flat(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """CSV has no lists: they become JSON."""
+    if not pa.types.is_nested(column.type):
+        return column
+    plain = _converter(column.type)
+    return pa.chunked_array(
+        [[None if v is None else _json(plain(v)) for v in chunk.to_pylist()] for chunk in column.chunks], pa.string()
+    )
+
+
+def _json(value: Any) -> str:
+    # A terminal obeys these characters, and JSON leaves them as they are.
+    return re.sub("[\x7f-\x9f]", lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False))
+
+
+def _rows(batch: pa.RecordBatch) -> Iterator[tuple[Any, ...]]:
+    """Row by row as tuples: two columns may have one name, and a dict would keep only one of them."""
+    columns = ([plain(value) for value in column.to_pylist()] for plain, column in _with_converters(batch))
+    return zip(*columns, strict=True)
+
+
+def _with_converters(batch: pa.RecordBatch) -> Iterator[tuple[Callable[[Any], Any], pa.Array]]:
+    for column in batch.columns:
+        yield _converter(column.type), column
+
+
+def _converter(kind: pa.DataType) -> Callable[[Any], Any]:
+    """What turns a value of Arrow's type into what JSON has: maps into objects, NaN into a text."""
+    if pa.types.is_floating(kind):
+        inner: Callable[[Any], Any] = _number
+    elif pa.types.is_decimal(kind):
+        inner = _whole if kind.scale == 0 else float
+    elif pa.types.is_map(kind):
+        key, item = _converter(kind.key_type), _converter(kind.item_type)
+
+        def inner(value: Any) -> Any:
+            return {_key(key(k)): item(v) for k, v in value}
+    elif pa.types.is_struct(kind):
+        fields = {field.name: _converter(field.type) for field in kind}
+
+        def inner(value: Any) -> Any:
+            return {name: fields[name](v) for name, v in value.items()}
+    elif pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind) or pa.types.is_large_list(kind):
+        child = _converter(kind.value_type)
+
+        def inner(value: Any) -> Any:
+            return [child(v) for v in value]
+    else:
+        return lambda value: value
+    return lambda value: None if value is None else inner(value)
+
+
+def _number(value: float) -> float | str:
+    if math.isfinite(value):
+        return value
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def _whole(value: Decimal) -> int:
+    return int(value)
+
+
+def _key(key: Any) -> str:
+    return key if isinstance(key, str) else _json(key)
+
+
+def _one_name_each(names: list[str], form: str) -> None:
+    """An object has each name once."""
+    twice = [name for name, times in Counter(names).items() if times > 1]
+    if twice:
+        raise MemindexError(f"several columns are called {', '.join(twice)}: name them apart with AS for {form}")
