@@ -21,7 +21,7 @@ from memindex.tables.connection import connect
 @pytest.fixture(scope="module")
 def con(tmp_path_factory: pytest.TempPathFactory) -> duckdb.DuckDBPyConnection:
     connection = connect(make_study(tmp_path_factory.mktemp("asking"), rows=60, models=MODELS[:1]))
-    connection.execute("SET threads = 1")
+    connection.execute("SET threads = 2")
     Shell(connection)
     return connection
 

@@ -142,7 +142,8 @@ def _run_once(shell: Shell, text: str, parameters: tuple[str, ...], parquet: Pat
         return
     if parameters and not is_name:
         raise MemindexError("--parameter belongs to a named query; write the value into the SQL itself")
-    answer = shell.named(text, parameters) if is_name else shell.ask(text, for_file=parquet is not None)
+    for_file = parquet is not None
+    answer = shell.named(text, parameters, for_file=for_file) if is_name else shell.ask(text, for_file=for_file)
     if answer is None:
         raise MemindexError("that statement gives no rows: ask with SELECT")
     unfilled = shell.unfilled()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import duckdb
@@ -13,6 +14,7 @@ from duckdb.sqltypes import DuckDBPyType
 
 from memindex.errors import MemindexError
 from memindex.tables.functions import readable
+from memindex.tables.queries import Parameter
 from memindex.tables.schema import TABLES, VIEWS
 
 #: Types that Parquet has no like of: they go out as DuckDB writes them.
@@ -42,37 +44,52 @@ _FILLED_BY = {
 }
 
 
-def ask(con: duckdb.DuckDBPyConnection, text: str, *, for_file: bool = False) -> pa.Table | None:
+def ask(
+    con: duckdb.DuckDBPyConnection, text: str, values: Mapping[str, Parameter] | None = None, *, for_file: bool = False
+) -> pa.Table | None:
     """The rows of the last statement of `text`; None when it has none to give, as SET and CREATE.
 
     Args:
         con: A connection of `memindex.connect`.
         text: SQL, one statement or more.
+        values: What stands in the text as $name.
         for_file: Keep what a Parquet file can hold (times, bytes) as it is.
 
     Raises:
         MemindexError: What DuckDB says, in one line, and what to do.
         KeyboardInterrupt: The query was stopped.
     """
-    with _explaining(con):
+    with _explaining(con), ThreadPoolExecutor(1) as pool:
         text.encode("utf-8")  # DuckDB's client says nothing readable about half a surrogate pair
-        statements = con.extract_statements(text)
-        if not statements:
-            raise MemindexError("there is no statement in it")
-        relation = None
-        for statement in statements:
-            relation = con.sql(statement.query)
-        last = statements[-1]
-        # PIVOT is two statements in one, of which the first gives nothing.
-        silent = duckdb.ExpectedResultType.NOTHING in last.expected_result_type and last.type.name != "MULTI"
-        if relation is None or silent:
-            return None
-        return _plain(relation, NOT_IN_FILES if for_file else NOT_IN_TEXT)
+        future = pool.submit(_run, con, text, values, NOT_IN_FILES if for_file else NOT_IN_TEXT)
+        while True:
+            try:
+                return future.result()
+            except KeyboardInterrupt:
+                if future.done():
+                    raise
+                # DuckDB itself looks for signals between the parts of a query only, which may be hours apart.
+                con.interrupt()
+
+
+def _run(
+    con: duckdb.DuckDBPyConnection, text: str, values: Mapping[str, Parameter] | None, as_text: frozenset[str]
+) -> pa.Table | None:
+    statements = con.extract_statements(text)
+    if not statements:
+        raise MemindexError("there is no statement in it")
+    relation = None
+    for statement in statements:
+        relation = con.sql(statement.query, params=dict(values) if values else None)
+    last = statements[-1]
+    # PIVOT is two statements in one, of which the first gives nothing.
+    silent = duckdb.ExpectedResultType.NOTHING in last.expected_result_type and last.type.name != "MULTI"
+    return None if relation is None or silent else _plain(relation, as_text)
 
 
 @contextmanager
 def _explaining(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """Errors of DuckDB leave as MemindexError, the many forms of a Ctrl-C as KeyboardInterrupt."""
+    """Errors of DuckDB leave as MemindexError, both forms of an interruption as KeyboardInterrupt."""
     try:
         yield
     except UnicodeEncodeError:
@@ -80,8 +97,6 @@ def _explaining(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
     except duckdb.InterruptException:
         raise KeyboardInterrupt from None
     except duckdb.Error as error:
-        if "executing the UDF: KeyboardInterrupt" in str(error):
-            raise KeyboardInterrupt from None
         raise explained(con, error) from None
     except RuntimeError as error:
         if "interrupted" in str(error):

@@ -31,7 +31,7 @@ def prompt(shell: Shell) -> None:
         completer=_Completer(shell),
         complete_while_typing=False,
         multiline=True,
-        prompt_continuation=CONTINUED,
+        prompt_continuation=lambda width, line, wrapped: "" if wrapped else CONTINUED,
         key_bindings=_keys(),
         # Answers may go into a file or a pipe; the prompt stays on the terminal.
         output=create_output(always_prefer_tty=True),

@@ -11,7 +11,7 @@ from memindex.cli.output import note, one_line
 from memindex.cli.sql_asking import ask, table_names, unfilled
 from memindex.cli.sql_writing import FORMS, write
 from memindex.errors import MemindexError
-from memindex.tables.queries import list_queries, load_query, run_query
+from memindex.tables.queries import list_queries, load_query, query_values
 from memindex.tables.schema import TABLES, VIEWS, Table
 
 if TYPE_CHECKING:
@@ -46,14 +46,16 @@ class Shell:
         self._asked = text
         return ask(self.con, text, for_file=for_file)
 
-    def named(self, name: str, parameters: Sequence[str] = ()) -> pa.Table:
+    def named(self, name: str, parameters: Sequence[str] = (), *, for_file: bool = False) -> pa.Table:
         """The answer to a query of queries/; each parameter is NAME=VALUE."""
         if name not in list_queries():
             raise MemindexError(f"there is no query {name!r}; the named ones are: {', '.join(list_queries())}")
         pairs = dict(_pair(parameter) for parameter in parameters)
         query = load_query(name)
         self._asked = query.sql
-        return run_query(self.con, query, **pairs)
+        answer = ask(self.con, query.sql, query_values(query, pairs), for_file=for_file)
+        assert answer is not None  # a file of queries/ is one SELECT
+        return answer
 
     def unfilled(self) -> str:
         """What to say about empty tables that were asked last, as `memindex.cli.sql_asking.unfilled`."""

@@ -154,16 +154,26 @@ def run_query(con: duckdb.DuckDBPyConnection, name: str | Query, **parameters: P
             DuckDB.
     """
     query = load_query(name) if isinstance(name, str) else name
-    values = dict(query.parameters)
-    for key, value in parameters.items():
-        if key not in values:
-            raise QueryError(f"query {query.name} has no parameter {key!r}; it has: {', '.join(values) or 'none'}")
-        values[key] = _typed(query.name, key, value, values[key])
+    values = query_values(query, parameters)
     cursor = con.cursor()  # the caller may still be fetching from the connection
     try:
         return cursor.sql(query.sql, params=values or None).to_arrow_table()
     except duckdb.Error as error:
         raise readable(error) from error
+
+
+def query_values(query: Query, given: Mapping[str, Parameter]) -> dict[str, Parameter]:
+    """The value of each parameter: the one given, in the type of the default, or the default.
+
+    Raises:
+        QueryError: An unknown parameter, or a value of another type than its default.
+    """
+    values = dict(query.parameters)
+    for key, value in given.items():
+        if key not in values:
+            raise QueryError(f"query {query.name} has no parameter {key!r}; it has: {', '.join(values) or 'none'}")
+        values[key] = _typed(query.name, key, value, values[key])
+    return values
 
 
 def _split(name: str, text: str) -> tuple[dict[str, str], str]:
