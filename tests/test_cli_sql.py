@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from synthetic_study import MODELS, make_study
 
@@ -64,6 +65,50 @@ def test_a_file_holds_sql_of_any_layout(study: Path, tmp_path: Path) -> None:
     assert json.loads(ok("sql", "-s", study, "-f", "-", "--json", stdin=b"VALUES('\xc3\xa4')")) == {"col0": "ä"}
 
 
+def test_stdin_is_sql_where_nothing_is_given(study: Path) -> None:
+    assert json.loads(ok("sql", "-s", study, "--json", stdin=b"SELECT 1;\nSELECT 2 AS n;")) == {"n": 2}
+    assert "give a QUERY, or a file with -f" in refused("sql", "-s", study, stdin=b" \n")
+
+
+def test_the_current_directory_is_the_study_where_it_holds_one(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(study)
+    monkeypatch.delenv("MEMINDEX_STUDY", raising=False)
+    assert json.loads(ok("sql", "SELECT count(*) AS n FROM models", "--json")) == {"n": 1}
+    monkeypatch.chdir(study.parent)
+    assert "no study is named: give -s/--study" in refused("sql", "SELECT 1")
+
+
+def test_dot_commands_need_no_prompt(study: Path) -> None:
+    tables = [json.loads(line)["table"] for line in ok("sql", "-s", study, ".tables", "--json").splitlines()]
+    assert tables[:2] == ["models", "runs"]
+    assert "write it as .run NAME" in refused("sql", "-s", study, ".run")
+
+
+def test_parquet_is_written_where_it_can_be(study: Path, tmp_path: Path) -> None:
+    file = tmp_path / "answer.parquet"
+    assert ok("sql", "-s", study, "score_histogram", "--parquet", file).strip() == str(file)
+    answer = pq.read_table(file).to_pylist()
+    assert answer == [json.loads(line) for line in ok("sql", "-s", study, "score_histogram", "--json").splitlines()]
+    assert "in a directory that exists" in refused("sql", "-s", study, "SELECT 1", "--parquet", tmp_path / "no" / "a")
+    assert "choose one of" in refused("sql", "-s", study, "SELECT 1", "--json", "--parquet", file)
+
+
+def test_an_empty_table_is_told_with_the_command_that_fills_it(tmp_path: Path) -> None:
+    (tmp_path / "study.toml").write_text('index = "nowhere"\n', encoding="utf-8")
+    line = "the table runs is still empty; fill it with: memindex study run STUDY"
+    assert line in refused("sql", "-s", tmp_path, "FROM runs")
+    assert "is still empty; fill it with:" in refused("sql", "-s", tmp_path, "rate_by_frequency")
+    done = memindex("sql", "-s", tmp_path, "SELECT count(*) AS n FROM runs", "--json")
+    assert (done.returncode, json.loads(done.stdout)) == (0, {"n": 0})
+    assert line in done.stderr.decode()
+
+
+def test_parameters_have_a_name_and_a_query(study: Path) -> None:
+    assert "write the parameter sample as NAME=VALUE" in refused("sql", "-s", study, "domain_shares", "-p", "sample")
+    assert "has no parameter 'simple'" in refused("sql", "-s", study, "domain_shares", "-p", "simple=1")
+    assert "belongs to a named query" in refused("sql", "-s", study, "SELECT 1", "-p", "sample=1")
+
+
 def test_a_file_never_means_a_named_query(study: Path) -> None:
     assert "syntax error" in refused("sql", "-s", study, "-f", "-", stdin=b"rate_by_size\n")
 
@@ -82,13 +127,14 @@ def test_the_list_needs_no_study_but_a_query_does() -> None:
     assert "--study" in refused("report")
 
 
-def test_a_report_prints_its_path_and_nothing_else(study: Path) -> None:
-    assert ok("report", "-s", study).strip() == str(study / "report.html")
-
-
 def test_maps_are_objects(study: Path) -> None:
     query = "SELECT MAP {'C++': 3, 'Python': 4} AS domains UNION ALL SELECT NULL"
     lines = [json.loads(line) for line in ok("sql", "-s", study, query, "--json").splitlines()]
     assert lines == [{"domains": {"C++": 3, "Python": 4}}, {"domains": None}]
-    rows = list(csv.DictReader(io.StringIO(ok("sql", "-s", study, query, "--format", "csv"))))
-    assert [json.loads(row["domains"]) for row in rows] == [{"C++": 3, "Python": 4}, None]
+    rows = list(csv.DictReader(io.StringIO(ok("sql", "-s", study, query, "--csv"))))
+    assert [row["domains"] and json.loads(row["domains"]) for row in rows] == [{"C++": 3, "Python": 4}, ""]
+
+
+def test_a_report_prints_its_path_and_nothing_else(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(study)
+    assert ok("report").strip() == str(study / "report.html")

@@ -9,7 +9,6 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,9 @@ MOST_CHARACTERS = 400
 
 _BATCH = 10_000
 
+#: Made once: json.dumps would make an encoder for each row.
+_encode = json.JSONEncoder(ensure_ascii=False).encode
+
 
 def write(answer: pa.Table, form: str) -> None:
     """Print an answer to stdout in one of `FORMS`."""
@@ -34,7 +36,8 @@ def write(answer: pa.Table, form: str) -> None:
     elif form == "json":
         _one_name_each(answer.column_names, "JSON")
         for batch in answer.to_batches(_BATCH):
-            click.echo("\n".join(_json(dict(zip(answer.column_names, row, strict=True))) for row in _rows(batch)))
+            rows = (dict(zip(answer.column_names, row, strict=True)) for row in _rows(batch))
+            click.echo(_harmless("\n".join(map(_encode, rows))))
     else:
         _write_table(answer)
 
@@ -97,62 +100,59 @@ def _flat(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """CSV has no lists: they become JSON."""
     if not pa.types.is_nested(column.type):
         return column
-    plain = _converter(column.type)
-    return pa.chunked_array(
-        [[None if v is None else _json(plain(v)) for v in chunk.to_pylist()] for chunk in column.chunks], pa.string()
-    )
+    chunks = [[None if value is None else _json(value) for value in _values(chunk)] for chunk in column.chunks]
+    return pa.chunked_array(chunks, pa.string())
 
 
 def _json(value: Any) -> str:
-    # A terminal obeys these characters, and JSON leaves them as they are.
-    return re.sub("[\x7f-\x9f]", lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False))
+    return _harmless(_encode(value))
+
+
+def _harmless(text: str) -> str:
+    """A terminal obeys these characters, and JSON leaves them as they are."""
+    return re.sub("[\x7f-\x9f]", lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def _rows(batch: pa.RecordBatch) -> Iterator[tuple[Any, ...]]:
     """Row by row as tuples: two columns may have one name, and a dict would keep only one of them."""
-    columns = ([plain(value) for value in column.to_pylist()] for plain, column in _with_converters(batch))
-    return zip(*columns, strict=True)
+    return zip(*(_values(column) for column in batch.columns), strict=True)
 
 
-def _with_converters(batch: pa.RecordBatch) -> Iterator[tuple[Callable[[Any], Any], pa.Array]]:
-    for column in batch.columns:
-        yield _converter(column.type), column
+def _values(column: pa.Array) -> list[Any]:
+    """The column's values as JSON has them."""
+    plain = _converter(column.type)
+    values: list[Any] = column.to_pylist()
+    return values if plain is None else [None if value is None else plain(value) for value in values]
 
 
-def _converter(kind: pa.DataType) -> Callable[[Any], Any]:
-    """What turns a value of Arrow's type into what JSON has: maps into objects, NaN into a text."""
+def _converter(kind: pa.DataType) -> Callable[[Any], Any] | None:
+    """What turns a value of Arrow's type into what JSON has: maps into objects, NaN into a text; None: nothing."""
     if pa.types.is_floating(kind):
-        inner: Callable[[Any], Any] = _number
-    elif pa.types.is_decimal(kind):
-        inner = _whole if kind.scale == 0 else float
-    elif pa.types.is_map(kind):
-        key, item = _converter(kind.key_type), _converter(kind.item_type)
+        return _number
+    if pa.types.is_decimal(kind):
+        return int if kind.scale == 0 else float
+    if pa.types.is_map(kind):
+        key, item = _inside(kind.key_type), _inside(kind.item_type)
+        return lambda value: {_key(key(k)): item(v) for k, v in value}
+    if pa.types.is_struct(kind):
+        fields = {field.name: _inside(field.type) for field in kind}
+        return lambda value: {name: fields[name](v) for name, v in value.items()}
+    if pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind) or pa.types.is_large_list(kind):
+        child = _inside(kind.value_type)
+        return None if _converter(kind.value_type) is None else lambda value: [child(v) for v in value]
+    return None
 
-        def inner(value: Any) -> Any:
-            return {_key(key(k)): item(v) for k, v in value}
-    elif pa.types.is_struct(kind):
-        fields = {field.name: _converter(field.type) for field in kind}
 
-        def inner(value: Any) -> Any:
-            return {name: fields[name](v) for name, v in value.items()}
-    elif pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind) or pa.types.is_large_list(kind):
-        child = _converter(kind.value_type)
-
-        def inner(value: Any) -> Any:
-            return [child(v) for v in value]
-    else:
-        return lambda value: value
-    return lambda value: None if value is None else inner(value)
+def _inside(kind: pa.DataType) -> Callable[[Any], Any]:
+    """The same for values within others, where NULL stands beside them."""
+    plain = _converter(kind)
+    return lambda value: value if plain is None or value is None else plain(value)
 
 
 def _number(value: float) -> float | str:
     if math.isfinite(value):
         return value
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-
-
-def _whole(value: Decimal) -> int:
-    return int(value)
 
 
 def _key(key: Any) -> str:
