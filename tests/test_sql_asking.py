@@ -40,7 +40,9 @@ def empty(tmp_path: Path) -> duckdb.DuckDBPyConnection:
         ("FROM text", "does not exist! The tables: models"),  # a variable's name is no table
         ("SELECT modelid FROM models", 'column "modelid" not found in FROM clause! Did you mean model_id'),
         ("SELECT score FROM models", "It is a column of continuations, memorization, memorization_runs"),
-        ("SELECT m.qqqqqq FROM models m", 'a column named "qqqqqq"; .schema TABLE lists'),
+        ("SELECT m.qqqqqq FROM models m", 'a column named "qqqqqq"; A text stands in single quotes'),
+        ("SELECT 1 FROM models JOIN continuations USING (run_id)", "left side of join! It is a column of runs, contin"),
+        ("SELECT * EXCLUDE modl_id FROM models", "not found in FROM clause; Did you mean model_id"),
         ("SELECT ngram_cont(1)", "ngram_cont does not exist! Did you mean ngram_count"),
         ("SELECT zzzzzz(1)", "memindex's own functions: discoverable_n, "),
         ("SELECT ngram_count(1)", "It is called as ngram_count(index, tokens)"),

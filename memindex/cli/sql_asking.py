@@ -144,9 +144,7 @@ def explained(con: duckdb.DuckDBPyConnection, error: duckdb.Error) -> MemindexEr
     hint = ""
     if found := re.search(r"Table with name (\S+) does not exist", message):
         hint = _nearest(found.group(1), tables := table_names(con)) or f"The tables: {', '.join(tables)}"
-    elif found := re.search(
-        r'(?:Referenced column|does not have a column named|table does not have) "([^"]+)"', message
-    ):
+    elif found := re.search(r'[Cc]olumn (?:named )?"([^"]+)"(?: (?:not found|was not|does not|in EXCLUDE)|$)', message):
         hint = _columns_like(con, found.group(1))
     elif found := re.search(r"Function with name (\S+) does not exist", message):
         hint = _nearest(found.group(1), function_names(con, ours=True), 0.5)
@@ -172,7 +170,7 @@ def _columns_like(con: duckdb.DuckDBPyConnection, name: str) -> str:
     if here:
         return f"It is a column of {', '.join(here)}"
     return _nearest(name, dict.fromkeys(column for names in columns.values() for column in names)) or (
-        ".schema TABLE lists a table's columns"
+        "A text stands in single quotes; .schema TABLE lists the columns"
     )
 
 
