@@ -24,7 +24,6 @@ NOT_IN_FILES = frozenset({"interval", "bit", "bignum", "varint", "union", "time 
 NOT_IN_TEXT = NOT_IN_FILES | {"date", "time", "blob", "time_ns", "timestamp", "timestamp with time zone"}
 NOT_IN_TEXT |= {"timestamp_s", "timestamp_ms", "timestamp_ns"}
 
-_SEQUENCES = "memindex study run STUDY --only sequences"
 _SCORES = "memindex study run STUDY, memindex run -s STUDY --model NAME or memindex import"
 
 #: Table -> the tables a view reads, and the command that fills a table; others are filled by `memindex study run`.
@@ -34,9 +33,6 @@ _READ_BY_VIEW = {
     "corpora": ("documents",),
 }
 _FILLED_BY = {
-    "sequences": _SEQUENCES,
-    "frequencies": _SEQUENCES,
-    "buckets": _SEQUENCES,
     "models": _SCORES,
     "runs": _SCORES,
     "continuations": _SCORES,
