@@ -128,9 +128,9 @@ def test_the_list_needs_no_study_but_a_query_does() -> None:
 
 
 def test_maps_are_objects(study: Path) -> None:
-    query = "SELECT MAP {'C++': 3, 'Python': 4} AS domains UNION ALL SELECT NULL"
+    query = "SELECT 1 AS n, MAP {'C++': 3, 'Python': 4} AS domains UNION ALL SELECT 2, NULL"
     lines = [json.loads(line) for line in ok("sql", "-s", study, query, "--json").splitlines()]
-    assert lines == [{"domains": {"C++": 3, "Python": 4}}, {"domains": None}]
+    assert lines == [{"n": 1, "domains": {"C++": 3, "Python": 4}}, {"n": 2, "domains": None}]
     rows = list(csv.DictReader(io.StringIO(ok("sql", "-s", study, query, "--csv"))))
     assert [row["domains"] and json.loads(row["domains"]) for row in rows] == [{"C++": 3, "Python": 4}, ""]
 

@@ -44,7 +44,7 @@ def empty(tmp_path: Path) -> duckdb.DuckDBPyConnection:
         ("SELECT 1 FROM models JOIN continuations USING (run_id)", "left side of join! It is a column of runs, contin"),
         ("SELECT * EXCLUDE modl_id FROM models", "not found in FROM clause; Did you mean model_id"),
         ("SELECT ngram_cont(1)", "ngram_cont does not exist! Did you mean ngram_count"),
-        ("SELECT zzzzzz(1)", "memindex's own functions: discoverable_n, "),
+        ("SELECT zzzzzz(1)", "memindex's own functions: d"),
         ("SELECT ngram_count(1)", "It is called as ngram_count(index, tokens)"),
         ("SELECT 1\nFROM", 'syntax error at or near "FROM" (line 2)'),
         ("SELECT $x", "Values were not provided for the following parameters: x"),
