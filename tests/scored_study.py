@@ -10,6 +10,7 @@ import pyarrow as pa
 from memindex.index import Index, build_index
 from memindex.study.config import FILE, SequenceConfig, StudyConfig, load_study, study_toml
 from memindex.study.running import RunOptions
+from memindex.tables.schema import TABLES
 from memindex.tables.store import TableStore
 
 HEADER = b"# Licensed under these terms, as is, without any warranty.\n"
@@ -53,8 +54,7 @@ def make_study(folder: Path, indexes: tuple[Index, Index], *models: Path, more: 
 def tables(study: StudyConfig) -> dict[str, pa.Table]:
     """Every table of a study without the columns that hold times."""
     store = TableStore(study.tables)
-    names = ("sequences", "frequencies", "buckets", "models", "runs", "continuations")
-    return {name: store.read(name).drop_columns(list(TIMES.get(name, ()))) for name in names}
+    return {name: store.read(name).drop_columns(list(TIMES.get(name, ()))) for name in TABLES}
 
 
 def assert_same_tables(got: StudyConfig, wanted: StudyConfig) -> None:

@@ -42,6 +42,8 @@ def make_study(
     store.write("sequences", "all", sequences)
     store.write("frequencies", "all", frequencies(sequences["sequence_id"], counts))
     store.write("buckets", "all", buckets(sequences["bucket"]))
+    store.write("ngram_statistics", "all", ngram_statistics(sequences["sequence_id"], counts))
+    store.write("domain_counts", "all", domain_counts(sequences, counts))
     for place, model in enumerate(models):
         write_model(store, rng, model, place, sequences, counts)
     return study
@@ -99,6 +101,31 @@ def frequencies(ids: np.ndarray, counts: np.ndarray) -> dict:
         "prefix_count": counts + 1,
         # Half of the held-out sequences that never occur have a suffix that does.
         "suffix_count": np.where(counts == 0, ids % 2, counts + 2),
+    }
+
+
+def ngram_statistics(ids: np.ndarray, counts: np.ndarray) -> dict:
+    """Columns of the table ngram_statistics: 5-grams that occur twice as often as their sequences."""
+    names = ("min_count", "q25_count", "median_count", "q75_count", "max_count", "mean_count")
+    types = (np.int64, np.float64, np.float64, np.float64, np.int64, np.float64)
+    return {
+        "sequence_id": ids,
+        "index": ["mini"] * len(ids),
+        "n": np.full(len(ids), 5),
+        "ngrams": np.full(len(ids), 60),
+        **{name: (2 * counts).astype(dtype) for name, dtype in zip(names, types, strict=True)},
+        "mean_log_frequency": np.full(len(ids), -9.0),
+    }
+
+
+def domain_counts(sequences: dict, counts: np.ndarray) -> dict:
+    """Columns of the table domain_counts: sequences that stand in their own domain alone."""
+    there = np.flatnonzero(counts)
+    return {
+        "sequence_id": sequences["sequence_id"][there],
+        "index": ["mini"] * len(there),
+        "domain": [sequences["domain"][row] for row in there],
+        "count": counts[there],
     }
 
 
@@ -168,6 +195,24 @@ def write_continuations(
             "continuation": sequences["suffix"],
         },
     )
+    store.write("spans", run_id, spans(run_id, sequences, matched))
+
+
+def spans(run_id: str, sequences: dict, matched: np.ndarray) -> dict:
+    """Columns of the table spans: what matched, where the sequence was drawn from."""
+    some = [int(length) or None for length in matched]
+    return {
+        "run_id": [run_id] * len(matched),
+        "sequence_id": sequences["sequence_id"],
+        "index": ["mini"] * len(matched),
+        "start": np.zeros(len(matched), dtype=np.int64),
+        "length": matched,
+        "count": np.minimum(matched, 1),
+        "shard": [0 if length else None for length in some],
+        "position": [position if n else None for position, n in zip(sequences["position"], some, strict=True)],
+        "document": [document if n else None for document, n in zip(sequences["document"], some, strict=True)],
+        "domain": [domain if n else None for domain, n in zip(sequences["domain"], some, strict=True)],
+    }
 
 
 def add_protocols(study: Path, *, model: str = "small", rows: int = 1200, seed: int = 1) -> None:

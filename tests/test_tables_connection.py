@@ -87,6 +87,9 @@ def _plain(type_: object) -> str:
 def test_memorization_joins_every_run_with_every_sequence(con: duckdb.DuckDBPyConnection, study: Path) -> None:
     rows = con.execute("SELECT count(*), count(DISTINCT run_id), count(DISTINCT sequence_id) FROM memorization")
     assert rows.fetchall() == [(1000, 5, 200)]
+    # Held-out sequences were drawn elsewhere.
+    elsewhere = "SELECT count(*) FROM memorization WHERE duplicates + (sample <> 'heldout')::INT <> sequence_count"
+    assert con.execute(elsewhere).fetchall() == [(0,)]
     con.execute("SELECT frequency_bucket, sequence_count, suffix_count, unseen, sample FROM memorization")
     for bucket, count, suffix_count, unseen, sample in con.fetchall():
         assert bucket == (count.bit_length() - 1 if count else None)

@@ -72,14 +72,17 @@ def init(
 @click.option("--only", type=click.Choice(STEPS), help="Run one step only.")
 @with_options(PROTOCOL, WHERE)
 def run(directory: str, only: str | None, **given: Any) -> None:
-    """Run what a study lacks: sample and count its sequences, score its models.
+    """Run what a study lacks: sample and count its sequences, score its models, look up what these generated.
 
-    Models and protocols stand in study.toml ([[models]], [scoring]); options go before what [scoring] says.
+    Models and protocols stand in study.toml ([[models]], [scoring]); options go before what [scoring] says. There,
+    [frequencies] ngrams = [1, 5] says which n-grams of the sequences are counted. A study made before a table existed
+    gets it from its next run.
 
     \b
     Examples:
       memindex study run my-study
       memindex study run my-study --prefix 4,8,16,32 --dtype bfloat16
+      memindex study run my-study --only frequencies
     """
     config = load_study(directory)
     scoring = scoring_from(config.scoring, given)

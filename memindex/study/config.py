@@ -21,7 +21,7 @@ from memindex.study.protocol import OTHER_CORPUS, ScoringConfig
 FILE = "study.toml"
 
 #: The steps of a study, in their order.
-STEPS = ("sequences", "scores")
+STEPS = ("sequences", "frequencies", "scores", "spans")
 
 #: Largest number in [sequences]: what the compiled core can hold on every machine.
 MOST = 2**31 - 1
@@ -54,6 +54,17 @@ class SequenceConfig:
 
 
 @dataclass(frozen=True)
+class FrequencyConfig:
+    """What is counted beside the sequences: n-grams of these lengths in tokens."""
+
+    ngrams: tuple[int, ...] = (1, 5)
+
+    def __post_init__(self) -> None:
+        if len(set(self.ngrams)) < len(self.ngrams):
+            raise MemindexError("frequencies: ngrams names a length twice")
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """One model of the study: `source` is a folder or a hub name; `control` says that it never saw the corpus."""
 
@@ -82,6 +93,7 @@ class StudyConfig:
     index: Path
     heldout: Path | None = None
     sequences: SequenceConfig = field(default_factory=SequenceConfig)
+    frequencies: FrequencyConfig = field(default_factory=FrequencyConfig)
     models: tuple[ModelConfig, ...] = ()
     scoring: ScoringConfig = field(default_factory=ScoringConfig)
 
@@ -118,7 +130,7 @@ def parse_study(text: str, root: Path) -> StudyConfig:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise MemindexError(f"{file}: {error}") from None
-    known = {"name", "index", "heldout", "sequences", "scoring", "models"}
+    known = {"name", "index", "heldout", "sequences", "frequencies", "scoring", "models"}
     _reject_unknown(file, "", raw, known)
     if "index" not in raw:
         raise MemindexError(f'{file}: the key index is missing; write: index = "path/to/index"')
@@ -134,10 +146,14 @@ def parse_study(text: str, root: Path) -> StudyConfig:
         index=(root / raw["index"]).resolve(),
         heldout=(root / raw["heldout"]).resolve() if "heldout" in raw else None,
         sequences=_build(SequenceConfig, raw.get("sequences", {}), file, "sequences"),
+        frequencies=_build(FrequencyConfig, raw.get("frequencies", {}), file, "frequencies"),
         models=tuple(_build(ModelConfig, m, file, "models") for m in models),
         scoring=_build(ScoringConfig, raw.get("scoring", {}), file, "scoring"),
     )
     _check_names(config, file)
+    longest = config.sequences.prefix + config.sequences.suffix
+    if not all(1 <= n <= longest for n in config.frequencies.ngrams):
+        raise MemindexError(f"{file}: [frequencies] ngrams must be between 1 and {longest}, the tokens of a sequence")
     return config
 
 

@@ -1,4 +1,4 @@
-"""Running what a study lacks: sampling, counting, scoring.
+"""Running what a study lacks: sampling, counting, scoring, looking up what was generated.
 
 Every piece of work is a unit with a file of its own, and a unit whose file exists is skipped: a study that was killed
 goes on where it was. A run's row in `runs` is written after its last continuations, so a row there means a whole run.
@@ -16,10 +16,12 @@ import pyarrow as pa
 
 from memindex.errors import MemindexError
 from memindex.study.config import ModelConfig, StudyConfig
+from memindex.study.frequencies import ensure_statistics, missing_statistics
 from memindex.study.planning import UNIT, Run, Units, check_unchanged, plan_runs
 from memindex.study.preflight import check_models
 from memindex.study.protocol import ScoringConfig
 from memindex.study.sequences import Progress, ensure_sequences, sample_name
+from memindex.study.spans import ensure_spans, missing_spans
 from memindex.study.units import finish_run, tokens_of
 from memindex.study.worker import Job
 from memindex.tables.store import TableStore
@@ -80,13 +82,14 @@ def run_study(
     options: RunOptions | None = None,
     progress: Progress | None = None,
 ) -> Done:
-    """Do what is missing: sample and count the sequences, then score models on them.
+    """Do what is missing: sample and count the sequences, score models on them, look up what these generated.
 
     Args:
         config: The study.
         models: Models to score; None takes those of study.toml.
         scoring: Protocols to score them under; None takes those of study.toml.
-        only: One step alone: `sequences` or `scores`.
+        only: One step alone: `sequences` (sampled, and counted as wholes), `frequencies` (statistics of their n-grams,
+            counts by domain), `scores`, or `spans` (the longest match of every continuation).
         options: Where it is done.
         progress: Called with (stage, done, total).
 
@@ -96,13 +99,18 @@ def run_study(
     report, options = progress or (lambda *_: None), options or RunOptions()
     store = TableStore(config.tables)
     runs = study_runs(config, models, scoring)
-    if only != "sequences":
+    if only in (None, "scores"):
         check_unchanged(store, runs, config)
         check_models(config, [run for run in runs if not store.has("runs", run.run_id)])
-    if only == "scores" and not store.has("frequencies", sample_name(config)):
+    if only not in (None, "sequences") and not store.has("frequencies", sample_name(config)):
         raise MemindexError(f"{config.directory} has no sequences yet: run it with --only sequences first")
     sequences = ensure_sequences(config, report)
-    return Done() if only == "sequences" else _score(store, runs, sequences, options, report)
+    if only in (None, "frequencies"):
+        ensure_statistics(config, report)
+    done = _score(store, runs, sequences, options, report) if only in (None, "scores") else Done()
+    if only in (None, "spans"):
+        ensure_spans(config, report)
+    return done
 
 
 def study_runs(
@@ -119,11 +127,14 @@ def status(
     """(piece of work, "done" or "missing") for everything the study consists of, and for other runs in its tables."""
     store = TableStore(config.tables)
     unit = sample_name(config)
-    work = [("sequences", store.has("sequences", unit)), ("frequencies", store.has("frequencies", unit))]
+    counted = store.has("frequencies", unit) and not missing_statistics(config)
+    work = [("sequences", store.has("sequences", unit)), ("frequencies", counted)]
     runs = study_runs(config, models, scoring)
     for run in runs:
         alone = sum(other.model.id == run.model.id for other in runs) == 1
         work.append((f"scores of {run.model.id if alone else run.run_id}", store.has("runs", run.run_id)))
+    if runs:
+        work.append(("spans", all(store.has("runs", run.run_id) for run in runs) and not missing_spans(config)))
     named = {run.run_id for run in runs}
     work += [(f"scores of {unit} (not in study.toml)", True) for unit in store.units("runs") if unit not in named]
     return [(name, "done" if done else "missing") for name, done in work]

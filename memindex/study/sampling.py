@@ -25,7 +25,6 @@ from memindex.errors import MemindexError
 from memindex.index.document_table import document_rows
 from memindex.index.index import Index
 from memindex.index.manifest import DOCUMENTS_FILE
-from memindex.ragged import from_matrix
 from memindex.study.config import SequenceConfig
 from memindex.tables.schema import SEQUENCES
 
@@ -94,21 +93,6 @@ def bucket_totals(
         "distinct": pa.array([total.distinct for total in totals], type=pa.int64()),
         "sequences": pa.array([total.windows for total in totals], type=pa.int64()),
         "sampled": pa.array([sampled[total.bucket] for total in totals], type=pa.int64()),
-    }
-
-
-def count_sequences(index: Index, sequences: pa.Table) -> dict[str, Any]:
-    """Counts of sequences in the index the models were trained on: columns of the table `frequencies`."""
-    prefix, suffix = token_matrix(sequences, "prefix"), token_matrix(sequences, "suffix")
-    whole = np.concatenate([prefix, suffix], axis=1)
-    counted = {
-        name: index.count(from_matrix(ids)).astype(np.int64)
-        for name, ids in (("sequence", whole), ("prefix", prefix), ("suffix", suffix))
-    }
-    return {
-        "sequence_id": sequences.column("sequence_id"),
-        "index": pa.array([index.name] * len(sequences)),
-        **{f"{name}_count": counts for name, counts in counted.items()},
     }
 
 

@@ -15,11 +15,15 @@ import pyarrow as pa
 from memindex.errors import MemindexError
 from memindex.index.index import Index
 from memindex.study.config import StudyConfig
-from memindex.study.sampling import bucket_totals, count_sequences, sample_sequences
+from memindex.study.frequencies import count_sequences
+from memindex.study.sampling import bucket_totals, sample_sequences
 from memindex.tables.store import TableStore
 
 #: What the units of the study's own sequences begin with.
 OWN = "sample-"
+
+#: The tables of the study's own sequences; names of their units begin with the sample's.
+_TABLES = ("sequences", "frequencies", "buckets", "ngram_statistics", "domain_counts")
 
 #: Called with (stage, done, total).
 Progress = Callable[[str, int, int], None]
@@ -33,8 +37,8 @@ def ensure_sequences(config: StudyConfig, progress: Progress) -> pa.Table:
     """
     store = TableStore(config.tables)
     unit = sample_name(config)
-    own = {name for table in ("sequences", "frequencies", "buckets") for name in store.units(table)}
-    if any(name.startswith(OWN) and name != unit for name in own):
+    own = {name.split(" ")[0] for table in _TABLES for name in store.units(table) if name.startswith(OWN)}
+    if own - {unit}:
         raise MemindexError(
             f"{config.directory}: its sequences were sampled with other settings or another index; "
             f"remove {config.tables} to start anew"

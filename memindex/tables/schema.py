@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 #: Raised by one when a column is added, removed or changes its meaning; stands in every file's Parquet
-#: metadata.
+#: metadata. A new table leaves it as it is: older files stay right, and a run fills what is missing.
 SCHEMA_VERSION = 4
 
 TOKENS = pa.list_(pa.int32())
@@ -164,6 +164,41 @@ FREQUENCIES = Table(
     ),
 )
 
+NGRAM_STATISTICS = Table(
+    "ngram_statistics",
+    "the counts of one sequence's n-grams for one n, in the index the models were trained on; every place in prefix + "
+    "suffix is counted",
+    (
+        Column("sequence_id", pa.int64(), "the sequence (table sequences)"),
+        Column("index", pa.string(), "index the counts are from"),
+        Column("n", pa.int32(), "tokens of an n-gram"),
+        Column("ngrams", pa.int64(), "n-grams of the sequence: its tokens - n + 1"),
+        Column("min_count", pa.int64(), "occurrences of the rarest one"),
+        Column("q25_count", pa.float64(), "first quartile of the counts, linear between two of them"),
+        Column("median_count", pa.float64(), "median of the counts"),
+        Column("q75_count", pa.float64(), "third quartile of the counts"),
+        Column("max_count", pa.int64(), "occurrences of the most frequent one"),
+        Column("mean_count", pa.float64(), "mean of the counts"),
+        Column(
+            "mean_log_frequency",
+            pa.float64(),
+            "mean of ln(count / tokens of the index), the mean log unigram frequency where n is 1; nats; "
+            "-inf: one never occurs",
+        ),
+    ),
+)
+
+DOMAIN_COUNTS = Table(
+    "domain_counts",
+    "one domain of the index the models were trained on, in which one sequence occurs",
+    (
+        Column("sequence_id", pa.int64(), "the sequence (table sequences)"),
+        Column("index", pa.string(), "index the counts are from"),
+        Column("domain", pa.string(), "the domain"),
+        Column("count", pa.int64(), "occurrences of prefix + suffix in it; together they are sequence_count"),
+    ),
+)
+
 BUCKETS = Table(
     "buckets",
     "one frequency of sequences in the index the models were trained on; filled with the bucket sample",
@@ -237,7 +272,38 @@ CONTINUATIONS = Table(
     ),
 )
 
-TABLES: dict[str, Table] = {t.name: t for t in (MODELS, RUNS, SEQUENCES, FREQUENCIES, BUCKETS, CONTINUATIONS)}
+SPANS = Table(
+    "spans",
+    "the longest part of one continuation that stands in the index the models were trained on, the first of equally "
+    "long ones; none for retokenized runs, nor for sequences that were imported without a lookup",
+    (
+        Column("run_id", pa.string(), "the run (table runs)"),
+        Column("sequence_id", pa.int64(), "the sequence (table sequences)"),
+        Column("index", pa.string(), "index it stands in"),
+        Column("start", pa.int64(), "tokens of the continuation before it"),
+        Column("length", pa.int64(), "its tokens; 0: none of the continuation's tokens occurs"),
+        Column("count", pa.int64(), "its occurrences; 0 where length is"),
+        Column("shard", pa.int32(), "shard of one occurrence; NULL where there is none", nullable=True),
+        Column("position", pa.int64(), "token position of that occurrence in the shard", nullable=True),
+        Column("document", pa.int64(), "row of the shard's document table; NULL likewise", nullable=True),
+        Column("domain", pa.string(), "domain of that document; NULL also in an index without domains", nullable=True),
+    ),
+)
+
+TABLES: dict[str, Table] = {
+    t.name: t
+    for t in (
+        MODELS,
+        RUNS,
+        SEQUENCES,
+        FREQUENCIES,
+        NGRAM_STATISTICS,
+        DOMAIN_COUNTS,
+        BUCKETS,
+        CONTINUATIONS,
+        SPANS,
+    )
+}
 
 
 DOCUMENTS = Table(
@@ -308,6 +374,12 @@ _SEQUENCE = (
         "a number for each document, for rate_interval; a sequence without a document has one of its own",
     ),
     *(_column(FREQUENCIES, name, nullable=True) for name in ("sequence_count", "prefix_count", "suffix_count")),
+    Column(
+        "duplicates",
+        pa.int64(),
+        "occurrences elsewhere: sequence_count, less the one that the sequence was drawn from",
+        nullable=True,
+    ),
     Column(
         "frequency_bucket",
         pa.int32(),

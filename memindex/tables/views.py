@@ -17,6 +17,7 @@ SELECT run_id, model_id, family, corpus, architecture, parameters, non_embedding
        CASE WHEN document IS NULL THEN hash(sequence_id) >> 1
             ELSE hash(s."index", shard, document) >> 1 END::BIGINT AS cluster,
        sequence_count, prefix_count, suffix_count,
+       sequence_count - CASE WHEN s."index" = {index} THEN 1 ELSE 0 END AS duplicates,
        CASE WHEN sequence_count > 0 THEN floor(log2(sequence_count))::INTEGER END AS frequency_bucket,
        sample = 'heldout' AND coalesce(suffix_count = 0, false) AS unseen,
        score, matched, memorized, edit_distance, bleu,
