@@ -237,8 +237,3 @@ for n in range(1, 60):
         assert set(table["sequence_id"].to_pylist()) == {table.num_rows}
         time.sleep(0.001)
     assert writer.returncode == 0
-
-
-def test_the_docs_are_the_generated_text() -> None:
-    docs = Path(__file__).parent.parent / "docs" / "tables.md"
-    assert docs.read_text(encoding="utf-8") == "\n".join(schema.markdown()) + "\n"
