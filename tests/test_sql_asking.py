@@ -127,7 +127,7 @@ def test_a_statement_ends_with_a_semicolon_of_its_own(text: str, whole: bool) ->
     ("before", "offered"),
     [
         ("SELECT * FROM memori", ["memorization", "memorization_runs"]),
-        ("SELECT ngram", ["ngram_count("]),
+        ("SELECT ngram_c", ["ngram_count("]),
         ("SELECT a FROM mode", ["models"]),
         ("SELECT a FROM ", ["models", "runs"]),
         ("SELECT ", []),
