@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from memindex.cli.scoring_options import with_options
 from memindex.cli.sql import study_option
 from memindex.errors import MemindexError
 
@@ -51,13 +52,7 @@ def _options(*, decoding: str | None, model_required: bool) -> Decorator:
         click.option("--no-lookup", is_flag=True, help="Neither count nor find the sequences in the study's index."),
         click.option("--json", "as_json", is_flag=True, help="Print the report as JSON."),
     ]
-
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        for option in reversed(options):
-            function = option(function)
-        return function
-
-    return decorate
+    return with_options(options)
 
 
 _TRAINING_DATA = click.option(

@@ -15,6 +15,7 @@ import logging
 import re
 import threading
 import warnings
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -164,6 +165,12 @@ class Tokenizer:
         for i in apart:
             texts[i] = [next(decoded) for _ in rows[i]]
         return texts
+
+    def encode_texts(self, texts: Sequence[str]) -> Ragged:
+        """Ids of texts, without special tokens; UnicodeEncodeError for half a surrogate pair."""
+        import pyarrow as pa
+
+        return self.encode_batch(pa.array(texts, type=pa.large_string()).cast(pa.large_binary()))
 
     def encode_batch(self, texts: pa.Array) -> Ragged:
         """Ids of an Arrow array of texts (large_binary, UTF-8): uint32 values, int64 offsets."""

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from memindex.errors import MemindexError
-from memindex.ragged import Ragged
+from memindex.ragged import Ragged, from_matrix
 
 #: Rows per unit: what a killed import loses at most.
 UNIT = 1 << 16
@@ -74,12 +74,8 @@ class Source(Protocol):
 def split(ids: npt.NDArray[Any], prefix: int) -> tuple[Ragged, Ragged]:
     """Prefixes and suffixes of ids of shape (rows, length)."""
     parts = (ids[:, :prefix], ids[:, prefix:])
-    first, second = (_rows_of(np.ascontiguousarray(part, dtype=np.int64)) for part in parts)
+    first, second = (from_matrix(np.ascontiguousarray(part, dtype=np.int64)) for part in parts)
     return first, second
-
-
-def _rows_of(ids: npt.NDArray[np.int64]) -> Ragged:
-    return Ragged(ids.reshape(-1), np.arange(len(ids) + 1, dtype=np.int64) * ids.shape[1])
 
 
 def of_unit_length(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:

@@ -105,13 +105,11 @@ def codes_of(chunk: Chunk) -> npt.NDArray[np.uint8]:
 
 
 def _hashed(prefix: Ragged, suffix: Ragged) -> npt.NDArray[np.uint8]:
-    parts = [_hashed_slice(*(_part(ids, start) for ids in (prefix, suffix))) for start in range(0, prefix.rows, _SLICE)]
+    parts = [
+        _hashed_slice(*(ids.slice(start, start + _SLICE) for ids in (prefix, suffix)))
+        for start in range(0, prefix.rows, _SLICE)
+    ]
     return np.concatenate(parts) if parts else np.empty(0, dtype=np.uint8)
-
-
-def _part(ids: Ragged, start: int) -> Ragged:
-    offsets = ids.offsets[start : start + _SLICE + 1]
-    return Ragged(ids.values[offsets[0] : offsets[-1]], offsets - offsets[0])
 
 
 def _hashed_slice(prefix: Ragged, suffix: Ragged) -> npt.NDArray[np.uint8]:

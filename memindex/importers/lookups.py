@@ -1,8 +1,6 @@
-"""Where imported sequences stand in the study's index: their counts, and one occurrence of each with its document."""
+"""Where imported sequences stand in the study's index: one occurrence of each, with its document."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -27,12 +25,6 @@ def check_ids(index: Index, ids: Ragged | None) -> None:
             f"token id {ids.values.max()}: the index {index.name} knows 0 to {most - 1}, so these are tokens of "
             "another tokenizer: import them without looking them up (--no-lookup)"
         )
-
-
-def counts(index: Index, prefix: Ragged, suffix: Ragged) -> dict[str, Any]:
-    """The count columns of the table frequencies."""
-    queries = {"sequence": concatenated(prefix, suffix), "prefix": prefix, "suffix": suffix}
-    return {f"{name}_count": index.count(ids).astype(np.int64) for name, ids in queries.items()}
 
 
 def places(index: Index, chunk: Chunk) -> dict[str, pa.Array]:

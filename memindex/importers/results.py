@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from memindex.errors import MemindexError
-from memindex.ragged import Ragged
+from memindex.ragged import Ragged, to_arrow
 from memindex.study.similarity import bleu, edit_distance
 
 #: Rows compared at a time: BLEU looks at every pair of positions.
@@ -90,9 +90,7 @@ def check_score(score: npt.NDArray[np.float64], length: int, where: str) -> None
 
 def token_lists(ragged: Ragged | None, rows: int) -> pa.Array:
     """A token column; all NULL when the tokens are not known."""
-    if ragged is None:
-        return pa.nulls(rows, pa.list_(pa.int32()))
-    return pa.ListArray.from_arrays(pa.array(ragged.offsets.astype(np.int32)), pa.array(ragged.values.astype(np.int32)))
+    return pa.nulls(rows, pa.list_(pa.int32())) if ragged is None else to_arrow(ragged)
 
 
 def _matrix(ragged: Ragged, rows: npt.NDArray[np.intp], length: int) -> npt.NDArray[Any]:

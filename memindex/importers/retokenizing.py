@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pyarrow as pa
-
 from memindex.corpus.tokenizer import Tokenizer
 
 Ids = list[int]
@@ -18,7 +16,7 @@ Ids = list[int]
 
 def encoded(tokenizer: Tokenizer, texts: list[Any]) -> list[Ids]:
     """Ids of texts, each by itself, without special tokens."""
-    ragged = tokenizer.encode_batch(pa.array(texts, type=pa.large_string()).cast(pa.large_binary()))
+    ragged = tokenizer.encode_texts(texts)
     return [ragged.row(i).tolist() for i in range(ragged.rows)]
 
 

@@ -33,10 +33,11 @@ from memindex.importers.checking import (
 from memindex.importers.chunks import Chunk, Source
 from memindex.importers.identity import Codes, base_of, check_name, codes_of, stored
 from memindex.importers.locking import alone
-from memindex.importers.lookups import counts, nowhere, places
+from memindex.importers.lookups import nowhere, places
 from memindex.importers.results import compared, from_score, token_lists
 from memindex.index.index import Index
 from memindex.ragged import from_arrow
+from memindex.study.frequencies import count_sequences
 from memindex.tables.schema import CONTINUATIONS, MODELS, RUNS
 from memindex.tables.store import TableStore
 
@@ -150,11 +151,10 @@ def _write_sequences(
     if index is None or chunk.prefix is None or store.has("frequencies", unit):
         return
     written = pq.ParquetFile(store.file("sequences", unit)).read(columns=["sequence_id", "prefix", "suffix"])
-    counted = counts(index, from_arrow(written.column("prefix")), from_arrow(written.column("suffix")))
-    columns = {"sequence_id": written.column("sequence_id"), "index": [index.name] * len(written), **counted}
+    columns = count_sequences(index, written)
     store.write("frequencies", unit, columns)
     report.looked_up += len(written)
-    report.found += int((counted["sequence_count"] > 0).sum())
+    report.found += int((columns["sequence_count"] > 0).sum())
 
 
 def _taken(chunk: Chunk, rows: npt.NDArray[np.intp]) -> Chunk:

@@ -156,13 +156,11 @@ class Index:
 
     def tokenize(self, texts: Sequence[str]) -> Ragged:
         """Ids of texts, as the index's documents were tokenized; QueryError where a text is not Unicode."""
-        import pyarrow as pa
-
+        tokenizer = self.tokenizer
         try:
-            encoded = pa.array(texts, type=pa.large_string()).cast(pa.large_binary())
+            return tokenizer.encode_texts(texts)
         except UnicodeEncodeError as error:
             raise QueryError(f"a text can't be written as UTF-8: {error.reason} (half of a surrogate pair?)") from None
-        return self.tokenizer.encode_batch(encoded)
 
     def count_one(self, ids: Sequence[int]) -> int:
         """Occurrences of one n-gram in the corpus."""

@@ -115,7 +115,7 @@ def _of_places(
         whole = last == ends[open_rows]
         before = np.maximum(first - BEFORE, starts[open_rows])
         texts = _texts(index.tokenizer, tokens, (before, first, last), first == starts[open_rows], whole)
-        encoded = tokenizer.encode_batch(pa.array(texts, type=pa.large_string()).cast(pa.large_binary()))
+        encoded = tokenizer.encode_texts(texts)
         lengths = encoded.lengths()
         enough = lengths >= np.where(whole, length, length + MARGIN)
         found = open_rows[enough]

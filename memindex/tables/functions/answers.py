@@ -53,7 +53,7 @@ def count_by_domain(index: Lookups, tokens: pa.Array) -> pa.Array:
     if not domains:
         raise QueryError(f"{index.name} has no domain column: ask ngram_count, or build it with domains")
     step = max(1, CELLS // len(domains))
-    parts = [_nonzero(index, _rows(queries, start, start + step)) for start in range(0, queries.rows, step)]
+    parts = [_nonzero(index, queries.slice(start, start + step)) for start in range(0, queries.rows, step)]
     found, codes, counts = (np.concatenate(columns) for columns in zip(*parts, strict=True))
     names = pa.array(domains, type=pa.string()).take(pa.array(codes))
     return pa.MapArray.from_arrays(_offsets(found), names, _whole(counts))
@@ -128,11 +128,6 @@ def _nonzero(index: Lookups, queries: Ragged) -> tuple[npt.NDArray[Any], ...]:
     table = index.count_by_domain(queries)
     row, domain = np.nonzero(table)
     return np.bincount(row, minlength=queries.rows), domain, table[row, domain]
-
-
-def _rows(ragged: Ragged, start: int, end: int) -> Ragged:
-    offsets = ragged.offsets[start : end + 1]
-    return Ragged(ragged.values[offsets[0] : offsets[-1]], offsets - offsets[0])
 
 
 def _offsets(lengths: npt.NDArray[np.int64]) -> pa.Array:
