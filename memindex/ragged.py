@@ -50,6 +50,14 @@ class Ragged(NamedTuple):
         offsets = self.offsets[start : stop + 1]
         return Ragged(self.values[offsets[0] : offsets[-1]], offsets - offsets[0])
 
+    def take(self, rows: npt.NDArray[np.intp]) -> Ragged:
+        """The sequences of these numbers, in their order."""
+        lengths = self.lengths()[rows]
+        offsets = np.zeros(len(rows) + 1, dtype=np.int64)
+        np.cumsum(lengths, out=offsets[1:])
+        places = np.arange(offsets[-1]) + np.repeat(self.offsets[rows] - offsets[:-1], lengths)
+        return Ragged(self.values[places], offsets)
+
 
 def from_lists(rows: Iterable[Sequence[int]]) -> Ragged:
     """A ragged array from Python sequences of ids."""

@@ -39,7 +39,13 @@ def occurrences(document: list[int], query: list[int]) -> int:
 
 def counts_of(shard, queries: list[list[int]]) -> list[int]:
     batch = from_lists(queries)
-    return shard.count(batch.values.astype(np.uint32), batch.offsets).tolist()
+    counts = shard.count(batch.values.astype(np.uint32), batch.offsets).tolist()
+    for tokens in (1, 2, 4, 9):
+        both = shard.count_with_prefix(batch.values.astype(np.uint32), batch.offsets, tokens).reshape(-1, 2)
+        assert both[:, 1].tolist() == counts
+        prefixes = from_lists([query[:tokens] for query in queries])
+        assert both[:, 0].tolist() == shard.count(prefixes.values.astype(np.uint32), prefixes.offsets).tolist()
+    return counts
 
 
 # Few distinct ids make repeats; large ids use every byte of the width, where byte order matters.
@@ -213,6 +219,8 @@ def test_a_damaged_pointer_is_an_error_and_never_a_crash(tmp_path):
     whole = (tmp_path / "table.0").read_bytes()
     random = np.random.default_rng(3)
     queries = [[i, i + 1] for i in range(198)]
+    batch = from_lists(queries)
+    values = batch.values.astype(np.uint32)
     expected = [sum(occurrences(d, q) for d in documents) for q in queries]
     noticed = 0
     for _ in range(200):
@@ -223,7 +231,8 @@ def test_a_damaged_pointer_is_an_error_and_never_a_crash(tmp_path):
         with pytest.raises(CorruptIndexError, match=r"table\.0: byte \d+"):
             shard.verify_order()
         try:
-            noticed += counts_of(shard, queries) != expected
+            noticed += shard.count(values, batch.offsets).tolist() != expected
+            shard.count_with_prefix(values, batch.offsets, 1)
         except CorruptIndexError:
             noticed += 1
     assert noticed > 0

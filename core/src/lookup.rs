@@ -141,6 +141,10 @@ pub fn encode(ids: &[u32], width: usize, out: &mut Vec<u8>) {
 pub trait Answer: Sync {
     /// Numbers per query.
     fn columns(&self) -> usize;
+    /// What `answer` needs of each query of a block, one or several ranges for each.
+    fn find(&self, shard: &Shard, block: &Block, hint: &mut usize, faults: &mut Faults) -> Result<Vec<Range<usize>>> {
+        search_block(shard, block, hint, faults)
+    }
     /// Fills `columns()` numbers for each query of a block, from what was found for it.
     fn answer(&self, shard: &Shard, block: &Block, found: &[Range<usize>], numbers: &mut [u64]) -> Result<()>;
 }
@@ -172,6 +176,38 @@ impl Answer for Ranks {
             ranks.copy_from_slice(&[range.start as u64, range.end as u64]);
         }
         Ok(())
+    }
+}
+
+/// The number of occurrences of the first `tokens` tokens, and of the whole query, which stands only where they do.
+pub struct CountWithPrefix {
+    /// Tokens of the prefix.
+    pub tokens: usize,
+}
+
+impl Answer for CountWithPrefix {
+    fn columns(&self) -> usize {
+        2
+    }
+
+    /// The ranges of a query's prefix and of the query, in turn.
+    fn find(&self, shard: &Shard, block: &Block, hint: &mut usize, faults: &mut Faults) -> Result<Vec<Range<usize>>> {
+        let (mut prefixes, mut of_query) = (Block::default(), Vec::with_capacity(block.len()));
+        for number in 0..block.len() {
+            let query = block.query(number);
+            let prefix = &query[..query.len().min(self.tokens * shard.width)];
+            if prefixes.len() == 0 || prefixes.query(prefixes.len() - 1) != prefix {
+                prefixes.push(shard, prefix);
+            }
+            of_query.push(prefixes.len() - 1);
+        }
+        let outer = search_block(shard, &prefixes, hint, faults)?;
+        let inner = search(shard, block, faults, |number| Search::within(number, &outer[of_query[number]]))?;
+        Ok(of_query.iter().zip(inner).flat_map(|(&prefix, range)| [outer[prefix].clone(), range]).collect())
+    }
+
+    fn answer(&self, shard: &Shard, block: &Block, found: &[Range<usize>], numbers: &mut [u64]) -> Result<()> {
+        Count.answer(shard, block, found, numbers)
     }
 }
 
@@ -260,9 +296,9 @@ fn answer_part(
     let mut left = &keyed[..];
     while !left.is_empty() {
         let taken = block.fill(shard, left, most, &ids, &ahead);
-        let found = search_block(shard, &block, &mut hint, &mut faults)?;
+        let found = answer.find(shard, &block, &mut hint, &mut faults)?;
         numbers.clear();
-        numbers.resize(found.len() * answer.columns(), 0);
+        numbers.resize(block.len() * answer.columns(), 0);
         answer.answer(shard, &block, &found, &mut numbers)?;
         for (keyed, &number) in left.iter().zip(&block.number) {
             let row = keyed.row as usize * answer.columns();
@@ -359,10 +395,20 @@ impl Block {
 
 /// For every query of the block the ranks of the suffixes that start with it; an empty range stands where it would be
 /// inserted.
+pub fn search_block(shard: &Shard, block: &Block, hint: &mut usize, faults: &mut Faults) -> Result<Vec<Range<usize>>> {
+    search(shard, block, faults, |number| Search::new(shard, number, block.brackets[number], hint))
+}
+
+/// Ends the searches that `start` begins for every query of the block.
 ///
 /// In rounds: a pointer of every lane, then a suffix of every lane. Each is a short loop, so that the processor has many
 /// of its reads, and of the page walks they need, under way at once.
-pub fn search_block(shard: &Shard, block: &Block, hint: &mut usize, faults: &mut Faults) -> Result<Vec<Range<usize>>> {
+fn search(
+    shard: &Shard,
+    block: &Block,
+    faults: &mut Faults,
+    mut start: impl FnMut(usize) -> Search,
+) -> Result<Vec<Range<usize>>> {
     let mut found = vec![0..0; block.ends.len()];
     let mut waiting = 0..block.ends.len();
     let mut lanes = Vec::with_capacity(LANES);
@@ -372,7 +418,7 @@ pub fn search_block(shard: &Shard, block: &Block, hint: &mut usize, faults: &mut
         while lanes.len() < most
             && let Some(number) = waiting.next()
         {
-            let mut search = Search::new(shard, number, block.brackets[number], hint);
+            let mut search = start(number);
             match search.settle(shard)? {
                 Some(range) => found[number] = range,
                 None => lanes.push(search),
@@ -464,6 +510,13 @@ impl Search {
                 Search { number, goal, low, high: inside.0, middle: 0, inside, end_high, first: -1, fresh: true }
             }
         }
+    }
+
+    /// A search among the suffixes of these ranks.
+    fn within(number: usize, ranks: &Range<usize>) -> Search {
+        let (low, high) = (ranks.start as isize - 1, ranks.end as isize);
+        let (goal, inside) = (Goal::Any, (0, 0));
+        Search { number, goal, low, high, middle: 0, inside, end_high: high, first: -1, fresh: true }
     }
 
     /// Asks the disk for the table's page, unless it was asked for before.

@@ -11,7 +11,7 @@ use crate::documents::{self, Documents};
 use crate::error::{Error, Result};
 use crate::files::shard_file;
 use crate::keys::{MOST_STRIDE, STRIDE};
-use crate::lookup::{Answer, Count, Ragged, Ranks, answer_batch, check_ids, find_one, in_parts};
+use crate::lookup::{Answer, Count, CountWithPrefix, Ragged, Ranks, answer_batch, check_ids, find_one, in_parts};
 use crate::query::Query;
 use crate::shard::{Shard, Sidecars};
 use crate::{blocks, following, jsonl, matching, metadata, occurrences, probe, sidecars, verify, windows};
@@ -53,6 +53,20 @@ impl PyShard {
     /// Counts of every row of a ragged batch of ids, uint64.
     fn count<'py>(&self, py: Python<'py>, values: Ids<'py>, offsets: Offsets<'py>) -> PyResult<Numbers<'py>> {
         self.answer(py, &values, &offsets, &Count)
+    }
+
+    /// Counts of the first `tokens` tokens of every row and of the whole row, uint64 of shape (rows * 2).
+    fn count_with_prefix<'py>(
+        &self,
+        py: Python<'py>,
+        values: Ids<'py>,
+        offsets: Offsets<'py>,
+        tokens: usize,
+    ) -> PyResult<Numbers<'py>> {
+        if tokens == 0 {
+            return Err(Error::Query("a prefix needs at least one token".into()).into());
+        }
+        self.answer(py, &values, &offsets, &CountWithPrefix { tokens })
     }
 
     /// Counts by domain, uint64 of shape (rows * domains), row by row.

@@ -186,6 +186,22 @@ class Index:
 
         return sum_over_shards(self.shards, _core.Shard.count, self._batch(queries))
 
+    def count_with_prefix(self, queries: Queries, tokens: int) -> npt.NDArray[np.uint64]:
+        """Occurrences of the first `tokens` tokens of every query, and of the whole query; errors as `count`.
+
+        One search for both: a query can only stand where its prefix does. A shorter query is its own prefix.
+
+        Returns:
+            uint64 of shape (queries, 2): the prefix's count, the query's.
+        """
+        from functools import partial
+
+        from memindex.index.lookups import at_least_one, sum_over_shards
+
+        batch = self._batch(queries)
+        lookup = partial(_core.Shard.count_with_prefix, tokens=at_least_one("tokens", tokens))
+        return sum_over_shards(self.shards, lookup, batch).reshape(batch.rows, 2)
+
     def count_by_domain(self, queries: Queries) -> npt.NDArray[np.uint64]:
         """Occurrences of every query in each domain, exact at any frequency; errors as `count`.
 

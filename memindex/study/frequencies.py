@@ -95,16 +95,27 @@ def count_sequences(index: Index, sequences: pa.Table) -> dict[str, Any]:
         sequences: A table with the columns sequence_id, prefix and suffix of the schema `sequences`.
     """
     prefix, suffix = (from_arrow(sequences.column(name)) for name in ("prefix", "suffix"))
-    counts = np.empty((3, len(sequences)), dtype=np.int64)
+    counts = np.empty((len(sequences), 3), dtype=np.int64)
     for start in range(0, len(sequences), _ROWS):
         parts = [rows.slice(start, start + _ROWS) for rows in (prefix, suffix)]
-        for column, rows in zip(counts, (concatenated(*parts), *parts), strict=True):
-            column[start : start + _ROWS] = index.count(rows)
+        counts[start : start + _ROWS, :2] = _with_prefixes(index, *parts)
+        counts[start : start + _ROWS, 2] = index.count(parts[1])
     return {
         "sequence_id": sequences.column("sequence_id"),
         "index": pa.array([index.name] * len(sequences)),
-        **dict(zip(("sequence_count", "prefix_count", "suffix_count"), counts, strict=True)),
+        **dict(zip(("prefix_count", "sequence_count", "suffix_count"), counts.T, strict=True)),
     }
+
+
+def _with_prefixes(index: Index, prefix: Ragged, suffix: Ragged) -> npt.NDArray[np.uint64]:
+    """Counts of prefixes and of whole sequences, uint64 of shape (rows, 2); prefixes of one length are asked together."""
+    lengths = prefix.lengths()
+    whole = concatenated(prefix, suffix)
+    counts = np.empty((prefix.rows, 2), dtype=np.uint64)
+    for length in np.unique(lengths).tolist():
+        rows = np.flatnonzero(lengths == length)
+        counts[rows] = index.count_with_prefix(whole if len(rows) == whole.rows else whole.take(rows), length)
+    return counts
 
 
 def ngram_statistics(index: Index, sequences: Ragged, n: int) -> NgramStatistics:
