@@ -111,17 +111,19 @@ class Terminal:
         self.process = subprocess.Popen([sys.executable, "-c", starter, *command], cwd=cwd, env=environment, **streams)
         os.close(theirs)
         self._own = own
-        self.seen = ""
+        self.seen = self._left = ""
 
     def until(self, text: str, seconds: float = 30) -> None:
-        """Read until `text` was printed since the last call."""
+        """Read until `text` was printed since what was waited for last."""
         end = time.monotonic() + seconds
-        read = ""
+        read = self._left
         while text not in read:
             ready, _, _ = select.select([self._own], [], [], max(0.0, end - time.monotonic()))
             assert ready, f"{text!r} was not printed; this was: {read!r}"
-            read += os.read(self._own, 65536).decode(errors="replace")
-        self.seen += read
+            more = os.read(self._own, 65536).decode(errors="replace")
+            read += more
+            self.seen += more
+        self._left = read.partition(text)[2]
 
     def type(self, text: str) -> None:
         os.write(self._own, text.encode())

@@ -105,7 +105,7 @@ def test_a_killed_run_goes_on_and_gives_the_same_tables(tmp_path: Path):
         study = make_study(tmp_path / f"killed-{kill}", indexes, model, more=SCORING)
         # At any moment, before the first unit too; the first kill comes in the middle for certain.
         files = chance.randrange(0, len(units(whole))) if kill else 2
-        while not kill_while_running(study, after(study, files, chance.uniform(0, seconds / (1 + files)))):
+        while not kill_while_running(study, after(study, files, kill and chance.uniform(0, seconds / (1 + files)))):
             shutil.rmtree(study.tables)
         found.append(len(units(study)))
         run_study(study, options=SMALL)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import duckdb
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from synthetic_study import HOSTILE, make_study
 
@@ -300,3 +301,24 @@ def test_the_real_index_answers_sql(tmp_path: Path) -> None:
         con.sql("SELECT ngram_count('mini', [-1])").fetchall()
     assert isinstance(readable(caught.value), MemindexError)
     assert issubclass(QueryError, MemindexError)
+
+
+def test_a_study_of_the_version_before_opens_beside_new_files(tmp_path: Path) -> None:
+    """Version 4 did not write the lengths of prefix and suffix: they are told by the lists."""
+    study = make_study(tmp_path, rows=200)
+    asked = "SELECT * FROM memorization ORDER BY run_id, sequence_id"
+    before = connect(study).sql(asked).to_arrow_table()
+    store = TableStore(study / "tables")
+    whole = store.read("sequences")
+    for unit, rows in (("all", whole.slice(0, 150)), ("more", whole.slice(150))):
+        store.write("sequences", unit, rows)
+    for file in (study / "tables").rglob("*.parquet"):
+        if file.name != "more.parquet":
+            old = pq.read_table(file)
+            metadata = old.schema.metadata | {b"memindex.schema_version": b"4"}
+            names = [name for name in old.column_names if not name.endswith("fix_tokens")]
+            pq.write_table(old.select(names).replace_schema_metadata(metadata), file)
+    assert "prefix_tokens" not in pq.read_schema(store.file("sequences", "all")).names
+    assert connect(study).sql(asked).to_arrow_table().equals(before)
+    assert store.read("sequences").equals(whole)
+    assert whole["prefix_tokens"].to_pylist() == [len(prefix) for prefix in whole["prefix"].to_pylist()]

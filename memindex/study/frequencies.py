@@ -108,7 +108,7 @@ def count_sequences(index: Index, sequences: pa.Table) -> dict[str, Any]:
 
 
 def _with_prefixes(index: Index, prefix: Ragged, suffix: Ragged) -> npt.NDArray[np.uint64]:
-    """Counts of prefixes and of whole sequences, uint64 of shape (rows, 2); prefixes of one length are asked together."""
+    """Counts of prefixes and of whole sequences, uint64 of shape (rows, 2); those of one length are asked at once."""
     lengths = prefix.lengths()
     whole = concatenated(prefix, suffix)
     counts = np.empty((prefix.rows, 2), dtype=np.uint64)

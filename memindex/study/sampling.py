@@ -27,6 +27,7 @@ from memindex.index.index import Index
 from memindex.index.manifest import DOCUMENTS_FILE
 from memindex.study.config import SequenceConfig
 from memindex.tables.schema import SEQUENCES
+from memindex.tables.store import completed
 
 #: Second words of the generators' seeds: equal seeds here and in training must not draw equal positions.
 UNIFORM, HELDOUT = 0x756E6966, 0x68656C64
@@ -78,7 +79,7 @@ def sample_sequences(
         raise MemindexError("[sequences] asks for none: set uniform, per_bucket or heldout above 0")
     table = pa.concat_tables(parts)
     numbered = table.append_column("sequence_id", pa.array(np.arange(len(table))))
-    return numbered.select([c.name for c in SEQUENCES.columns]).cast(SEQUENCES.schema()), totals
+    return completed(SEQUENCES, numbered).cast(SEQUENCES.schema()), totals
 
 
 def bucket_totals(

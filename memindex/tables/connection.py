@@ -80,7 +80,7 @@ def require(con: duckdb.DuckDBPyConnection, table_name: str) -> None:
 def _create_views(con: duckdb.DuckDBPyConnection, config: StudyConfig) -> None:
     store = TableStore(config.tables)
     for table in TABLES.values():
-        _create_view(con, table, {"": store.files(table.name)})
+        _create_table(con, table, store)
     found = {name: path / "documents.parquet" for name, path in config.indexes().items()}
     _create_view(con, DOCUMENTS, {name: [file] for name, file in found.items() if file.is_file()})
     _check_frequencies(con, config)
@@ -105,17 +105,24 @@ def _check_frequencies(con: duckdb.DuckDBPyConnection, config: StudyConfig) -> N
         )
 
 
+def _create_table(con: duckdb.DuckDBPyConnection, table: Table, store: TableStore) -> None:
+    """The view of a table's files."""
+    groups = store.lacking(table.name, store.files(table.name))
+    parts = [_select(table, "", files, lacking) for lacking, files in groups.items()]
+    con.execute(f'CREATE VIEW "{table.name}" AS ' + (" UNION ALL ".join(parts) or _select_nothing(table)))
+
+
 def _create_view(con: duckdb.DuckDBPyConnection, table: Table, files: Mapping[str, list[Path]]) -> None:
     """A view over Parquet files; the key of `files` stands for the column `index` where the files lack it."""
     parts = [_select(table, name, listed) for name, listed in files.items() if listed]
     con.execute(f'CREATE VIEW "{table.name}" AS ' + (" UNION ALL ".join(parts) or _select_nothing(table)))
 
 
-def _select(table: Table, index_name: str, files: list[Path]) -> str:
-    columns = [
-        f'{text_literal(index_name)} AS "index"' if index_name and c.name == "index" else f'"{c.name}"'
-        for c in table.columns
-    ]
+def _select(table: Table, index_name: str, files: list[Path], lacking: tuple[str, ...] = ()) -> str:
+    said = {c.name: f'len("{c.length_of}")::INTEGER AS "{c.name}"' for c in table.columns if c.name in lacking}
+    if index_name:
+        said["index"] = f'{text_literal(index_name)} AS "index"'
+    columns = [said.get(c.name, f'"{c.name}"') for c in table.columns]
     listed = ", ".join(text_literal(_literal_path(file)) for file in files)
     # A folder named key=value on the way to the study is no column of its tables.
     return f"SELECT {', '.join(columns)} FROM read_parquet([{listed}], hive_partitioning = false)"

@@ -17,19 +17,26 @@ if TYPE_CHECKING:
 
 #: Raised by one when a column is added, removed or changes its meaning; stands in every file's Parquet
 #: metadata. A new table leaves it as it is: older files stay right, and a run fills what is missing.
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
+
+#: Files from this version on can be read: what they lack is told by their other columns.
+OLDEST_VERSION = 4
 
 TOKENS = pa.list_(pa.int32())
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column: name, Arrow type, meaning (with its unit), and whether NULL may stand in it."""
+    """One column: name, Arrow type, meaning (with its unit), whether NULL may stand in it, and the list it tells about.
+
+    A column with `length_of` is filled in by the store; files written before there was such a column lack it.
+    """
 
     name: str
     type: pa.DataType
     meaning: str
     nullable: bool = False
+    length_of: str = ""
 
 
 @dataclass(frozen=True)
@@ -145,6 +152,8 @@ SEQUENCES = Table(
         Column("document", pa.int64(), "row of the shard's document table", nullable=True),
         Column("document_offset", pa.int64(), "tokens of the document before the prefix", nullable=True),
         Column("domain", pa.string(), "domain of the document", nullable=True),
+        Column("prefix_tokens", pa.int32(), "length of prefix; NULL where that is", nullable=True, length_of="prefix"),
+        Column("suffix_tokens", pa.int32(), "length of suffix; NULL where that is", nullable=True, length_of="suffix"),
         Column(
             "prefix", TOKENS, "ids of the context given to the model; NULL: not in what was imported", nullable=True
         ),

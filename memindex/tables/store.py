@@ -18,11 +18,12 @@ from urllib.parse import quote, unquote
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from memindex.errors import MemindexError
 from memindex.ragged import Ragged, from_matrix
-from memindex.tables.schema import SCHEMA_VERSION, TABLES, Column, Table
+from memindex.tables.schema import OLDEST_VERSION, SCHEMA_VERSION, TABLES, Column, Table
 
 _SUFFIX = ".parquet"
 _VERSION_KEY = b"memindex.schema_version"
@@ -54,7 +55,8 @@ class TableStore:
             table_name: A name in `memindex.tables.schema.TABLES`.
             unit: Name of the finished piece of work.
             data: An Arrow table, or columns by name: a sequence, a NumPy array of shape (rows,) or, for a
-                list column, (rows, length), an Arrow array, or a `Ragged`. The order of the columns is free.
+                list column, (rows, length), an Arrow array, or a `Ragged`. The order of the columns is free. Columns
+                that tell the length of a list are filled in, whether they are there or not.
             facts: What else the file says about how the unit was made (JSON values); see `facts`.
 
         Raises:
@@ -116,6 +118,15 @@ class TableStore:
         found = sorted(f for f in folder.iterdir() if f.name.endswith(_SUFFIX) and not f.name.startswith("."))
         return [file for file in found if _is_of(file, table_name)]
 
+    def lacking(self, table_name: str, files: Iterable[Path]) -> dict[tuple[str, ...], list[Path]]:
+        """Files of a table by the columns that they lack, because they were written before there were such columns."""
+        derived = [column.name for column in _table(table_name).columns if column.length_of]
+        groups: dict[tuple[str, ...], list[Path]] = {}
+        for file in files:
+            names = pq.read_schema(file).names if derived else ()
+            groups.setdefault(tuple(name for name in derived if name not in names), []).append(file)
+        return groups
+
     def read(self, table_name: str, units: Iterable[str] | None = None) -> pa.Table:
         """Finished units of a table, in the order of their names; typed and empty when there are none.
 
@@ -128,7 +139,7 @@ class TableStore:
         if units is not None:
             wanted = {self.file(table_name, unit) for unit in units}
             files = [file for file in files if file in wanted]
-        parts = [pq.ParquetFile(file).read().cast(schema) for file in files]
+        parts = [completed(_table(table_name), pq.ParquetFile(file).read()).cast(schema) for file in files]
         return pa.concat_tables(parts) if parts else schema.empty_table()
 
 
@@ -148,7 +159,7 @@ def _is_of(file: Path, table_name: str) -> bool:
     except (pa.ArrowInvalid, OSError) as error:
         raise MemindexError(f"{file} is not a readable Parquet file; delete it and rerun ({error})") from None
     version = metadata.get(_VERSION_KEY, b"none").decode()
-    if version != str(SCHEMA_VERSION):
+    if version not in map(str, range(OLDEST_VERSION, SCHEMA_VERSION + 1)):
         raise MemindexError(
             f"{file} has schema version {version}, this memindex reads version {SCHEMA_VERSION}; "
             "move the study's tables away and fill them again with: memindex study run STUDY"
@@ -161,10 +172,11 @@ def _is_of(file: Path, table_name: str) -> bool:
 def _conform(table: Table, data: pa.Table | Mapping[str, Any]) -> pa.Table:
     """The data as an Arrow table of exactly the table's schema."""
     columns = dict(zip(data.column_names, data.columns, strict=True)) if isinstance(data, pa.Table) else dict(data)
+    columns |= _lengths(table, columns)
     names = [column.name for column in table.columns]
     missing = [name for name in names if name not in columns]
     extra = [name for name in columns if name not in names]
-    if missing or extra or (isinstance(data, pa.Table) and len(columns) != data.num_columns):
+    if missing or extra or (isinstance(data, pa.Table) and len(set(data.column_names)) != data.num_columns):
         wrong = [f"lacks {', '.join(missing)}"] if missing else []
         wrong += [f"has unknown columns {', '.join(extra)}"] if extra else []
         raise MemindexError(f"table {table.name}: the data {' and '.join(wrong) or 'repeats a column'}")
@@ -173,6 +185,23 @@ def _conform(table: Table, data: pa.Table | Mapping[str, Any]) -> pa.Table:
     if len(set(lengths.values())) > 1:
         raise MemindexError(f"table {table.name}: columns differ in length: {lengths}")
     return pa.Table.from_arrays(arrays, schema=table.schema())
+
+
+def _lengths(table: Table, columns: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns that tell the length of a list."""
+    lists = {c.name: c for c in table.columns}
+    return {
+        c.name: pc.list_value_length(_conform_column(table, lists[c.length_of], columns[c.length_of]))
+        for c in table.columns
+        if c.length_of in columns
+    }
+
+
+def completed(table: Table, contents: pa.Table) -> pa.Table:
+    """The columns of a table in their order; those that tell the length of a list may be missing before."""
+    columns = dict(zip(contents.column_names, contents.columns, strict=True))
+    columns |= _lengths(table, columns)
+    return pa.table({column.name: columns[column.name] for column in table.columns})
 
 
 def _conform_column(table: Table, column: Column, values: Any) -> pa.ChunkedArray:

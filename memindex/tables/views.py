@@ -7,12 +7,10 @@ from memindex.tables.schema import MEMORIZATION, MEMORIZATION_RUNS
 # All rows of all runs; main_protocol: greedy, with the whole sequence, and no baseline. What an import does not know of
 # its sequences or its run (NULL) counts as the whole.
 # {index} is the index the models were trained on: counts in another one may stand in the table too.
+# Runs with their models, and sequences with their counts, are joined first: then each continuation looks up two rows.
 _JOINED = """
-WITH whole_sequences AS (
-    SELECT *, len(prefix) AS whole_prefix, len(suffix) AS whole_suffix FROM sequences
-)
-SELECT run_id, model_id, family, corpus, architecture, parameters, non_embedding_parameters, revision,
-       trained_tokens, r.prefix_length, r.suffix_length, decoding, seed, top_k, temperature, control, made_by, dtype,
+SELECT run_id, run_label, model_id, family, corpus, architecture, parameters, non_embedding_parameters, revision,
+       trained_tokens, prefix_length, suffix_length, decoding, seed, top_k, temperature, control, made_by, dtype,
        sequence_id, sample, bucket, domain, document, document_offset, s."index", shard, position,
        CASE WHEN document IS NULL THEN hash(sequence_id) >> 1
             ELSE hash(s."index", shard, document) >> 1 END::BIGINT AS cluster,
@@ -21,22 +19,29 @@ SELECT run_id, model_id, family, corpus, architecture, parameters, non_embedding
        CASE WHEN sequence_count > 0 THEN floor(log2(sequence_count))::INTEGER END AS frequency_bucket,
        sample = 'heldout' AND coalesce(suffix_count = 0, false) AS unseen,
        score, matched, memorized, edit_distance, bleu,
-       memorized OR bleu > 0.75 OR edit_distance * 10 <= coalesce(r.suffix_length, whole_suffix) AS approximate,
+       memorized OR bleu > 0.75 OR edit_distance * 10 <= coalesce(suffix_length, suffix_tokens) AS approximate,
        suffix_logprob, exp(suffix_logprob::DOUBLE) AS p_z, exp(suffix_logprob_top40::DOUBLE) AS p_z_top40,
        discoverable_n(exp(suffix_logprob_top40::DOUBLE), 0.5) AS discoverable_n,
-       exp(-prefix_logprob::DOUBLE / nullif(coalesce(r.prefix_length, whole_prefix) - 1, 0)) AS prefix_perplexity,
-       exp(-suffix_logprob::DOUBLE / coalesce(r.suffix_length, whole_suffix)) AS suffix_perplexity,
-       CASE WHEN retokenized IS NOT true THEN prefix[-coalesce(r.prefix_length, whole_prefix):] END AS prefix,
-       CASE WHEN retokenized IS NOT true THEN suffix[:coalesce(r.suffix_length, whole_suffix)] END AS suffix,
+       exp(-prefix_logprob::DOUBLE / nullif(coalesce(prefix_length, prefix_tokens) - 1, 0)) AS prefix_perplexity,
+       exp(-suffix_logprob::DOUBLE / coalesce(suffix_length, suffix_tokens)) AS suffix_perplexity,
+       CASE WHEN retokenized IS NOT true THEN prefix[-coalesce(prefix_length, prefix_tokens):] END AS prefix,
+       CASE WHEN retokenized IS NOT true THEN suffix[:coalesce(suffix_length, suffix_tokens)] END AS suffix,
        continuation,
        control IS NULL AND decoding = 'greedy'
-           AND coalesce(r.prefix_length = whole_prefix, true)
-           AND coalesce(r.suffix_length = whole_suffix, true) AS main_protocol
+           AND coalesce(prefix_length = prefix_tokens, true)
+           AND coalesce(suffix_length = suffix_tokens, true) AS main_protocol
 FROM continuations
-JOIN runs AS r USING (run_id)
-JOIN models USING (model_id)
-JOIN whole_sequences AS s USING (sequence_id)
-LEFT JOIN (FROM frequencies WHERE "index" = {index}) AS f USING (sequence_id)
+JOIN (
+    SELECT s.*, sequence_count, prefix_count, suffix_count
+    FROM sequences AS s
+    LEFT JOIN (FROM frequencies WHERE "index" = {index}) AS f USING (sequence_id)
+) AS s USING (sequence_id)
+JOIN (
+    SELECT *
+    FROM runs
+    JOIN models USING (model_id)
+    JOIN ({labels}) AS labels USING (run_id)
+) AS r USING (run_id)
 """
 
 _LABEL = """
@@ -46,25 +51,23 @@ _LABEL = """
 """
 
 # A model's label needs its run only where several runs of the main protocol are beside each other.
-_MEMORIZATION = f"""
+_MEMORIZATION = """
 CREATE VIEW memorization AS
-WITH lengths AS (SELECT DISTINCT len(prefix) AS prefix_length, len(suffix) AS suffix_length FROM sequences),
-labels AS ({_LABEL} SEMI JOIN lengths AS whole ON coalesce(runs.prefix_length = whole.prefix_length, true)
-        AND coalesce(runs.suffix_length = whole.suffix_length, true)
-    WHERE control IS NULL AND decoding = 'greedy'
-)
-SELECT {{columns}}
-FROM ({{joined}})
-JOIN labels USING (run_id)
+SELECT {columns}
+FROM ({joined})
 WHERE main_protocol
 """
 
-_MEMORIZATION_RUNS = f"""
+_MAIN_LABELS = f"""{_LABEL}
+    SEMI JOIN (SELECT DISTINCT prefix_tokens, suffix_tokens FROM sequences) AS whole
+        ON coalesce(prefix_length = prefix_tokens, true) AND coalesce(suffix_length = suffix_tokens, true)
+    WHERE control IS NULL AND decoding = 'greedy'
+"""
+
+_MEMORIZATION_RUNS = """
 CREATE VIEW memorization_runs AS
-WITH labels AS ({_LABEL})
-SELECT {{columns}}
-FROM ({{joined}})
-JOIN labels USING (run_id)
+SELECT {columns}
+FROM ({joined})
 """
 
 _CORPORA = """
@@ -76,11 +79,13 @@ FROM documents GROUP BY ALL
 
 def joined_views(index_name: str) -> tuple[str, ...]:
     """The statements that create the views over the tables of a study whose models were trained on `index_name`."""
-    joined = _JOINED.format(index=text_literal(index_name))
+    all_runs, main_runs = (
+        _JOINED.format(index=text_literal(index_name), labels=labels) for labels in (_LABEL, _MAIN_LABELS)
+    )
     main, runs = (", ".join(f'"{c.name}"' for c in table.columns) for table in (MEMORIZATION, MEMORIZATION_RUNS))
     return (
-        _MEMORIZATION.format(columns=main, joined=joined),
-        _MEMORIZATION_RUNS.format(columns=runs, joined=joined),
+        _MEMORIZATION.format(columns=main, joined=main_runs),
+        _MEMORIZATION_RUNS.format(columns=runs, joined=all_runs),
         _CORPORA,
     )
 
