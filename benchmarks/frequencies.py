@@ -10,6 +10,7 @@ joins the 5-grams of --join sequences with all 5-grams of the corpus. The answer
 from __future__ import annotations
 
 import argparse
+import os
 import resource
 from pathlib import Path
 
@@ -80,7 +81,7 @@ def joined(index: Index, grams: np.ndarray, wanted: np.ndarray) -> None:
     names = [f"t{i}" for i in range(N)]
     separator = int(np.iinfo(tokens.dtype).max)
     inside = np.lib.stride_tricks.sliding_window_view(tokens != separator, N).all(axis=1)
-    con = duckdb.connect()
+    con = duckdb.connect(config={"threads": len(os.sched_getaffinity(0))})
     kind = tokens.dtype
     corpus = {name: tokens[i : len(tokens) - N + 1 + i][inside] for i, name in enumerate(names)}
     asked = {name: np.ascontiguousarray(grams[:, i], dtype=kind) for i, name in enumerate(names)}

@@ -15,6 +15,7 @@ Every answer of SQL is compared with that of the API.
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -91,7 +92,7 @@ def main() -> None:
 
 def connection(index: Index, queries: np.ndarray) -> duckdb.DuckDBPyConnection:
     """A database with the functions, the n-grams as a table, and a function that does nothing."""
-    con = duckdb.connect()
+    con = duckdb.connect(config={"threads": len(os.sched_getaffinity(0))})
     register(con, Indexes({"index": Path(index.path)}, lambda path: index))
     con.create_function(
         "nothing",

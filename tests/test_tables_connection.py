@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -322,3 +323,13 @@ def test_a_study_of_the_version_before_opens_beside_new_files(tmp_path: Path) ->
     assert connect(study).sql(asked).to_arrow_table().equals(before)
     assert store.read("sequences").equals(whole)
     assert whole["prefix_tokens"].to_pylist() == [len(prefix) for prefix in whole["prefix"].to_pylist()]
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system binds no process to processors")
+def test_a_connection_takes_only_the_processors_it_may_use(study: Path) -> None:
+    allowed = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(allowed)})
+        assert connect(study).sql("SELECT current_setting('threads')").fetchall() == [(1,)]
+    finally:
+        os.sched_setaffinity(0, allowed)

@@ -9,6 +9,7 @@ right types, so every query runs on every study.
 from __future__ import annotations
 
 import atexit
+import os
 import re
 import weakref
 from collections.abc import Callable, Mapping
@@ -54,7 +55,7 @@ def connect(
     """
     # So far only tests use `restricted` and `opener`: the first is for a server that answers strangers.
     config = load_study(study)
-    con = duckdb.connect(":memory:")
+    con = duckdb.connect(":memory:", config={"threads": _processors()})
     try:
         statistics.register(con)
         _create_views(con, config)
@@ -69,6 +70,11 @@ def connect(
         raise
     _open.add(con)
     return con
+
+
+def _processors() -> int:
+    """Processors that this process may use; DuckDB would take all of a machine that a batch system gave a part of."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def require(con: duckdb.DuckDBPyConnection, table_name: str) -> None:
