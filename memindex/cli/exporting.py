@@ -26,13 +26,13 @@ def export(study: str, out: Path | None, sample: str | None, with_suffix: bool, 
       memindex export -s my-study --out sequences.jsonl
     """
     from memindex.importers.study_sequences import exported
-    from memindex.index.index import Index
     from memindex.index.manifest import writing_atomically
     from memindex.study.config import load_study
+    from memindex.tables.origins import open_index
     from memindex.tables.store import TableStore
 
     config = load_study(study)
-    index = None if no_text else Index.open(config.index)
+    index = None if no_text else open_index(config, config.index)
     lines = exported(TableStore(config.tables), index, sample, with_suffix)
     if out is None:
         for line in lines:

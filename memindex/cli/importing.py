@@ -185,8 +185,8 @@ def jsonl(files: tuple[Path, ...], tokenizer: str | None, **options: Any) -> Non
     from memindex.importers.chunks import existing
     from memindex.importers.jsonl import JsonlSource
     from memindex.importers.study_sequences import StudySequences
-    from memindex.index.index import Index
     from memindex.study.config import load_study
+    from memindex.tables.origins import open_index
     from memindex.tables.store import TableStore
 
     config = load_study(options["study"])
@@ -194,7 +194,7 @@ def jsonl(files: tuple[Path, ...], tokenizer: str | None, **options: Any) -> Non
 
     def of_texts() -> Any:
         if not loaded:
-            loaded.append(load_tokenizer(tokenizer) if tokenizer else Index.open(config.index).tokenizer)
+            loaded.append(load_tokenizer(tokenizer) if tokenizer else open_index(config, config.index).tokenizer)
         return loaded[0]
 
     source = JsonlSource(existing(files), of_texts, StudySequences(TableStore(config.tables)), tokenizer)
@@ -224,8 +224,8 @@ def _import_all(sources: list[tuple[Source, str | None]], name: str, options: di
     from memindex.cli.output import progress_bar
     from memindex.importers.checking import Protocol
     from memindex.importers.writing import import_run
-    from memindex.index.index import Index
     from memindex.study.config import load_study
+    from memindex.tables.origins import open_index
     from memindex.tables.store import TableStore
 
     config = load_study(options["study"])
@@ -233,7 +233,7 @@ def _import_all(sources: list[tuple[Source, str | None]], name: str, options: di
     sampling = (protocol.seed, protocol.top_k, protocol.temperature)
     if protocol.decoding == "greedy" and any(option is not None for option in sampling):
         raise MemindexError("--seed, --top-k and --temperature go with --decoding sampled")
-    index = None if options["no_lookup"] else Index.open(config.index)
+    index = None if options["no_lookup"] else open_index(config, config.index)
     store = TableStore(config.tables)
     for source, trial in sources:
         with progress_bar() as progress:

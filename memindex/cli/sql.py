@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -38,7 +39,20 @@ def study_option(required: bool = True) -> Callable[[Callable[..., Any]], Callab
     )
 
 
-@click.command()
+class _NamingAll(click.Command):
+    """A command whose help names every table and function there is."""
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        from memindex.tables.functions import FUNCTIONS
+        from memindex.tables.schema import TABLES, VIEWS
+
+        scope = [function.signature() + (" in FROM" if function.is_table else "") for function in FUNCTIONS]
+        names = {"TABLES": ", ".join(TABLES), "VIEWS": ", ".join(VIEWS), "FUNCTIONS": ", ".join(scope)}
+        self.help = (self.help or "").format(**names)
+        super().format_help_text(ctx, formatter)
+
+
+@click.command(cls=_NamingAll)
 @click.argument("query", required=False)
 @study_option(required=False)  # --list goes without
 @click.option("-f", "--file", type=click.Path(), help="Read the SQL from a file (- is stdin).")
@@ -64,12 +78,11 @@ def sql(
     Without QUERY and -f, SQL is read from stdin; on a terminal that is a prompt, with history, completion (Tab) and
     statements over several lines. Of several statements only the last one's rows are shown.
 
-    Tables: models, runs, sequences, frequencies, buckets, continuations; documents and corpora of the indexes; and the
-    views memorization, one row per sequence and run of the main protocol, and memorization_runs, those of every one.
-    Functions: ngram_count(index, tokens), text_count(index, text), ngram_count_by_domain(index, tokens),
-    longest_match(index, tokens), longest_matches(index, tokens), tokenize(index, text), detokenize(index, tokens), and
-    in FROM documents_with(index, tokens or text, limit), where index is the name of an index of the study or an index
-    directory; discoverable_n(p_z, p); rate_interval(memorized, cluster), a rate's 95 % interval, by document.
+    Tables: {TABLES}.
+    Views: {VIEWS}. memorization has one row per sequence and run of the main protocol, memorization_runs those of every
+    one; documents and corpora show the indexes.
+    Functions: {FUNCTIONS}, where index is the name of an index of the study or an index directory, and query tokens or
+    a text; discoverable_n(p_z, p); rate_interval(memorized, cluster), a rate's 95 % interval, by document.
 
     In JSON, NaN and infinity are the texts "NaN", "Infinity" and "-Infinity"; times and bytes are written as DuckDB
     writes them.
@@ -126,8 +139,12 @@ def _form(as_csv: bool, as_json: bool, parquet: Path | None) -> str:
 
 def _check_target(parquet: Path | None) -> None:
     """Before a long query runs, not after it."""
-    if parquet is not None and (parquet.is_dir() or not parquet.absolute().parent.is_dir()):
+    if parquet is None:
+        return
+    if parquet.is_dir() or not parquet.absolute().parent.is_dir():
         raise MemindexError(f"--parquet {parquet}: give the name of a file in a directory that exists")
+    if not os.access(parquet.absolute().parent, os.W_OK):
+        raise MemindexError(f"--parquet {parquet}: nothing may be written there; choose another directory")
 
 
 def _run_once(shell: Shell, text: str, parameters: tuple[str, ...], parquet: Path | None, is_name: bool) -> None:

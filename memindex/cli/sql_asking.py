@@ -13,7 +13,8 @@ import pyarrow as pa
 from duckdb.sqltypes import DuckDBPyType
 
 from memindex.errors import MemindexError
-from memindex.tables.functions import readable
+from memindex.tables.connection import damage_behind, still_empty
+from memindex.tables.functions import FUNCTIONS, readable
 from memindex.tables.queries import Parameter
 from memindex.tables.schema import TABLES, VIEWS
 
@@ -24,20 +25,11 @@ NOT_IN_FILES = frozenset({"interval", "bit", "bignum", "varint", "union", "time 
 NOT_IN_TEXT = NOT_IN_FILES | {"date", "time", "blob", "time_ns", "timestamp", "timestamp with time zone"}
 NOT_IN_TEXT |= {"timestamp_s", "timestamp_ms", "timestamp_ns"}
 
-_SCORES = "memindex study run STUDY, memindex run -s STUDY --model NAME or memindex import"
-
-#: Table -> the tables a view reads, and the command that fills a table; others are filled by `memindex study run`.
-_READ_BY_VIEW = {
-    "memorization": ("sequences", "models", "runs", "continuations"),
-    "memorization_runs": ("sequences", "models", "runs", "continuations"),
-    "corpora": ("documents",),
-}
-_FILLED_BY = {
-    "models": _SCORES,
-    "runs": _SCORES,
-    "continuations": _SCORES,
-    "documents": "memindex index build (or index open), where study.toml says its indexes are",
-}
+#: Words that a misspelt one may have been.
+_KEYWORDS = (
+    *("SELECT", "FROM", "WHERE", "GROUP", "ORDER", "HAVING", "LIMIT", "OFFSET", "JOIN", "USING", "WITH", "UNION"),
+    *("DISTINCT", "VALUES", "DESCRIBE", "SUMMARIZE", "QUALIFY", "BETWEEN", "CREATE", "EXPLAIN", "INTERSECT", "EXCEPT"),
+)
 
 
 def ask(
@@ -55,7 +47,7 @@ def ask(
         MemindexError: What DuckDB says, in one line, and what to do.
         KeyboardInterrupt: The query was stopped.
     """
-    with _explaining(con), ThreadPoolExecutor(1) as pool:
+    with _explaining(con, text), ThreadPoolExecutor(1) as pool:
         text.encode("utf-8")  # DuckDB's client says nothing readable about half a surrogate pair
         future = pool.submit(_run, con, text, values, NOT_IN_FILES if for_file else NOT_IN_TEXT)
         while True:
@@ -84,7 +76,7 @@ def _run(
 
 
 @contextmanager
-def _explaining(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
+def _explaining(con: duckdb.DuckDBPyConnection, text: str) -> Iterator[None]:
     """Errors of DuckDB leave as MemindexError, both forms of an interruption as KeyboardInterrupt."""
     try:
         yield
@@ -93,7 +85,7 @@ def _explaining(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
     except duckdb.InterruptException:
         raise KeyboardInterrupt from None
     except duckdb.Error as error:
-        raise explained(con, error) from None
+        raise explained(con, error, text) from None
     except RuntimeError as error:
         if "interrupted" in str(error):
             raise KeyboardInterrupt from None
@@ -134,10 +126,12 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def explained(con: duckdb.DuckDBPyConnection, error: duckdb.Error) -> MemindexError:
-    """DuckDB's message in one line, with the name that was probably meant."""
+def explained(con: duckdb.DuckDBPyConnection, error: duckdb.Error, asked: str = "") -> MemindexError:
+    """DuckDB's message about what was asked in one line, with the name that was probably meant, or what to do."""
+    if damaged := damage_behind(con, error):
+        return damaged
     text, message = str(error), str(readable(error))
-    hint = ""
+    place, hint = _place(text), ""
     if found := re.search(r"Table with name (\S+) does not exist", message):
         hint = _nearest(found.group(1), tables := table_names(con)) or f"The tables: {', '.join(tables)}"
     elif found := re.search(r'[Cc]olumn (?:named )?"([^"]+)"(?: (?:not found|was not|does not|in EXCLUDE)|$)', message):
@@ -146,12 +140,45 @@ def explained(con: duckdb.DuckDBPyConnection, error: duckdb.Error) -> MemindexEr
         hint = _nearest(found.group(1), function_names(con, ours=True), 0.5)
         hint = hint or _nearest(found.group(1), function_names(con), 0.7)
         hint = hint or f"memindex's own functions: {', '.join(function_names(con, ours=True))}"
-    elif found := re.search(r"Candidate macros:\n\t(.+)", text):
-        hint = f"It is called as {found.group(1)}"
-    elif found := re.search(r"^LINE (\d+):", text, re.MULTILINE):
-        hint = f"(line {found.group(1)})" if found.group(1) != "1" else ""
-    between = " " if not hint or hint.startswith("(") or message[-1] in ".!?" else "; "
+    elif found := re.search(r"Candidate (?:macros|functions):\n((?:\t.+\n?)+)", text):
+        hint = f"It is called as {' or '.join(found.group(1).split(chr(10))[:3])}".replace("\t", "").removesuffix(
+            " or "
+        )
+    elif message.startswith("Parser Error"):
+        hint = _keyword(place)
+    elif message.startswith(("Conversion Error", "Binder Error")):
+        hint = _signatures(asked)
+    message = f"{message} (line {place})" if place and message.startswith("Parser Error") else message
+    between = "; " if hint and message[-1] not in ".!?" else " "
     return MemindexError(f"{message}{between}{hint}".strip())
+
+
+def _place(text: str) -> str:
+    """Where DuckDB draws its caret: number of the line, and the line with a caret before what it can't read."""
+    found = re.search(r"^LINE (\d+: )(.*)\n( *)\^", text, re.MULTILINE)
+    if not found:
+        return ""
+    line, at = found[2], len(found[3]) - len(f"LINE {found[1]}")
+    return f"{found[1]}{line[:at].lstrip()}^{line[at:].rstrip()}"
+
+
+def _keyword(place: str) -> str:
+    """The keyword that the word at the caret, or the one before it, was probably meant to be."""
+    before, _, after = place.partition("^")
+    for word in (*re.findall(r"(\w+)\W*$", before), *re.findall(r"^\w+", after)):
+        if word.upper() not in _KEYWORDS and (near := difflib.get_close_matches(word.upper(), _KEYWORDS, 1, 0.7)):
+            return f"Did you mean {near[0]}?"
+    return ""
+
+
+def _signatures(asked: str) -> str:
+    """How memindex's own functions in the text are called, with the types they take."""
+    named = [function for function in FUNCTIONS if re.search(rf"\b{function.name}\s*\(", asked, re.IGNORECASE)]
+    return " ".join(
+        f"{function.name} takes the name of an index and {'tokens or a text' if function.is_table else words}."
+        for function in named
+        for words in [{"INTEGER[]": "a list of token ids", "VARCHAR": "a text"}[function.argument_type]]
+    )
 
 
 def _nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
@@ -201,10 +228,4 @@ def function_names(con: duckdb.DuckDBPyConnection, *, ours: bool = False) -> lis
 def unfilled(con: duckdb.DuckDBPyConnection, text: str) -> str:
     """What to say about tables that `text` reads and that hold nothing yet; empty when all hold rows."""
     read = [name.lower() for name in re.findall(r'\b(?:FROM|JOIN)\s+"?(\w+)', text, re.IGNORECASE)]
-    wanted = dict.fromkeys(table for name in read for table in _READ_BY_VIEW.get(name, (name,)))
-    for table in wanted:
-        if (table in TABLES or table in _FILLED_BY) and not con.cursor().execute(f'FROM "{table}" LIMIT 1').fetchall():
-            return (
-                f"the table {table} is still empty; fill it with: {_FILLED_BY.get(table, 'memindex study run STUDY')}"
-            )
-    return ""
+    return next(filter(None, (still_empty(con, name) for name in dict.fromkeys(read))), "")

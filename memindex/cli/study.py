@@ -106,8 +106,11 @@ def status(directory: str, as_json: bool) -> None:
 def _print_status(directory: str, as_json: bool, scoring: ScoringConfig | None = None) -> None:
     from memindex.cli.output import print_table
     from memindex.study.running import status as work_status
+    from memindex.tables.origins import unusable_indexes, warn_of_changes
 
-    work = work_status(load_study(directory), scoring=scoring)
+    config = load_study(directory)
+    warn_of_changes(config, unusable_indexes(config))
+    work = work_status(config, scoring=scoring)
     if as_json:
         click.echo(json.dumps(dict(work), ensure_ascii=False))
     else:

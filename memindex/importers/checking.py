@@ -7,7 +7,6 @@ import math
 from dataclasses import dataclass, field
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from memindex.errors import MemindexError
 from memindex.importers.chunks import Chunk, Source, is_unicode
@@ -67,7 +66,7 @@ def check_numbers(protocol: Protocol) -> None:
 
 def check_unchanged(store: TableStore, run_id: str, key: str) -> None:
     """Refuse a run that the study has from other files or settings."""
-    row = pq.ParquetFile(store.file("runs", run_id)).read(columns=["versions"]).to_pylist()[0]
+    row = store.read_unit("runs", run_id, ["versions"]).to_pylist()[0]
     if json.loads(row["versions"]).get("import") != key:
         raise MemindexError(
             f"the study has a run {run_id!r} already, from other files or settings: choose another --model-id or --name"
@@ -78,7 +77,7 @@ def check_model(store: TableStore, protocol: Protocol) -> None:
     """Refuse a model that the study has in another revision."""
     if protocol.revision is None or not store.has("models", protocol.model_id):
         return
-    row = pq.ParquetFile(store.file("models", protocol.model_id)).read(columns=["revision"]).to_pylist()[0]
+    row = store.read_unit("models", protocol.model_id, ["revision"]).to_pylist()[0]
     if row["revision"] != protocol.revision:
         raise MemindexError(
             f"the study has a model {protocol.model_id!r} of revision {row['revision']}: give "

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow.parquet as pq
 
 from memindex.errors import MemindexError
 from memindex.importers.chunks import MOST_ROWS, Chunk
 from memindex.ragged import Ragged, concatenated, from_arrow
+from memindex.tables.files import batches
 from memindex.tables.store import TableStore
 
 #: A unit of imported sequences: the source's name, the import that brought them, and its chunk.
@@ -90,7 +90,7 @@ def stored(store: TableStore, name: str) -> Codes:
 
 
 def _of_file(file: Path) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]]:
-    for batch in pq.ParquetFile(file).iter_batches(columns=["sequence_id", "prefix", "suffix"]):
+    for batch in batches(file, ["sequence_id", "prefix", "suffix"]):
         prefix, suffix = batch.column("prefix"), batch.column("suffix")
         known = None if prefix.null_count else (from_arrow(prefix), from_arrow(suffix))
         ids = batch.column("sequence_id").to_numpy()

@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from memindex.errors import MemindexError
 from memindex.importers.jsonl import Known
 from memindex.index.index import Index
 from memindex.ragged import from_arrow
+from memindex.tables.files import batches
 from memindex.tables.store import TableStore
 
 #: Ids that are read together: files are scanned once for so many sequences that come in order.
@@ -61,7 +61,7 @@ class StudySequences:
         start = wanted.min()
         parts = []
         for file in self._store.files("sequences"):
-            for batch in pq.ParquetFile(file).iter_batches(columns=_COLUMNS):
+            for batch in batches(file, _COLUMNS):
                 ids = batch.column("sequence_id").to_numpy()
                 here = ((ids >= start) & (ids - start < WINDOW)) | np.isin(ids, wanted)
                 if here.any():
@@ -83,7 +83,7 @@ def exported(store: TableStore, index: Index | None, sample: str | None, with_su
     """
     none = True
     for file in store.files("sequences"):
-        for batch in pq.ParquetFile(file).iter_batches(_BATCH, columns=[*_COLUMNS, "sample"]):
+        for batch in batches(file, [*_COLUMNS, "sample"], _BATCH):
             chosen = pc.is_valid(batch.column("prefix"))
             if sample is not None:
                 chosen = pc.and_(chosen, pc.equal(batch.column("sample"), sample))

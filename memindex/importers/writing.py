@@ -17,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 import memindex
 from memindex import _core
@@ -38,6 +37,7 @@ from memindex.importers.results import compared, from_score, token_lists
 from memindex.index.index import Index
 from memindex.ragged import from_arrow
 from memindex.study.frequencies import count_sequences
+from memindex.tables.origins import remember_indexes
 from memindex.tables.schema import CONTINUATIONS, MODELS, RUNS
 from memindex.tables.store import TableStore
 
@@ -106,6 +106,7 @@ def _import(
     check_name(store, name)
     known = Codes() if source.of_study else stored(store, name)
     survey = read_all(source, name, known, index)
+    remember_indexes(store, [index] if index else [])
     report = Report(run_id)
     _remove_abandoned(store, run_id, key)
     for number, chunk in enumerate(source.chunks()):
@@ -150,7 +151,7 @@ def _write_sequences(
         report.new_sequences += len(fresh.rows)
     if index is None or chunk.prefix is None or store.has("frequencies", unit):
         return
-    written = pq.ParquetFile(store.file("sequences", unit)).read(columns=["sequence_id", "prefix", "suffix"])
+    written = store.read_unit("sequences", unit, ["sequence_id", "prefix", "suffix"])
     columns = count_sequences(index, written)
     store.write("frequencies", unit, columns)
     report.looked_up += len(written)
@@ -189,7 +190,7 @@ def _write_continuations(
     store: TableStore, unit: str, base: int, source: Source, chunk: Chunk, run_id: str, report: Report
 ) -> None:
     if store.has("continuations", unit):
-        memorized = pq.ParquetFile(store.file("continuations", unit)).read(columns=["memorized"]).column(0)
+        memorized = store.read_unit("continuations", unit, ["memorized"]).column(0)
         report.memorized += pc.sum(memorized).as_py()
         return
     results = _results(chunk, source.lengths[1])

@@ -9,7 +9,7 @@ import json
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -194,7 +194,14 @@ def write_atomically(file: Path, content: bytes) -> None:
 
 @contextmanager
 def writing_atomically(file: Path) -> Iterator[BinaryIO]:
-    """A stream whose content becomes the file when all of it was written."""
+    """A stream whose content becomes the file when all of it was written.
+
+    Raises:
+        MemindexError: The file can't be written, or its name is that of a directory, a device or a pipe.
+    """
+    if file.exists() and not file.is_file():
+        # Renaming would put a file in the place of a device or a pipe.
+        raise MemindexError(f"can't write {file}: it is no file; choose another name")
     temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as stream:
@@ -202,5 +209,8 @@ def writing_atomically(file: Path) -> Iterator[BinaryIO]:
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(file)
+    except OSError as error:
+        raise MemindexError(f"can't write {file}: {error.strerror or error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)

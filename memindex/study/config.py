@@ -114,10 +114,13 @@ def load_study(directory: str | Path) -> StudyConfig:
     file = root / FILE
     try:
         text = file.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
+        named = str(directory) or "."
         raise MemindexError(
-            f"{directory} is not a study: it has no {FILE}; make one with: memindex study init {directory} -i INDEX"
+            f"{named} is not a study: it has no {FILE}; make one with: memindex study init {named} -i INDEX"
         ) from None
+    except OSError as error:
+        raise MemindexError(f"can't read {file}: {error.strerror or error}") from None
     except UnicodeDecodeError as error:
         raise MemindexError(f"{file}: {error}") from None
     return parse_study(text, root)

@@ -23,6 +23,7 @@ from memindex.errors import MemindexError
 from memindex.index.index import Index
 from memindex.ragged import Ragged, concatenated, from_arrow, from_matrix
 from memindex.study.config import StudyConfig
+from memindex.tables.origins import open_index
 from memindex.tables.store import TableStore
 
 #: Sequences per file of statistics: what a killed run loses at most.
@@ -241,7 +242,7 @@ def ensure_statistics(config: StudyConfig, progress: Progress) -> None:
     missing = missing_statistics(config)
     if not missing:
         return
-    store, index = TableStore(config.tables), Index.open(config.index)
+    store, index = TableStore(config.tables), open_index(config, config.index)
     unit, sequences = None, pa.table({})
     for number, part in enumerate(missing):
         progress("count n-grams", number, len(missing))
@@ -253,8 +254,7 @@ def ensure_statistics(config: StudyConfig, progress: Progress) -> None:
 
 def _tokens(store: TableStore, unit: str) -> pa.Table:
     """Id and tokens of a unit's sequences."""
-    table = pq.ParquetFile(store.file("sequences", unit)).read(columns=["sequence_id", "prefix", "suffix"])
-    return table.combine_chunks()
+    return store.read_unit("sequences", unit, ["sequence_id", "prefix", "suffix"]).combine_chunks()
 
 
 def _columns(index: Index, sequences: pa.Table, n: int | None) -> dict[str, Any]:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from memindex.errors import MemindexError
-from memindex.index.index import Index
 from memindex.study.config import StudyConfig
 from memindex.study.planning import Run
+from memindex.tables.origins import open_index
 
 
 def check_models(config: StudyConfig, runs: Sequence[Run]) -> None:
@@ -22,7 +22,7 @@ def check_models(config: StudyConfig, runs: Sequence[Run]) -> None:
     from memindex.models.sources import read_config, read_tokenizer
     from memindex.models.tokenizer_check import check_tokenizer
 
-    index = Index.open(config.index)
+    index = open_index(config, config.index)
     contexts: dict[tuple[str, str | None, bool], int | None] = {}
     for run in runs:
         source, revision, anew = key = (run.source, run.model.revision, run.protocol.retokenized)

@@ -13,10 +13,10 @@ from dataclasses import asdict
 import pyarrow as pa
 
 from memindex.errors import MemindexError
-from memindex.index.index import Index
 from memindex.study.config import StudyConfig
 from memindex.study.frequencies import count_sequences
 from memindex.study.sampling import bucket_totals, sample_sequences
+from memindex.tables.origins import open_index, remember_indexes
 from memindex.tables.store import TableStore
 
 #: What the units of the study's own sequences begin with.
@@ -37,17 +37,17 @@ def ensure_sequences(config: StudyConfig, progress: Progress) -> pa.Table:
     """
     store = TableStore(config.tables)
     unit = sample_name(config)
+    index, *heldout = (open_index(config, path) for path in config.indexes().values())
+    remember_indexes(store, [index, *heldout])
     own = {name.split(" ")[0] for table in _TABLES for name in store.units(table) if name.startswith(OWN)}
     if own - {unit}:
         raise MemindexError(
             f"{config.directory}: its sequences were sampled with other settings or another index; "
             f"remove {config.tables} to start anew"
         )
-    index = Index.open(config.index)
     if not store.has("sequences", unit):
         progress("sample sequences", 0, 1)
-        heldout = Index.open(config.heldout) if config.heldout else None
-        sequences, totals = sample_sequences(index, config.sequences, heldout)
+        sequences, totals = sample_sequences(index, config.sequences, *heldout)
         store.write("buckets", unit, bucket_totals(index, config.sequences, totals, sequences))
         store.write("sequences", unit, sequences)
         progress("sample sequences", 1, 1)
@@ -59,7 +59,7 @@ def ensure_sequences(config: StudyConfig, progress: Progress) -> pa.Table:
 
 def sample_name(config: StudyConfig) -> str:
     """Names the sample by all that it depends on: the settings and the indexes' contents."""
-    indexes = [Index.open(path).manifest for path in (config.index, config.heldout) if path]
-    contents = [[facts.blake3 for facts in manifest.files.values()] for manifest in indexes]
+    manifests = [open_index(config, path).manifest for path in config.indexes().values()]
+    contents = [[facts.blake3 for facts in manifest.files.values()] for manifest in manifests]
     key = json.dumps([asdict(config.sequences), contents])
     return f"{OWN}{hashlib.sha256(key.encode()).hexdigest()[:12]}"

@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from memindex.index.index import Index
 from memindex.ragged import Ragged, from_arrow
 from memindex.study.config import StudyConfig
+from memindex.tables.origins import open_index
 from memindex.tables.store import TableStore
 
 #: Called with (stage, done, total).
@@ -137,7 +137,7 @@ def missing_spans(config: StudyConfig) -> list[str]:
 def _read(store: TableStore, unit: str, columns: list[str]) -> pa.Table | None:
     """Columns of a unit of continuations; None where another process removed it, as one that was stale."""
     try:
-        return pq.ParquetFile(store.file("continuations", unit)).read(columns=columns)
+        return store.read_unit("continuations", unit, columns)
     except FileNotFoundError:
         return None
 
@@ -156,7 +156,7 @@ def ensure_spans(config: StudyConfig, progress: Progress) -> None:
     missing = missing_spans(config)
     if not missing:
         return
-    index = Index.open(config.index)
+    index = open_index(config, config.index)
     counted = store.read("frequencies").select(["sequence_id", "index"])
     known = counted.filter(pc.equal(counted["index"], index.name))["sequence_id"].combine_chunks()
     runs = store.read("runs").select(["run_id", "retokenized"])

@@ -12,7 +12,7 @@ import atexit
 import os
 import re
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 
 import duckdb
@@ -22,11 +22,16 @@ from memindex.errors import MemindexError
 from memindex.study.config import StudyConfig, load_study
 from memindex.tables import functions, statistics
 from memindex.tables.functions import Indexes, Lookups
-from memindex.tables.schema import DOCUMENTS, TABLES, Table
+from memindex.tables.origins import unusable_indexes, warn_of_changes
+from memindex.tables.schema import DOCUMENTS, TABLES, VIEWS, Table
 from memindex.tables.store import TableStore
 from memindex.tables.views import joined_views, text_literal
 
-_open: weakref.WeakSet[duckdb.DuckDBPyConnection] = weakref.WeakSet()
+#: Every open connection, and the tables that it shows.
+_open: weakref.WeakKeyDictionary[duckdb.DuckDBPyConnection, TableStore] = weakref.WeakKeyDictionary()
+
+#: What DuckDB says of a Parquet file that is damaged; not always which one.
+_DAMAGE = re.compile("TProtocol|Failed to read file|Parquet|parquet|decompress|Snappy|ZSTD|[Cc]orrupt")
 
 
 def connect(
@@ -50,16 +55,20 @@ def connect(
             still have to be refused by the caller (accept only `duckdb.StatementType.SELECT`).
         opener: Opens an index; default `memindex.index.Index.open`.
 
+    An index that changed since the tables were made from it is warned of: its documents are left out, and functions
+    that ask it by its name refuse, as for one that is not where study.toml says.
+
     Raises:
         MemindexError: No study there, a table file that this version can't read, or tables that contradict study.toml.
     """
     # So far only tests use `restricted` and `opener`: the first is for a server that answers strangers.
     config = load_study(study)
+    refused = unusable_indexes(config)
     con = duckdb.connect(":memory:", config={"threads": _processors()})
     try:
         statistics.register(con)
-        _create_views(con, config)
-        functions.register(con, Indexes(config.indexes(), opener, only_named=restricted))
+        _create_views(con, config, refused)
+        functions.register(con, Indexes(config.indexes(), opener, only_named=restricted, refused=refused))
         if restricted:
             _restrict(con, config)
     except duckdb.Error as error:
@@ -68,7 +77,8 @@ def connect(
     except BaseException:
         con.close()
         raise
-    _open.add(con)
+    _open[con] = TableStore(config.tables)
+    warn_of_changes(config, refused)
     return con
 
 
@@ -80,15 +90,33 @@ def _processors() -> int:
 def require(con: duckdb.DuckDBPyConnection, table_name: str) -> None:
     """Raise MemindexError, with the command that fills it, when a table has no rows."""
     if not con.execute(f'SELECT 1 FROM "{table_name}" LIMIT 1').fetchall():
-        raise MemindexError(f"the table {table_name} is still empty; fill it with: memindex study run STUDY")
+        raise MemindexError(still_empty(con, table_name) or f"the view {table_name} has no rows")
 
 
-def _create_views(con: duckdb.DuckDBPyConnection, config: StudyConfig) -> None:
+def still_empty(con: duckdb.DuckDBPyConnection, table_name: str) -> str:
+    """What to say when a table, or one that the view of this name is made of, has no rows; empty when all have."""
+    table = (TABLES | VIEWS).get(table_name)
+    for part in table.made_of or (table_name,) if table is not None else ():
+        if not con.cursor().execute(f'SELECT 1 FROM "{part}" LIMIT 1').fetchall():
+            return f"the table {part} is still empty; fill it with: {(TABLES | VIEWS)[part].filled_by}"
+    return ""
+
+
+def damage_behind(con: duckdb.DuckDBPyConnection, error: Exception) -> MemindexError | None:
+    """The damaged file of the study that makes DuckDB fail, with what to do about it; None where there is none."""
+    if con not in _open or not _DAMAGE.search(str(error)):
+        return None
+    return next(_open[con].damaged(), None)
+
+
+def _create_views(con: duckdb.DuckDBPyConnection, config: StudyConfig, refused: Container[str]) -> None:
     store = TableStore(config.tables)
     for table in TABLES.values():
         _create_table(con, table, store)
     found = {name: path / "documents.parquet" for name, path in config.indexes().items()}
-    _create_view(con, DOCUMENTS, {name: [file] for name, file in found.items() if file.is_file()})
+    _create_view(
+        con, DOCUMENTS, {name: [file] for name, file in found.items() if file.is_file() and name not in refused}
+    )
     _check_frequencies(con, config)
     for view in joined_views(config.index.name):
         con.execute(view)

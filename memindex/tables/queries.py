@@ -33,6 +33,7 @@ import duckdb
 import pyarrow as pa
 
 from memindex.errors import MemindexError, QueryError
+from memindex.tables.connection import damage_behind
 from memindex.tables.functions import readable
 
 Parameter = str | int | float
@@ -159,7 +160,7 @@ def run_query(con: duckdb.DuckDBPyConnection, name: str | Query, **parameters: P
     try:
         return cursor.sql(query.sql, params=values or None).to_arrow_table()
     except duckdb.Error as error:
-        raise readable(error) from error
+        raise (damage_behind(con, error) or readable(error)) from error
 
 
 def query_values(query: Query, given: Mapping[str, Parameter]) -> dict[str, Parameter]:

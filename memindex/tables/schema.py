@@ -41,17 +41,22 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """One table: its name, what one row is, its columns."""
+    """One table: its name, what one row is, its columns, the command that fills it, and what a view is made of."""
 
     name: str
     row: str
     columns: tuple[Column, ...]
+    filled_by: str = "memindex study run STUDY"
+    made_of: tuple[str, ...] = ()
 
     def schema(self) -> pa.Schema:
         """The Arrow schema; each field carries its meaning, the schema the version, as metadata."""
         fields = [pa.field(c.name, c.type, nullable=c.nullable, metadata={"meaning": c.meaning}) for c in self.columns]
         return pa.schema(fields, metadata={"memindex.table": self.name, "memindex.schema_version": str(SCHEMA_VERSION)})
 
+
+#: What fills the tables of model runs.
+_SCORING = "memindex study run STUDY, memindex run -s STUDY --model NAME or memindex import"
 
 MODELS = Table(
     "models",
@@ -82,6 +87,7 @@ MODELS = Table(
         Column("revision", pa.string(), "hub revision or checkpoint, when one was named", nullable=True),
         Column("trained_tokens", pa.int64(), "tokens seen in training, when known", nullable=True),
     ),
+    filled_by=_SCORING,
 )
 
 RUNS = Table(
@@ -127,6 +133,7 @@ RUNS = Table(
         Column("versions", pa.string(), "memindex, torch and transformers versions"),
         Column("created", pa.timestamp("us"), "when the run finished; UTC"),
     ),
+    filled_by=_SCORING,
 )
 
 SEQUENCES = Table(
@@ -159,6 +166,7 @@ SEQUENCES = Table(
         ),
         Column("suffix", TOKENS, "ids of the true continuation; NULL likewise", nullable=True),
     ),
+    filled_by="memindex study run STUDY or memindex import",
 )
 
 FREQUENCIES = Table(
@@ -171,6 +179,7 @@ FREQUENCIES = Table(
         Column("prefix_count", pa.int64(), "occurrences of the prefix"),
         Column("suffix_count", pa.int64(), "occurrences of the suffix"),
     ),
+    filled_by="memindex study run STUDY or memindex import",
 )
 
 NGRAM_STATISTICS = Table(
@@ -195,6 +204,7 @@ NGRAM_STATISTICS = Table(
             "-inf: one never occurs",
         ),
     ),
+    filled_by="memindex study run STUDY --only frequencies",
 )
 
 DOMAIN_COUNTS = Table(
@@ -206,6 +216,7 @@ DOMAIN_COUNTS = Table(
         Column("domain", pa.string(), "the domain"),
         Column("count", pa.int64(), "occurrences of prefix + suffix in it; together they are sequence_count"),
     ),
+    filled_by="memindex study run STUDY --only frequencies",
 )
 
 BUCKETS = Table(
@@ -219,6 +230,7 @@ BUCKETS = Table(
         Column("sequences", pa.int64(), "sequences of that length in the corpus: each as often as it occurs"),
         Column("sampled", pa.int64(), "distinct sequences that the study drew for its bucket sample"),
     ),
+    filled_by="memindex study run STUDY, with per_bucket above 0 in the study.toml",
 )
 
 CONTINUATIONS = Table(
@@ -279,6 +291,7 @@ CONTINUATIONS = Table(
         ),
         Column("continuation", TOKENS, "ids the model generated; NULL likewise", nullable=True),
     ),
+    filled_by=_SCORING,
 )
 
 SPANS = Table(
@@ -297,6 +310,22 @@ SPANS = Table(
         Column("document", pa.int64(), "row of the shard's document table; NULL likewise", nullable=True),
         Column("domain", pa.string(), "domain of that document; NULL also in an index without domains", nullable=True),
     ),
+    filled_by="memindex study run STUDY --only spans",
+)
+
+INDEXES = Table(
+    "indexes",
+    "one index that the tables were made from, as it was then; `documents` and `corpora` show it as it is now",
+    (
+        Column("index", pa.string(), "name of the index: of its directory"),
+        Column("checksum", pa.string(), "tells whether its tokens, domains or tokenizer changed since; BLAKE3"),
+        Column("tokenizer", pa.string(), "name of its tokenizer; NULL: not known", nullable=True),
+        Column("documents", pa.int64(), "its documents"),
+        Column("tokens", pa.int64(), "its tokens, separators not counted"),
+        Column("domains", pa.int32(), "its domains; 0: it has no labels"),
+        Column("shards", pa.int32(), "its shards"),
+    ),
+    filled_by="memindex study run STUDY or memindex import",
 )
 
 TABLES: dict[str, Table] = {
@@ -311,6 +340,7 @@ TABLES: dict[str, Table] = {
         BUCKETS,
         CONTINUATIONS,
         SPANS,
+        INDEXES,
     )
 }
 
@@ -329,6 +359,7 @@ DOCUMENTS = Table(
         Column("line", pa.int64(), "line (or record) of that file, counted from 1", nullable=True),
         Column("metadata", pa.string(), "what else the corpus says about it; JSON", nullable=True),
     ),
+    filled_by="memindex index build (or index open), where study.toml says its indexes are",
 )
 
 CORPORA = Table(
@@ -340,6 +371,7 @@ CORPORA = Table(
         Column("documents", pa.int64(), "documents that carry it"),
         Column("tokens", pa.int64(), "tokens of those documents"),
     ),
+    made_of=("documents",),
 )
 
 
@@ -435,6 +467,7 @@ MEMORIZATION = Table(
     "one sequence under one run of the main protocol (greedy, with the sequence's whole prefix and suffix, no "
     "control), with the model, the sequence and its counts in the index of study.toml",
     (*_RUN, *_SEQUENCE, *_OUTCOME),
+    made_of=("sequences", "models", "runs", "continuations"),
 )
 
 MEMORIZATION_RUNS = Table(
@@ -442,6 +475,7 @@ MEMORIZATION_RUNS = Table(
     "one sequence under one run of any protocol, controls too; counts are of the whole sequence, however much of it "
     "the run used, and a control with shuffled suffixes was compared with the suffix of another sequence",
     (*_RUN, *_PROTOCOL, *_SEQUENCE, *_OUTCOME),
+    made_of=("sequences", "models", "runs", "continuations"),
 )
 
 #: What a connection shows beside the tables; never written, always computed.
@@ -465,6 +499,8 @@ def markdown() -> Iterator[str]:
 
 def _section(table: Table) -> Iterator[str]:
     yield from ("", f"## {table.name}", "", f"One row: {table.row}.", "")
+    if table.name in TABLES:
+        yield from (f"Filled by: {table.filled_by}.", "")
     yield from ("| column | type | meaning |", "| --- | --- | --- |")
     for c in table.columns:
         yield f"| `{c.name}` | {_type_name(c.type)}{' or NULL' if c.nullable else ''} | {c.meaning} |"

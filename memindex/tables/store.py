@@ -2,8 +2,8 @@
 
 A file appears whole or not at all: it is written under a name that no reader looks at (`.UNIT.….tmp`),
 synced, and renamed. A killed writer leaves such a file behind and nothing else, so a unit that `has` a file
-is finished and a rerun skips it. Every file carries the schema version; one of another version is refused
-instead of misread.
+is finished and a rerun skips it; the next writer of the table removes what is left over. Every file carries the schema
+version; one of another version is refused instead of misread.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from memindex.errors import MemindexError
-from memindex.ragged import Ragged, from_matrix
-from memindex.tables.schema import OLDEST_VERSION, SCHEMA_VERSION, TABLES, Column, Table
+from memindex.tables.conforming import completed, conform
+from memindex.tables.files import contents, damage, is_abandoned, machine, read_through
+from memindex.tables.schema import OLDEST_VERSION, SCHEMA_VERSION, TABLES, Table
 
 _SUFFIX = ".parquet"
 _VERSION_KEY = b"memindex.schema_version"
@@ -41,6 +41,7 @@ class TableStore:
     def __init__(self, directory: str | Path) -> None:
         """A store in `directory`, which is made by the first write."""
         self.directory = Path(directory)
+        self._tidied: set[Path] = set()
 
     def write(
         self,
@@ -63,20 +64,24 @@ class TableStore:
             MemindexError: A missing or unknown column, a wrong type, a NULL where none may be; or the disk is full.
         """
         table = _table(table_name)
-        contents = _conform(table, data)
+        contents = conform(table, data)
         if facts is not None:
             contents = contents.replace_schema_metadata({**contents.schema.metadata, _FACTS_KEY: json.dumps(facts)})
         target = self.file(table_name, unit)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.parent / f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
+        if target.is_dir():
+            raise MemindexError(f"can't write {target}: a directory lies there; move it away")
+        temporary = target.parent / f".{target.name}.{machine()}-{os.getpid()}-{secrets.token_hex(4)}.tmp"
         try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self._remove_leftovers(target.parent)
             with temporary.open("xb") as sink:
                 pq.write_table(contents, sink, compression="zstd")
                 sink.flush()
                 os.fsync(sink.fileno())
             temporary.replace(target)
         except BaseException as error:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
             if isinstance(error, OSError):
                 raise MemindexError(f"can't write {target}: {error.strerror or error}") from error
             raise
@@ -139,8 +144,36 @@ class TableStore:
         if units is not None:
             wanted = {self.file(table_name, unit) for unit in units}
             files = [file for file in files if file in wanted]
-        parts = [completed(_table(table_name), pq.ParquetFile(file).read()).cast(schema) for file in files]
+        parts = [completed(_table(table_name), contents(file)).cast(schema) for file in files]
         return pa.concat_tables(parts) if parts else schema.empty_table()
+
+    def read_unit(self, table_name: str, unit: str, columns: list[str]) -> pa.Table:
+        """Columns of one finished unit.
+
+        Raises:
+            FileNotFoundError: There is no such unit (any more).
+            MemindexError: Its file is damaged.
+        """
+        return contents(self.file(table_name, unit), columns)
+
+    def damaged(self) -> Iterator[MemindexError]:
+        """What is wrong with each damaged file of the store; reads all of them to the end, a row group at a time."""
+        for name in TABLES:
+            for file in self.files(name):
+                try:
+                    read_through(file)
+                except MemindexError as error:
+                    yield error
+
+    def _remove_leftovers(self, folder: Path) -> None:
+        """Unfinished files of writers that are gone; looked for once in each folder."""
+        if folder in self._tidied:
+            return
+        self._tidied.add(folder)
+        for file in folder.glob(".*.tmp"):
+            with suppress(OSError):  # another writer may remove it, too
+                if is_abandoned(file):
+                    file.unlink()
 
 
 def _table(name: str) -> Table:
@@ -156,8 +189,8 @@ def _is_of(file: Path, table_name: str) -> bool:
     except FileNotFoundError:
         # Another process removed it: a unit that was stale.
         return False
-    except (pa.ArrowInvalid, OSError) as error:
-        raise MemindexError(f"{file} is not a readable Parquet file; delete it and rerun ({error})") from None
+    except (pa.ArrowException, OSError) as error:
+        raise MemindexError(damage(file, str(error))) from None
     version = metadata.get(_VERSION_KEY, b"none").decode()
     if version not in map(str, range(OLDEST_VERSION, SCHEMA_VERSION + 1)):
         raise MemindexError(
@@ -167,88 +200,6 @@ def _is_of(file: Path, table_name: str) -> bool:
     if metadata.get(_TABLE_KEY) != table_name.encode():
         raise MemindexError(f"{file} is not part of the table {table_name}; move it away")
     return True
-
-
-def _conform(table: Table, data: pa.Table | Mapping[str, Any]) -> pa.Table:
-    """The data as an Arrow table of exactly the table's schema."""
-    columns = dict(zip(data.column_names, data.columns, strict=True)) if isinstance(data, pa.Table) else dict(data)
-    columns |= _lengths(table, columns)
-    names = [column.name for column in table.columns]
-    missing = [name for name in names if name not in columns]
-    extra = [name for name in columns if name not in names]
-    if missing or extra or (isinstance(data, pa.Table) and len(set(data.column_names)) != data.num_columns):
-        wrong = [f"lacks {', '.join(missing)}"] if missing else []
-        wrong += [f"has unknown columns {', '.join(extra)}"] if extra else []
-        raise MemindexError(f"table {table.name}: the data {' and '.join(wrong) or 'repeats a column'}")
-    arrays = [_conform_column(table, column, columns[column.name]) for column in table.columns]
-    lengths = {name: len(array) for name, array in zip(names, arrays, strict=True)}
-    if len(set(lengths.values())) > 1:
-        raise MemindexError(f"table {table.name}: columns differ in length: {lengths}")
-    return pa.Table.from_arrays(arrays, schema=table.schema())
-
-
-def _lengths(table: Table, columns: Mapping[str, Any]) -> dict[str, Any]:
-    """The columns that tell the length of a list."""
-    lists = {c.name: c for c in table.columns}
-    return {
-        c.name: pc.list_value_length(_conform_column(table, lists[c.length_of], columns[c.length_of]))
-        for c in table.columns
-        if c.length_of in columns
-    }
-
-
-def completed(table: Table, contents: pa.Table) -> pa.Table:
-    """The columns of a table in their order; those that tell the length of a list may be missing before."""
-    columns = dict(zip(contents.column_names, contents.columns, strict=True))
-    columns |= _lengths(table, columns)
-    return pa.table({column.name: columns[column.name] for column in table.columns})
-
-
-def _conform_column(table: Table, column: Column, values: Any) -> pa.ChunkedArray:
-    try:
-        array = _arrow(column, values)
-        if not _same_kind(array.type, column.type):
-            raise pa.ArrowTypeError(f"got {array.type}")
-        array = array.cast(column.type)
-    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
-        raise MemindexError(f"table {table.name}, column {column.name}: expected {column.type}; {error}") from None
-    if array.null_count and not column.nullable:
-        raise MemindexError(f"table {table.name}, column {column.name}: {array.null_count} NULL, none may be")
-    if pa.types.is_list(column.type) and any(chunk.flatten().null_count for chunk in array.chunks):
-        raise MemindexError(f"table {table.name}, column {column.name}: a list has a NULL inside, none may")
-    return array
-
-
-def _arrow(column: Column, values: Any) -> pa.ChunkedArray:
-    if isinstance(values, pa.ChunkedArray):
-        return values
-    if isinstance(values, np.ndarray) and values.ndim == 2:
-        values = from_matrix(values)
-    if isinstance(values, Ragged):
-        offsets = pa.array(values.offsets.astype(np.int32))
-        values = pa.ListArray.from_arrays(offsets, pa.array(values.values))
-    elif not isinstance(values, pa.Array):
-        # Without a type first, so that a column of floats is not silently cut to integers.
-        values = pa.array(values) if isinstance(values, np.ndarray) else pa.array(values, type=column.type)
-    return pa.chunked_array([values])
-
-
-def _same_kind(given: pa.DataType, wanted: pa.DataType) -> bool:
-    """Whether a checked cast between the types keeps the meaning: other widths yes, other kinds no."""
-    kinds = pa.types
-    if kinds.is_null(given):
-        return True
-    if kinds.is_list(wanted):
-        nested = kinds.is_list(given) or kinds.is_large_list(given) or kinds.is_fixed_size_list(given)
-        return nested and _same_kind(given.value_type, wanted.value_type)
-    tests = (
-        kinds.is_integer,
-        kinds.is_floating,
-        kinds.is_boolean,
-        kinds.is_timestamp,
-        lambda t: kinds.is_string(t) or kinds.is_large_string(t) or kinds.is_string_view(t),
-    )
-    return any(test(given) and test(wanted) for test in tests)
 
 
 def _sync_directory(folder: Path) -> None:

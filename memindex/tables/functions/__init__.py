@@ -71,14 +71,11 @@ class Function:
     def macro(self) -> str:
         """The macro of the public name."""
         argument = f'"{self.argument}"'
-        given = f"{argument}::{self.argument_type}"
-        if self.argument_type == "INTEGER[]":
-            # The cast would round; what is decided by the type costs nothing per row.
-            is_fraction = f"typeof({argument}) SIMILAR TO '(DECIMAL|DOUBLE|FLOAT).*'"
-            given = f"CASE WHEN {is_fraction} THEN error('{_FRACTIONS}') ELSE {given} END"
+        given = _TOKENS.format(argument) if self.argument_type == "INTEGER[]" else _TEXT.format(argument)
         if self.is_table:
             # Casts between the two exist, so either branch binds; only the right one is computed.
-            given = f"CASE WHEN typeof({argument}) = 'VARCHAR' THEN tokenize(\"index\", {argument}) ELSE {given} END"
+            text = f"typeof({argument}) SIMILAR TO '{_TEXTS}'"
+            given = f'CASE WHEN {text} THEN tokenize("index", {argument}) ELSE {given} END'
         defaults = "".join(f', "{name}" := {default}' for name, default in self.options)
         options = "".join(f', "{name}"::BIGINT' for name, _ in self.options)
         call = f'{self.inner}("index"::VARCHAR, {given}{options})'
@@ -91,7 +88,20 @@ class Function:
         return f"{self.name}(index, {self.argument}{defaults})"
 
 
-_FRACTIONS = "token ids are whole numbers, not fractions: cast the list to INTEGER[]"
+# Casts would round fractions, make 1 of true, and a text of anything. What the type decides costs nothing per row.
+_TEXTS = r"VARCHAR|JSON|ENUM.*"
+_LISTS = r'("NULL"|U?(TINY|SMALL|BIG|HUGE)INT|U?INTEGER|BIGNUM)\[\d*\]'
+_TOKENS = (
+    f"CASE WHEN typeof({{0}}) SIMILAR TO '\"NULL\"|{_LISTS}' THEN {{0}}::INTEGER[]"
+    " WHEN typeof({0}) SIMILAR TO '(DECIMAL|DOUBLE|FLOAT).*'"
+    " THEN error('token ids are whole numbers, not fractions: cast the list to INTEGER[]')"
+    " ELSE error('tokens are a list of whole numbers, not ' || typeof({0})"
+    " || ': cast it to INTEGER[], or ask tokenize(index, text)') END"
+)
+_TEXT = (
+    f"CASE WHEN typeof({{0}}) SIMILAR TO '\"NULL\"|{_TEXTS}' THEN {{0}}::VARCHAR"
+    " ELSE error('a text is VARCHAR, not ' || typeof({0}) || ': ask a function of tokens, or cast it to VARCHAR') END"
+)
 _MATCHES = "STRUCT(length INTEGER, count BIGINT)[]"
 _DOCUMENTS = (
     "STRUCT(shard INTEGER, position BIGINT, document BIGINT, document_offset BIGINT, domain VARCHAR, path VARCHAR, "

@@ -65,10 +65,23 @@ class Indexes:
     """
 
     def __init__(
-        self, paths: Mapping[str, Path], opener: Callable[[Path], Lookups] | None = None, *, only_named: bool = False
+        self,
+        paths: Mapping[str, Path],
+        opener: Callable[[Path], Lookups] | None = None,
+        *,
+        only_named: bool = False,
+        refused: Mapping[str, str] | None = None,
     ) -> None:
-        """Indexes by name; `opener` opens one (default: `memindex.index.Index.open`); `only_named` refuses paths."""
+        """Indexes by name.
+
+        Args:
+            paths: Name of an index -> its directory.
+            opener: Opens one; default `memindex.index.Index.open`.
+            only_named: Whether paths are refused.
+            refused: Name of an index that must not be asked by it -> why.
+        """
         self._paths = dict(paths)
+        self._refused = dict(refused or {})
         self._opener = opener or open_index
         self._only_named = only_named
         self._open: dict[Path, Lookups] = {}
@@ -83,6 +96,10 @@ class Indexes:
             return self._open[path]
 
     def _path(self, name: str) -> Path:
+        if name in self._refused:
+            there = self._paths[name].is_dir() and not self._only_named
+            now = f"; to ask it as it is now, give {self._paths[name]} instead of its name" if there else ""
+            raise QueryError(self._refused[name] + now)
         if name in self._paths:
             return self._paths[name]
         known = f"there is no index {name!r}; the study's indexes: {', '.join(self._paths) or 'none'}"
