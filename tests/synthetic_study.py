@@ -44,9 +44,17 @@ def make_study(
     store.write("buckets", "all", buckets(sequences["bucket"]))
     store.write("ngram_statistics", "all", ngram_statistics(sequences["sequence_id"], counts))
     store.write("domain_counts", "all", domain_counts(sequences, counts))
+    # As an index is that a study was imported from, and whose name study.toml does not have any more.
+    store.write("indexes", "before", index_row("before"))
     for place, model in enumerate(models):
         write_model(store, rng, model, place, sequences, counts)
     return study
+
+
+def index_row(name: str) -> dict:
+    """Columns of the table indexes, one row."""
+    numbers = {"documents": [60], "tokens": [33_000], "domains": [len(DOMAINS)], "shards": [1]}
+    return {"index": [name], "checksum": ["0" * 64], "tokenizer": [None], **numbers}
 
 
 def write_documents(folder: Path, rng: np.random.Generator, documents: int = 60) -> None:

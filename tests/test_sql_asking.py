@@ -46,7 +46,7 @@ def empty(tmp_path: Path) -> duckdb.DuckDBPyConnection:
         ("SELECT ngram_cont(1)", "ngram_cont does not exist! Did you mean ngram_count"),
         ("SELECT zzzzzz(1)", "memindex's own functions: d"),
         ("SELECT ngram_count(1)", "It is called as ngram_count(index, tokens)"),
-        ("SELECT 1\nFROM", 'syntax error at or near "FROM" (line 2)'),
+        ("SELECT 1\nFROM", 'syntax error at or near "FROM" (line 2: ^FROM)'),
         ("SELECT $x", "Values were not provided for the following parameters: x"),
         ("SELECT 'a'::INT", "Could not convert string 'a' to INT32"),
         ("SELECT '\udcff'", "the query is not UTF-8 text"),

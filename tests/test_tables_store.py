@@ -16,6 +16,7 @@ from synthetic_study import model_row
 from memindex.errors import MemindexError
 from memindex.ragged import from_lists
 from memindex.tables import schema
+from memindex.tables.files import machine
 from memindex.tables.schema import SCHEMA_VERSION, TABLES
 from memindex.tables.store import TableStore
 
@@ -217,6 +218,54 @@ store.write("frequencies", "unfinished", data)
     assert store.units("frequencies") == ["finished"]
     assert not store.has("frequencies", "unfinished")
     assert store.read("frequencies").num_rows == 1000
+    assert TableStore(store.directory).units("frequencies") == ["finished"]
+    assert leftovers[0].exists()
+    store.write("models", "a", model_row("a", "llama", 1))
+    assert leftovers[0].exists()
+    store.write("frequencies", "a", frequencies())
+    assert not leftovers[0].exists()
+    assert sorted(store.units("frequencies")) == ["a", "finished"]
+
+
+def test_what_others_still_write_is_left_to_them(store: TableStore) -> None:
+    folder = store.file("frequencies", "a").parent
+    folder.mkdir(parents=True)
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    ours, theirs = machine(), "0" * 8
+    young = [f".a.parquet.{ours}-{os.getpid()}-01234567.tmp", f".a.parquet.{theirs}-{gone.pid}-01234567.tmp"]
+    young += [".other.tmp", ".a.parquet.tmp"]
+    old = [f".b.parquet.{theirs}-{gone.pid}-01234567.tmp", ".older.tmp", f".b.parquet.{ours}-{gone.pid}-01234567.tmp"]
+    for name in (*young, *old):
+        (folder / name).write_bytes(b"PAR1")
+    for name in old[:2]:
+        os.utime(folder / name, (0, 0))
+    store.write("frequencies", "a", frequencies())
+    assert sorted(file.name for file in folder.iterdir()) == sorted([*young, "a.parquet"])
+
+
+def test_a_folder_in_the_place_of_a_unit_is_left_alone(store: TableStore) -> None:
+    file = store.file("frequencies", "a")
+    file.mkdir(parents=True)
+    with pytest.raises(MemindexError, match="a directory lies there; move it away"):
+        store.write("frequencies", "a", frequencies())
+    assert file.is_dir()
+
+
+def test_damaged_files_are_found_by_reading_them(store: TableStore) -> None:
+    for unit in ("a", "b"):
+        store.write("frequencies", unit, frequencies(5000))
+    assert list(store.damaged()) == []
+    file = store.file("frequencies", "b")
+    content = bytearray(file.read_bytes())
+    content[10:500] = bytes(490)
+    file.write_bytes(content)
+    [found] = store.damaged()
+    assert f"{file} is not a readable Parquet file: delete it, then fill the table again with: memindex" in str(found)
+    with pytest.raises(MemindexError) as caught:
+        store.read("frequencies")
+    assert str(caught.value) == str(found)
+    assert store.read("frequencies", units=["a"]).num_rows == 5000
 
 
 def test_readers_never_see_a_half_written_unit(store: TableStore) -> None:

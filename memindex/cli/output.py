@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -82,16 +83,36 @@ def one_line(text: str, most: int | None = None) -> str:
 
 
 def print_json(answer: dict[str, Any]) -> None:
-    """One object as one line."""
+    """One object as one line; NaN and infinity as texts, as in `memindex sql --json`."""
     import click
 
-    line = json.dumps(answer, ensure_ascii=False)
+    try:
+        line = json.dumps(answer, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        answer = _finite(answer)
+        line = json.dumps(answer, ensure_ascii=False)
     try:
         line.encode("utf-8")
     except UnicodeEncodeError:
         # JSON can escape half a surrogate pair, and metadata of documents does; UTF-8 has no bytes for it.
         line = json.dumps(answer)
     click.echo(line)
+
+
+def _finite(value: Any) -> Any:
+    """The value with the texts "NaN", "Infinity" and "-Infinity" for what JSON has no numbers for."""
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return json_number(value) if isinstance(value, float) else value
+
+
+def json_number(value: float) -> float | str:
+    """The number, or its name where JSON has no number for it."""
+    if math.isfinite(value):
+        return value
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
 @contextmanager

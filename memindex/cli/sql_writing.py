@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import re
 import sys
 from collections import Counter
@@ -15,6 +14,7 @@ from typing import Any
 import click
 import pyarrow as pa
 
+from memindex.cli.output import json_number
 from memindex.errors import MemindexError
 
 FORMS = ("table", "csv", "json")
@@ -128,7 +128,7 @@ def _values(column: pa.Array) -> list[Any]:
 def _converter(kind: pa.DataType) -> Callable[[Any], Any] | None:
     """What turns a value of Arrow's type into what JSON has: maps into objects, NaN into a text; None: nothing."""
     if pa.types.is_floating(kind):
-        return _number
+        return json_number
     if pa.types.is_decimal(kind):
         return int if kind.scale == 0 else float
     if pa.types.is_map(kind):
@@ -147,12 +147,6 @@ def _inside(kind: pa.DataType) -> Callable[[Any], Any]:
     """The same for values within others, where NULL stands beside them."""
     plain = _converter(kind)
     return lambda value: value if plain is None or value is None else plain(value)
-
-
-def _number(value: float) -> float | str:
-    if math.isfinite(value):
-        return value
-    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
 def _key(key: Any) -> str:

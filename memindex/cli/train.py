@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from memindex.cli.queries import index_option
@@ -53,7 +51,7 @@ def train(
     Example:
       memindex train -i pile --architecture llama --size 1M --tokens 2M --out models/llama-1M
     """
-    from memindex.cli.output import progress_bar
+    from memindex.cli.output import print_json, progress_bar
     from memindex.index.index import Index
     from memindex.models.architectures import parse_size
     from memindex.models.from_index import train_on_index
@@ -74,7 +72,7 @@ def train(
             progress=lambda done, total, _: progress(f"train {architecture} {size}", done, total),
         )
     if as_json:
-        click.echo(json.dumps(record))
+        print_json(record)
         return
     rate = record["trained_tokens"] / record["seconds"]
     click.echo(

@@ -24,6 +24,7 @@ from memindex.study.sequences import Progress, ensure_sequences, sample_name
 from memindex.study.spans import ensure_spans, missing_spans
 from memindex.study.units import finish_run, tokens_of
 from memindex.study.worker import Job
+from memindex.tables.origins import check_indexes
 from memindex.tables.store import TableStore
 
 LOCAL, RAY = "local", "ray"
@@ -97,6 +98,7 @@ def run_study(
         MemindexError: The study's settings or a model changed since they were used, or a model can't be run.
     """
     report, options = progress or (lambda *_: None), options or RunOptions()
+    check_indexes(config)
     store = TableStore(config.tables)
     runs = study_runs(config, models, scoring)
     if only in (None, "scores"):

@@ -9,6 +9,8 @@ right types, so every query runs on every study.
 from __future__ import annotations
 
 import atexit
+import ctypes
+import os
 import os
 import re
 import weakref
@@ -191,6 +193,18 @@ def _restrict(con: duckdb.DuckDBPyConnection, config: StudyConfig) -> None:
         "lock_configuration = true",
     ):
         con.execute(f"SET {setting}")
+
+
+def _leave_to_parent() -> None:
+    """In a forked process: DuckDB's threads did not come along, so ending the parent's databases waits for ever."""
+    for con in list(_open):
+        # One reference that is never given back keeps the connection from ending with the process.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(con))
+    _open.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 @atexit.register

@@ -84,6 +84,16 @@ def unusable_indexes(config: StudyConfig) -> dict[str, str]:
     return found
 
 
+def check_indexes(config: StudyConfig) -> None:
+    """Refuse a study whose indexes are not where it says, or not what they were when its tables were made.
+
+    Raises:
+        MemindexError: The first such index, and what to do.
+    """
+    for line in unusable_indexes(config).values():
+        raise MemindexError(line)
+
+
 def warn_of_changes(config: StudyConfig, unusable: Mapping[str, str]) -> None:
     """Warn of indexes that are there and not what they were; those that are not there are missed by whoever asks."""
     for name, path in config.indexes().items():

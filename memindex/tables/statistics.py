@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import duckdb
@@ -112,6 +113,7 @@ def _macro(aggregate: Aggregate) -> str:
     return f"{aggregate.name}({names}) AS {_inner(aggregate)}(struct_pack({', '.join(lists)}))"
 
 
+@cache  # kept for ever: a connection's cursors call it even when the connection is gone
 def _batched(aggregate: Aggregate) -> Callable[..., Any]:
     """The function that DuckDB calls; a row is a group, as a struct of one list per parameter."""
 

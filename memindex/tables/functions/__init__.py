@@ -12,6 +12,7 @@ connection: a reference in both directions would keep both alive for ever.
 from __future__ import annotations
 
 import re
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -35,6 +36,10 @@ __all__ = [
     "register",
     "unregister",
 ]
+
+
+#: Every function that DuckDB was given: it lets go of them with the connection, and cursors would call what is gone.
+_kept: list[Callable[..., pa.Array]] = []
 
 
 @dataclass(frozen=True)
@@ -182,12 +187,15 @@ FUNCTIONS = (
 
 
 def register(con: duckdb.DuckDBPyConnection, indexes: Indexes) -> None:
-    """Create every function of `FUNCTIONS` on `con`."""
+    """Create every function of `FUNCTIONS` on `con`; its cursors can ask them as long as it lives."""
+    weakref.finalize(con, indexes.forget).atexit = False
     create: Any = con.create_function  # its stubs know neither Arrow functions nor options by name
     for function in FUNCTIONS:
+        call = _batched(function, indexes)
+        _kept.append(call)
         create(
             function.inner,
-            _batched(function, indexes),
+            call,
             ["VARCHAR", function.argument_type, *("BIGINT" for _ in function.options)],
             function.result_type,
             type="arrow",

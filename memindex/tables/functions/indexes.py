@@ -86,14 +86,22 @@ class Indexes:
         self._only_named = only_named
         self._open: dict[Path, Lookups] = {}
         self._lock = threading.Lock()
+        self._forgotten = False
 
     def __getitem__(self, name: str) -> Lookups:
         """The open index; an unknown name raises QueryError."""
+        if self._forgotten:
+            raise QueryError("the connection of this cursor is gone: keep what memindex.connect gave")
         path = self._path(name)
         with self._lock:  # DuckDB calls from several threads; one opens, the others wait
             if path not in self._open:
                 self._open[path] = self._opener(path)
             return self._open[path]
+
+    def forget(self) -> None:
+        """Let go of all indexes, and answer no more."""
+        self._forgotten = True
+        self._open.clear()
 
     def _path(self, name: str) -> Path:
         if name in self._refused:
