@@ -228,8 +228,11 @@ def _refused(con: duckdb.DuckDBPyConnection, sql: str) -> str:
         ("[300]", "token id 300 "),
         ("[1.5]", "token ids are whole numbers, not fractions: cast the list to INTEGER[]"),
         ("[1, 2]::DOUBLE[]", "token ids are whole numbers, not fractions"),
-        ("3", "Conversion Error: Unimplemented type for cast (INTEGER -> INTEGER[])"),
-        ("'abc'", "Conversion Error: Type VARCHAR with value 'abc' can't be cast to the destination type INTEGER[]"),
+        ("3", "tokens are a list of whole numbers, not INTEGER: cast it to INTEGER[]"),
+        (
+            "'abc'",
+            "tokens are a list of whole numbers, not VARCHAR: cast it to INTEGER[], or ask tokenize(index, text)",
+        ),
         ("[1::BIGINT << 40]", "out of range for the destination type INT32"),
         ("[1], 2", "does not support the supplied arguments"),
     ],
@@ -263,7 +266,7 @@ def test_ids_without_text_are_left_out_as_the_error_says(con: duckdb.DuckDBPyCon
         ("'words', 'a', max_tokens := -1", "max_tokens must be a whole number of at least 1, not -1"),
         ("'words', 'a', 'many'", "Could not convert string 'many' to INT64"),
         ("'words', [1.5]", "token ids are whole numbers, not fractions"),
-        ("'words', 3", "Unimplemented type for cast (INTEGER -> INTEGER[])"),
+        ("'words', 3", "tokens are a list of whole numbers, not INTEGER"),
         ("'nowhere', 'a'", "there is no index 'nowhere'; the study's indexes: words, bytes of it"),
     ],
 )
