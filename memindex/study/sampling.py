@@ -26,8 +26,8 @@ from memindex.index.document_table import document_rows
 from memindex.index.index import Index
 from memindex.index.manifest import DOCUMENTS_FILE
 from memindex.study.config import SequenceConfig
+from memindex.tables.conforming import completed
 from memindex.tables.schema import SEQUENCES
-from memindex.tables.store import completed
 
 #: Second words of the generators' seeds: equal seeds here and in training must not draw equal positions.
 UNIFORM, HELDOUT = 0x756E6966, 0x68656C64
