@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -35,13 +34,12 @@ from memindex.importers.locking import alone
 from memindex.importers.lookups import nowhere, places
 from memindex.importers.results import compared, from_score, token_lists
 from memindex.index.index import Index
+from memindex.progress import Progress
 from memindex.ragged import from_arrow
 from memindex.study.frequencies import count_sequences
 from memindex.tables.origins import remember_indexes
 from memindex.tables.schema import CONTINUATIONS, MODELS, RUNS
 from memindex.tables.store import TableStore
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass

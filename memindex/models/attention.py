@@ -121,7 +121,7 @@ def _to_slots(
 
 
 #: (attention module, key-value heads, head size, value size) of every layer.
-Modules = list[tuple[nn.Module, int, int, int]]
+AttentionModules = list[tuple[nn.Module, int, int, int]]
 
 
 class Slots:
@@ -134,7 +134,7 @@ class Slots:
         like: Gives dtype and device.
     """
 
-    def __init__(self, modules: Modules, rows: int, length: int, like: torch.Tensor) -> None:
+    def __init__(self, modules: AttentionModules, rows: int, length: int, like: torch.Tensor) -> None:
         self._modules = [module for module, *_ in modules]
         # Empty memory may hold NaN, and a masked NaN would still spoil the product with a zero weight.
         self._keys = [like.new_zeros(rows, heads, length, size) for _, heads, size, _ in modules]
@@ -161,7 +161,7 @@ class Slots:
             kept[: len(order)] = kept[order]
 
 
-def bytes_per_row(modules: Modules, length: int, itemsize: int) -> int:
+def bytes_per_row(modules: AttentionModules, length: int, itemsize: int) -> int:
     """Memory that a row of slots takes."""
     return sum(heads * (size + other) for _, heads, size, other in modules) * length * itemsize
 

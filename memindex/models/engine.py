@@ -15,10 +15,10 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from memindex.models.attention import Modules, Slots, attending_to_slots
+from memindex.models.attention import AttentionModules, Slots, attending_to_slots
 from memindex.models.decoding import Lengths, repeat
 from memindex.models.loading import LoadedModel
-from memindex.models.reading import refuse_nan, summarize, unembedding
+from memindex.models.reading import BYTES_PER_LOGIT, refuse_nan, summarize, unembedding
 from memindex.models.sampling import Decoding
 from memindex.models.scores import Part
 from memindex.models.slot_engine import CPU_ROWS, SlotEngine, on_device
@@ -49,6 +49,12 @@ class Engine(Protocol):
         """Give back what the model was given."""
 
 
+def compiling_pays(loaded: LoadedModel, lengths: Lengths, rows: int) -> bool:
+    """Whether torch.compile saves more time than it takes, with so many rows to score."""
+    tokens = rows * (lengths.prefix + 2 * lengths.suffix)
+    return bool(2 * loaded.model.num_parameters() * tokens > COMPILE_FROM)
+
+
 def choose_engine(
     loaded: LoadedModel,
     lengths: Lengths,
@@ -62,22 +68,21 @@ def choose_engine(
     if modules is None:
         return RepeatEngine(loaded, lengths, decoding, batch_size)
     if compiled is None:
-        tokens = rows * (lengths.prefix + 2 * lengths.suffix)
-        compiled = 2 * loaded.model.num_parameters() * tokens > COMPILE_FROM
+        compiled = compiling_pays(loaded, lengths, rows)
     on_gpu = loaded.model.device.type == "cuda"
     return SlotEngine(loaded, lengths, decoding, modules, rows, batch_size, compiled and on_gpu)
 
 
 @torch.inference_mode()
-def layers_with_slots(loaded: LoadedModel, lengths: Lengths) -> Modules | None:
+def layers_with_slots(loaded: LoadedModel, lengths: Lengths) -> AttentionModules | None:
     """The attention modules, if reading and decoding on slots gives the model's own logits; else None."""
-    model, tokens = loaded.model, max(2, lengths.prefix + lengths.suffix)
+    model, tokens = loaded.model, lengths.prefix + lengths.suffix
     random = torch.Generator().manual_seed(0)
     ids = torch.randint(0, loaded.facts["vocabulary"], (2, tokens), generator=random).to(model.device)
     expected = _logits_of_head(model, ids[:, :-1])
     if expected is None:
         return None
-    found: Modules = []
+    found: AttentionModules = []
     try:
         with attending_to_slots(model):
             model.base_model(input_ids=ids[:, :-1], use_cache=False, record=found)
@@ -141,7 +146,7 @@ class RepeatEngine:
 
     def __init__(self, loaded: LoadedModel, lengths: Lengths, decoding: Decoding, batch_size: int | None) -> None:
         self._model, self._lengths, self._decoding = loaded.model, lengths, decoding
-        logits = 12 * loaded.facts["vocabulary"] * (lengths.prefix + lengths.suffix)
+        logits = BYTES_PER_LOGIT * loaded.facts["vocabulary"] * (lengths.prefix + lengths.suffix)
         most = _LOGITS.get(loaded.model.device.type, 1 << 30) // logits
         self.batch_size = batch_size or max(1, min(CPU_ROWS, most))
 

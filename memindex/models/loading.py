@@ -20,16 +20,13 @@ from memindex.errors import MemindexError
 from memindex.models.architectures import count_parameters
 from memindex.models.families import family_of, find_instead
 from memindex.models.runtime import device_name, find_device, no_progress_bars
-from memindex.models.sources import as_folder, first_line, read_config, read_record
+from memindex.models.sources import CONTEXT_KEYS, as_folder, first_line, read_config, read_record
 
 DTYPES: dict[str, torch.dtype] = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
-
-#: What configurations call the longest input, by how often they do.
-_CONTEXTS = ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "seq_length", "n_ctx")
 
 
 @dataclass(frozen=True)
@@ -222,7 +219,7 @@ def _load_problem(source: str | Path, config: PreTrainedConfig, attention: str |
 def context_of(config: PreTrainedConfig) -> int | None:
     """Longest input of a model, in tokens; None where its configuration sets no limit."""
     text = config.get_text_config()
-    found = (getattr(text, name, None) for name in _CONTEXTS)
+    found = (getattr(text, name, None) for name in CONTEXT_KEYS)
     return next((length for length in found if isinstance(length, int) and length > 0), None)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,8 +95,13 @@ def _attention_names() -> tuple[str, ...]:
 def _find_layers(model: PreTrainedModel) -> nn.ModuleList | None:
     """The one list of modules that is as long as the model is deep."""
     depth = getattr(model.config.get_text_config(), "num_hidden_layers", None)
-    lists = [m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) == depth]
+    lists = list(lists_of_modules(model, depth))
     return lists[0] if len(lists) == 1 else None
+
+
+def lists_of_modules(model: nn.Module, length: int | None) -> Iterator[nn.ModuleList]:
+    """The lists of so many modules in a model; its layers stand in one."""
+    return (m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) == length)
 
 
 def _find_norm(model: PreTrainedModel, layers: nn.Module | None) -> nn.Module | None:

@@ -6,13 +6,14 @@ those of a whole batch would take more memory than the model.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from transformers import PreTrainedModel
 
 from memindex.errors import MemindexError
+from memindex.models.tensor_rows import TensorRows
 
 #: Tokens that top-k sampling draws from where its probability is reported (Hayes et al. 2024, arXiv 2410.19482).
 TOP = 40
@@ -32,7 +33,7 @@ Unembed = Callable[[torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True)
-class Reading:
+class Reading(TensorRows):
     """What a model says about a batch of sequences.
 
     Attributes:
@@ -47,15 +48,6 @@ class Reading:
     top_logprobs: torch.Tensor
     ranks: torch.Tensor
     argmax: torch.Tensor
-
-    def first(self, rows: int) -> Reading:
-        """The first rows of it."""
-        return Reading(*(getattr(self, field.name)[:rows] for field in fields(self)))
-
-    @staticmethod
-    def together(parts: Sequence[Reading]) -> Reading:
-        """The rows of all, one after the other."""
-        return Reading(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Reading)))
 
 
 Summary = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, ...]]

@@ -7,20 +7,20 @@ that wait are decoded.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
-from transformers import PreTrainedModel
 
-from memindex.models.attention import Modules, Slots, attending_to_slots, bytes_per_row
+from memindex.models.attention import AttentionModules, Slots, attending_to_slots, bytes_per_row
 from memindex.models.decoding import Decoder, Lengths, Open
 from memindex.models.loading import LoadedModel
+from memindex.models.modules import lists_of_modules
 from memindex.models.reading import BYTES_PER_LOGIT, Reading, Summary, logits_at_a_time, read, refuse_nan, unembedding
 from memindex.models.sampling import Decoding
 from memindex.models.scores import Part
+from memindex.models.tensor_rows import TensorRows
 
 #: Rows per forward pass and rows decoded at a time, at most, on a GPU with a model 2,048 wide or wider.
 READ_ROWS, DECODE_ROWS = 1024, 4096
@@ -47,7 +47,7 @@ class SlotEngine:
         loaded: LoadedModel,
         lengths: Lengths,
         decoding: Decoding,
-        modules: Modules,
+        modules: AttentionModules,
         rows: int,
         batch_size: int | None,
         compiled: bool,
@@ -60,7 +60,7 @@ class SlotEngine:
         self._unembed = unembedding(model)
         self._decoder = Decoder(model, self._unembed, self._slots, self._most, lengths, decoding)
         self._functions: dict[Summary, Summary] = {}
-        self._layers = _layers(model, len(modules)) if compiled else []
+        self._layers = list(next(lists_of_modules(model, len(modules)), [])) if compiled else []
         for layer in self._layers:
             layer.compile()
         self._batches: list[_Batch] = []
@@ -98,7 +98,7 @@ class SlotEngine:
         self._slots.bind(first, len(tokens))
         reading = read(self._model, self._unembed, given, self._lengths.prefix, self._compile)
         place = torch.arange(first, first + count, device=device)
-        self._batches.append(_Batch(reading.first(count), given[:count], on_device(device, ids), place, rows))
+        self._batches.append(_Batch(reading.taken(slice(count)), given[:count], on_device(device, ids), place, rows))
         self._used += count
 
     def _make_room(self, part: Part) -> None:
@@ -108,10 +108,9 @@ class SlotEngine:
         if 2 * waiting > self._most or waiting + self.batch_size > self._most:
             self._decode(part)
         elif waiting:
-            kept = _together(self._waiting)
+            kept = _Waiting.together(self._waiting)
             self._slots.arrange(kept.place)
-            kept.place = torch.arange(waiting, device=kept.place.device)
-            self._waiting = [kept]
+            self._waiting = [replace(kept, place=torch.arange(waiting, device=kept.place.device))]
         self._used = waiting if self._waiting else 0
 
     def _settle(self, part: Part) -> None:
@@ -146,7 +145,7 @@ class SlotEngine:
     def _decode(self, part: Part) -> None:
         if not self._waiting:
             return
-        rows = _together(self._waiting)
+        rows = _Waiting.together(self._waiting)
         self._waiting.clear()
         self._used = 0
         # Those that lack most come first.
@@ -178,8 +177,8 @@ class _Batch:
     rows: npt.NDArray[np.int64]
 
 
-@dataclass
-class _Waiting:
+@dataclass(frozen=True)
+class _Waiting(TensorRows):
     """Rows that were read and have an open end; all tensors int64.
 
     Attributes:
@@ -198,17 +197,9 @@ class _Waiting:
     ids: torch.Tensor
     known: torch.Tensor
 
-    def taken(self, order: torch.Tensor) -> _Waiting:
-        """The rows at these places, in this order."""
-        return _Waiting(*(getattr(self, field.name)[order] for field in fields(self)))
-
-
-def _together(parts: list[_Waiting]) -> _Waiting:
-    return _Waiting(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(_Waiting)))
-
 
 def _sizes(
-    loaded: LoadedModel, lengths: Lengths, modules: Modules, rows: int, batch_size: int | None
+    loaded: LoadedModel, lengths: Lengths, modules: AttentionModules, rows: int, batch_size: int | None
 ) -> tuple[int, int]:
     """(rows per forward pass, rows of slots): no more than there is to do, nor than the free memory holds."""
     model, hidden = loaded.model, loaded.facts["hidden_size"]
@@ -239,12 +230,6 @@ def fit(free: int, kept: int, used: int, share: int, rows: int, batch_size: int 
     size = min(rows, batch_size or max(1, min(READ_ROWS * share, free // (kept + used))))
     most = max(size, min(DECODE_ROWS * share, (free - size * used) // kept))
     return size, min(most, -(-rows // size) * size)
-
-
-def _layers(model: PreTrainedModel, count: int) -> list[nn.Module]:
-    """The model's layers; none where they don't stand in one list."""
-    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList) and len(module) == count]
-    return list(lists[0]) if lists else []
 
 
 def on_device(device: torch.device, ids: npt.NDArray[np.int64]) -> torch.Tensor:

@@ -20,6 +20,9 @@ TOKENIZER = "tokenizer.json"
 #: The file that `memindex train` leaves beside a model's weights.
 RECORD = "training.json"
 
+#: What configurations call the longest input, by how often they do.
+CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "seq_length", "n_ctx")
+
 #: Tokenizers in other forms; transformers can convert some of them.
 OTHER_TOKENIZERS = ("tokenizer.model", "vocab.json", "spiece.model")
 

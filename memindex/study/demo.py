@@ -18,6 +18,7 @@ from memindex.errors import MemindexError, MissingExtraError
 from memindex.index.builder import build_index
 from memindex.index.index import Index
 from memindex.index.manifest import write_atomically
+from memindex.progress import Progress
 from memindex.study.config import FILE, SequenceConfig, load_study, study_toml
 from memindex.study.demo_corpus import CorpusPlan, write_corpus
 from memindex.study.running import RunOptions, run_study
@@ -26,7 +27,6 @@ END_OF_TEXT = "<|endoftext|>"
 
 #: Told what happens next, in words.
 Tell = Callable[[str], None]
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ holds, imported sequences too: a study that was made before they existed gets th
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from memindex.errors import MemindexError
 from memindex.index.index import Index
+from memindex.progress import Progress
 from memindex.ragged import Ragged, concatenated, from_arrow, from_matrix
 from memindex.study.config import StudyConfig
 from memindex.tables.origins import open_index
@@ -43,9 +44,6 @@ _SMALL_ID = 1 << 22
 
 #: A unit's name up to this length, in characters of a file's name, stands in the names of its parts.
 _LONGEST = 160
-
-#: Called with (stage, done, total).
-Progress = Callable[[str, int, int], None]
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]

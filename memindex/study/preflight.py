@@ -42,9 +42,12 @@ def check_models(config: StudyConfig, runs: Sequence[Run]) -> None:
 
 def _context(config: dict[str, Any]) -> int | None:
     """The longest input in tokens by a model's config.json, where that says so."""
+    from memindex.models.sources import CONTEXT_KEYS
+
     nested = config.get("text_config")
     for settings in (config, nested if isinstance(nested, dict) else {}):
-        for name in ("max_position_embeddings", "n_positions"):
-            if isinstance(settings.get(name), int):
-                return int(settings[name])
+        for name in CONTEXT_KEYS:
+            length = settings.get(name)
+            if isinstance(length, int) and length > 0:
+                return length
     return None

@@ -15,12 +15,13 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from memindex.errors import MemindexError
+from memindex.progress import Progress
 from memindex.study.config import ModelConfig, StudyConfig
 from memindex.study.frequencies import ensure_statistics, missing_statistics
 from memindex.study.planning import UNIT, Run, Units, check_unchanged, plan_runs
 from memindex.study.preflight import check_models
 from memindex.study.protocol import ScoringConfig
-from memindex.study.sequences import Progress, ensure_sequences, sample_name
+from memindex.study.sequences import ensure_sequences, sample_name
 from memindex.study.spans import ensure_spans, missing_spans
 from memindex.study.units import finish_run, tokens_of
 from memindex.study.worker import Job

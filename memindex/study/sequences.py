@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import asdict
 
 import pyarrow as pa
 
 from memindex.errors import MemindexError
+from memindex.progress import Progress
 from memindex.study.config import StudyConfig
 from memindex.study.frequencies import count_sequences
 from memindex.study.sampling import bucket_totals, sample_sequences
@@ -24,9 +24,6 @@ OWN = "sample-"
 
 #: The tables of the study's own sequences; names of their units begin with the sample's.
 _TABLES = ("sequences", "frequencies", "buckets", "ngram_statistics", "domain_counts")
-
-#: Called with (stage, done, total).
-Progress = Callable[[str, int, int], None]
 
 
 def ensure_sequences(config: StudyConfig, progress: Progress) -> pa.Table:

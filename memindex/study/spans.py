@@ -5,7 +5,6 @@ A continuation that is not the true one may be memorized all the same, from anot
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -15,13 +14,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from memindex.index.index import Index
+from memindex.progress import Progress
 from memindex.ragged import Ragged, from_arrow
 from memindex.study.config import StudyConfig
 from memindex.tables.origins import open_index
 from memindex.tables.store import TableStore
-
-#: Called with (stage, done, total).
-Progress = Callable[[str, int, int], None]
 
 #: Tokens looked up in one batch, about; some 60 bytes each.
 _TOKENS = 1 << 22

@@ -115,6 +115,8 @@ class Worker:
 
     def _ready(self, loaded: LoadedModel, job: Job) -> tuple[Scorer, Batch]:
         """The scorer and the tokens of the job's run."""
+        from memindex.models.decoding import Lengths
+        from memindex.models.engine import compiling_pays
         from memindex.models.scoring import Decoding, Scorer
 
         run, protocol = job.units.run, job.units.run.protocol
@@ -127,7 +129,8 @@ class Worker:
                 protocol.suffix,
                 decoding=Decoding(protocol.seed, protocol.top_k, protocol.temperature or 1.0),
                 batch_size=job.batch_size,
-                compiled=_compiled(loaded, job.units),
+                # By the run's size: the result must not depend on the units that happen to be left.
+                compiled=compiling_pays(loaded, Lengths(protocol.prefix, protocol.suffix), job.units.rows),
                 # Not the rows of this unit: a short last one would be scored in other batches where it comes first.
                 rows=min(job.units.size, job.units.rows),
             )
@@ -144,15 +147,6 @@ class Worker:
         if self._scorer is not None:
             self._scorer[1].close()
         self._scorer = self._loaded = None
-
-
-def _compiled(loaded: LoadedModel, units: Units) -> bool:
-    """Whether compiling pays for the run: its result must not depend on the units that happen to be left."""
-    from memindex.models.engine import COMPILE_FROM
-
-    protocol = units.run.protocol
-    tokens = units.rows * (protocol.prefix + 2 * protocol.suffix)
-    return bool(2 * loaded.model.num_parameters() * tokens > COMPILE_FROM)
 
 
 def serve(tables: Path, commands: BinaryIO, answers: BinaryIO) -> None:
