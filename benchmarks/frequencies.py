@@ -22,8 +22,9 @@ import samples
 from rounds import Measured, Table, once, one_by_one
 
 from memindex import Index
+from memindex.index.domain_counts import domain_counts
 from memindex.ragged import from_matrix
-from memindex.study.frequencies import count_sequences, domain_counts, ngram_statistics
+from memindex.study.frequencies import count_sequences, ngram_statistics
 from memindex.study.spans import longest_spans
 
 LENGTH, PREFIX, N = 64, 32, 5

@@ -15,10 +15,12 @@ from scored_study import make_indexes, make_study
 
 from memindex.errors import MemindexError, QueryError
 from memindex.index import Index, build_index
+from memindex.index import domain_counts as by_domain
+from memindex.index.domain_counts import domain_counts
 from memindex.ragged import Ragged, from_lists
 from memindex.study import frequencies, spans
 from memindex.study.config import FILE, StudyConfig, load_study
-from memindex.study.frequencies import NgramStatistics, count_sequences, domain_counts, ngram_statistics
+from memindex.study.frequencies import NgramStatistics, count_sequences, ngram_statistics
 from memindex.study.running import run_study, status
 from memindex.study.spans import longest_spans
 from memindex.tables.connection import connect
@@ -110,7 +112,7 @@ def test_sequences_are_counted_alike_in_batches_of_any_size(studied, monkeypatch
 
 @pytest.mark.parametrize("most", [1 << 24, 10])
 def test_domain_counts_equal_a_recount(index, texts, monkeypatch, most):
-    monkeypatch.setattr(frequencies, "_NUMBERS", most)
+    monkeypatch.setattr(by_domain, "NUMBERS", most)
     sequences = asked(texts)
     found = domain_counts(index, from_lists(sequences))
     wanted = []

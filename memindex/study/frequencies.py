@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from memindex.errors import MemindexError
+from memindex.index.domain_counts import domain_counts
 from memindex.index.index import Index
 from memindex.progress import Progress
 from memindex.ragged import Ragged, concatenated, from_arrow, from_matrix
@@ -35,9 +36,6 @@ _ROWS = 1 << 18
 
 #: n-grams of one batch at most, and ids that they are written out into: some 100 and 4 bytes each.
 _NGRAMS, _IDS = 1 << 23, 1 << 26
-
-#: Numbers of a batch of counts by domain at most.
-_NUMBERS = 1 << 24
 
 #: Ids below this are counted in a table of all of them.
 _SMALL_ID = 1 << 22
@@ -76,14 +74,6 @@ class NgramStatistics(NamedTuple):
 
 #: Types of those columns.
 _TYPES = (np.int64, np.int64, np.float64, np.float64, np.float64, np.int64, np.float64, np.float64)
-
-
-class DomainCounts(NamedTuple):
-    """Where sequences stand at all: row, number of the domain, counts; int64 of shape (entries,), by row and domain."""
-
-    row: Integers
-    domain: Integers
-    counts: Integers
 
 
 def count_sequences(index: Index, sequences: pa.Table) -> dict[str, Any]:
@@ -175,21 +165,6 @@ def _statistics(counts: npt.NDArray[np.uint64], tokens: int) -> Iterator[npt.NDA
     yield counts[:, -1]
     yield counts.mean(axis=1)
     yield logs.mean(axis=1)
-
-
-def domain_counts(index: Index, sequences: Ragged) -> DomainCounts:
-    """Occurrences of whole sequences in each domain of an index, where there are any.
-
-    Raises:
-        QueryError: An empty sequence, or an id that the index can't hold.
-    """
-    entries = [(np.empty(0, dtype=np.int64),) * 3]
-    most = max(1, _NUMBERS // max(len(index.domains), 1))
-    for start in range(0, sequences.rows if index.domains else 0, most):
-        counts = index.count_by_domain(sequences.slice(start, start + most))
-        row, domain = np.nonzero(counts)
-        entries.append((row + start, domain, counts[row, domain].astype(np.int64)))
-    return DomainCounts(*(np.concatenate(column) for column in zip(*entries, strict=True)))
 
 
 @dataclass(frozen=True)

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from memindex.errors import QueryError
+from memindex.index.domain_counts import domain_counts
 from memindex.ragged import Ragged, from_arrow, to_arrow
 from memindex.tables.functions.batches import once
 from memindex.tables.functions.indexes import Lookups
-
-#: Counts by domain made at a time: an index may have thousands of domains.
-CELLS = 1 << 22
 
 MATCHES = pa.list_(pa.struct([("length", pa.int32()), ("count", pa.int64())]))
 
@@ -52,11 +48,10 @@ def count_by_domain(index: Lookups, tokens: pa.Array) -> pa.Array:
     queries, domains = _ngrams(tokens), index.domains
     if not domains:
         raise QueryError(f"{index.name} has no domain column: ask ngram_count, or build it with domains")
-    step = max(1, CELLS // len(domains))
-    parts = [_nonzero(index, queries.slice(start, start + step)) for start in range(0, queries.rows, step)]
-    found, codes, counts = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    names = pa.array(domains, type=pa.string()).take(pa.array(codes))
-    return pa.MapArray.from_arrays(_offsets(found), names, _whole(counts))
+    found = domain_counts(index, queries)
+    names = pa.array(domains, type=pa.string()).take(pa.array(found.domain))
+    per_query = np.bincount(found.row, minlength=queries.rows)
+    return pa.MapArray.from_arrays(_offsets(per_query), names, pa.array(found.counts))
 
 
 @once
@@ -121,13 +116,6 @@ def _ngrams(tokens: pa.Array) -> Ragged:
     if not ids.lengths().all():
         raise QueryError("a list of tokens is empty: an n-gram has at least one token")
     return ids
-
-
-def _nonzero(index: Lookups, queries: Ragged) -> tuple[npt.NDArray[Any], ...]:
-    """Domains that hold each query, then the number of each such domain and its count, query after query."""
-    table = index.count_by_domain(queries)
-    row, domain = np.nonzero(table)
-    return np.bincount(row, minlength=queries.rows), domain, table[row, domain]
 
 
 def _offsets(lengths: npt.NDArray[np.int64]) -> pa.Array:
