@@ -10,8 +10,9 @@ import numpy as np
 
 from memindex.cli import cli
 from memindex.index import Index, build_index
-from memindex.study.config import SequenceConfig, load_study, study_toml
+from memindex.study.config import SequenceConfig, load_study
 from memindex.study.sampling import sample_sequences
+from memindex.study.study_toml import study_toml
 from memindex.tables.store import TableStore
 
 PREFIX, SUFFIX = 6, 4

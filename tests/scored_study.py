@@ -8,8 +8,9 @@ import numpy as np
 import pyarrow as pa
 
 from memindex.index import Index, build_index
-from memindex.study.config import FILE, SequenceConfig, StudyConfig, load_study, study_toml
+from memindex.study.config import FILE, SequenceConfig, StudyConfig, load_study
 from memindex.study.running import RunOptions
+from memindex.study.study_toml import study_toml
 from memindex.tables.schema import TABLES
 from memindex.tables.store import TableStore
 

@@ -13,11 +13,12 @@ import pytest
 
 from memindex.errors import MemindexError
 from memindex.index import Index, build_index
-from memindex.study.config import FILE, SequenceConfig, load_study, study_toml
+from memindex.study.config import FILE, SequenceConfig, load_study
 from memindex.study.frequencies import count_sequences
 from memindex.study.protocol import ScoringConfig
 from memindex.study.running import RunOptions, run_study, status
 from memindex.study.sampling import bucket_totals, sample_sequences, token_matrix
+from memindex.study.study_toml import study_toml
 from memindex.tables.store import TableStore
 
 HEADER = b"# Licensed under these terms, as is, without any warranty of any kind, to anybody who asks.\n"

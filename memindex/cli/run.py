@@ -10,8 +10,9 @@ import click
 
 from memindex.cli.scoring_options import PROTOCOL, WHERE, options_from, run_and_tell, scoring_from, with_options
 from memindex.errors import MemindexError
-from memindex.study.config import FILE, SequenceConfig, StudyConfig, load_study, parse_study, study_toml
+from memindex.study.config import FILE, SequenceConfig, StudyConfig, load_study, parse_study
 from memindex.study.protocol import CONTROLS, OTHER_CORPUS
+from memindex.study.study_toml import study_toml
 
 
 @click.command()

@@ -51,7 +51,8 @@ def init(
     """
     from memindex.index.index import Index
     from memindex.index.manifest import write_atomically
-    from memindex.study.config import SequenceConfig, study_toml
+    from memindex.study.config import SequenceConfig
+    from memindex.study.study_toml import study_toml
 
     for path in filter(None, (index_path, heldout)):
         Index.open(path)

@@ -19,9 +19,10 @@ from memindex.index.builder import build_index
 from memindex.index.index import Index
 from memindex.index.manifest import write_atomically
 from memindex.progress import Progress
-from memindex.study.config import FILE, SequenceConfig, load_study, study_toml
+from memindex.study.config import FILE, SequenceConfig, load_study
 from memindex.study.demo_corpus import CorpusPlan, write_corpus
 from memindex.study.running import RunOptions, run_study
+from memindex.study.study_toml import study_toml
 
 END_OF_TEXT = "<|endoftext|>"
 

@@ -15,8 +15,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from memindex.errors import MemindexError
-from memindex.study.config import ModelConfig, StudyConfig, relative_path
+from memindex.study.config import ModelConfig, StudyConfig
 from memindex.study.protocol import CONTROL_SEED, UNTRAINED, Protocol, ScoringConfig
+from memindex.study.study_toml import relative_path
 from memindex.tables.store import TableStore
 
 #: The file that `memindex train` leaves beside a model's weights.
