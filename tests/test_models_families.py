@@ -17,8 +17,9 @@ from memindex.cli import cli  # noqa: E402
 from memindex.corpus.tokenizer import HUB_NAME, HUB_NAMES  # noqa: E402
 from memindex.errors import MemindexError  # noqa: E402
 from memindex.models.architectures import ARCHITECTURES, build_model, count_parameters  # noqa: E402
-from memindex.models.families import FAMILIES, PATHS, PYTHIA_STEPS, family_of, find_instead, similar  # noqa: E402
+from memindex.models.families import FAMILIES, PATHS, PYTHIA_STEPS  # noqa: E402
 from memindex.models.loading import load_model  # noqa: E402
+from memindex.models.membership import family_of, find_instead, similar  # noqa: E402
 from memindex.models.modules import modules_of  # noqa: E402
 
 pytestmark = pytest.mark.models

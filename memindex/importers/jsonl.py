@@ -19,10 +19,10 @@ import pyarrow as pa
 
 from memindex.corpus.tokenizer import Tokenizer
 from memindex.errors import MemindexError
-from memindex.importers.chunks import MOST_ROWS, UNIT, Chunk, is_unicode
+from memindex.importers.chunks import UNIT, Chunk, is_unicode
+from memindex.importers.jsonl_columns import Line, add_logprobs, are_ids, column_of, numbers_of, shown
 from memindex.importers.retokenizing import continuation_ids, encoded
 from memindex.ragged import Ragged, from_lists
-from memindex.tables.schema import CONTINUATIONS, SEQUENCES
 
 #: Columns of continuations and of sequences that a line may carry.
 RESULTS = ("suffix_logprob", "suffix_logprob_top40", "prefix_logprob", "token_logprobs", "token_ranks")
@@ -32,15 +32,8 @@ FACTS = ("domain", "document")
 FIELDS = {"sequence_id", "id", "prefix", "suffix", "continuation", "model", "logprobs", *RESULTS, *FACTS}
 EXPORTED = {"prefix_text", "suffix_text", "suffix_length"}
 
-#: How far above 0 rounding may bring a log-probability.
-ROUNDING = 1e-3
-
 #: Lines held as Python objects at a time.
 _LINES = 4096
-
-_TYPES = {column.name: column.type for column in (*CONTINUATIONS.columns, *SEQUENCES.columns)}
-
-Line = tuple[str, dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -117,12 +110,12 @@ class JsonlSource:
             self.ignored.update(line.keys() - FIELDS - EXPORTED)
             if ("sequence_id" in line) != of_study:
                 raise MemindexError(f"{where}: some lines name a sequence_id and others don't: import them apart")
-        rows = _numbers(lines, "sequence_id" if of_study else "id", start)
+        rows = numbers_of(lines, "sequence_id" if of_study else "id", start)
         known = self._known(lines, rows) if of_study else self._own(lines)
         continuation = self._tokens(lines, "continuation", known)
-        results = {name: _column(lines, name) for name in RESULTS}
-        _add_logprobs(lines, results, known.suffix, continuation)
-        facts = {} if of_study else {name: _column(lines, name) for name in FACTS}
+        results = {name: column_of(lines, name) for name in RESULTS}
+        add_logprobs(lines, results, known.suffix, continuation)
+        facts = {} if of_study else {name: column_of(lines, name) for name in FACTS}
         return Chunk(np.array(rows, dtype=np.int64), known.prefix, known.suffix, continuation, None, results, facts)
 
     def _known(self, lines: list[Line], rows: list[int]) -> Known:
@@ -145,8 +138,8 @@ class JsonlSource:
         """The ids of a field; those of texts by the tokenizer."""
         values: list[Any] = [line.get(name) for _, line in lines]
         for (where, _), value in zip(lines, values, strict=True):
-            if not isinstance(value, str) and not _are_ids(value):
-                raise MemindexError(f"{where}: {name} must be a list of token ids, or text; it is {_shown(value)}")
+            if not isinstance(value, str) and not are_ids(value):
+                raise MemindexError(f"{where}: {name} must be a list of token ids, or text; it is {shown(value)}")
             if isinstance(value, str) and not is_unicode(value):
                 raise MemindexError(f"{where}: {name} holds half of a surrogate pair, which is no text")
         texts = [number for number, value in enumerate(values) if isinstance(value, str)]
@@ -171,71 +164,6 @@ def _parsed_object(text: str, where: str) -> dict[str, Any]:
     if not isinstance(line, dict):
         raise MemindexError(f"{where}: not a JSON object")
     return line
-
-
-def _are_ids(value: Any) -> bool:
-    # bool is a kind of int, and true is no id.
-    return isinstance(value, list) and all(type(item) is int and 0 <= item < 1 << 31 for item in value)
-
-
-def _shown(value: Any) -> str:
-    text = "missing" if value is None else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else text[:60] + "…"
-
-
-def _numbers(lines: list[Line], name: str, start: int) -> list[int]:
-    """The number of each line's sequence: its field, or the line's place."""
-    numbers = []
-    for place, (where, line) in enumerate(lines, start):
-        number = line.get(name, place)
-        if type(number) is not int or number < 0 or (name == "id" and number >= MOST_ROWS) or number >= 1 << 63:
-            raise MemindexError(f"{where}: {name} must be a whole number from 0, it is {_shown(number)}")
-        numbers.append(number)
-    return numbers
-
-
-def _column(lines: list[Line], name: str) -> pa.Array:
-    """A further column; NULL where a line lacks it."""
-    values = [line.get(name) for _, line in lines]
-    try:
-        column = pa.array(values, type=_TYPES[name])
-    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
-        raise MemindexError(f"{lines[0][0]} and after: {name} must be {_TYPES[name]}: {error}") from None
-    inner = column.flatten() if pa.types.is_list(column.type) else column
-    if inner.null_count and pa.types.is_list(column.type):
-        raise MemindexError(f"{lines[0][0]} and after: {name} has a null inside")
-    numbers = inner.drop_null().to_numpy(zero_copy_only=False)
-    if name == "token_ranks" and (numbers < 0).any():
-        raise MemindexError(f"{lines[0][0]} and after: {name} is negative")
-    if pa.types.is_floating(inner.type) and not (numbers <= ROUNDING).all():
-        raise MemindexError(f"{lines[0][0]} and after: {name} is NaN or above 0")
-    return column
-
-
-def _add_logprobs(lines: list[Line], results: dict[str, pa.Array], suffix: Ragged, continuation: Ragged) -> None:
-    """Complete the log-probabilities: those of generated tokens are the suffix's where these are the suffix."""
-    generated = [line.get("logprobs") for _, line in lines]
-    tokens, ranks = results["token_logprobs"].to_pylist(), results["token_ranks"].to_pylist()
-    sums = results["suffix_logprob"].to_pylist()
-    for number, (where, _) in enumerate(lines):
-        right = suffix.row(number)
-        length = len(right)
-        made, given = continuation.row(number)[:length], generated[number]
-        if tokens[number] is None and given is not None and np.array_equal(made, right):
-            tokens[number] = _floats(given, where)[:length]
-        for name, values in (("token_logprobs", tokens[number]), ("token_ranks", ranks[number])):
-            if values is not None and len(values) != length:
-                raise MemindexError(f"{where}: {name} has {len(values)} entries for {length} tokens of the suffix")
-        if sums[number] is None and tokens[number] is not None:
-            sums[number] = float(np.sum(np.array(tokens[number], dtype=np.float32), dtype=np.float64))
-    results["token_logprobs"] = pa.array(tokens, type=_TYPES["token_logprobs"])
-    results["suffix_logprob"] = pa.array(sums, type=pa.float32())
-
-
-def _floats(values: Any, where: str) -> list[float]:
-    if not isinstance(values, list) or not all(isinstance(v, int | float) and v <= ROUNDING for v in values):
-        raise MemindexError(f"{where}: logprobs must be a list of numbers up to 0, it is {_shown(values)}")
-    return [float(value) for value in values]
 
 
 def _joined(parts: list[Chunk]) -> Chunk:

@@ -17,10 +17,10 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedConfig, PreTrainedModel
 
 from memindex.errors import MemindexError
-from memindex.models.architectures import count_parameters
-from memindex.models.families import family_of, find_instead
+from memindex.models.facts import facts_of, origin_of
+from memindex.models.membership import find_instead
 from memindex.models.runtime import device_name, find_device, no_progress_bars
-from memindex.models.sources import CONTEXT_KEYS, as_folder, first_line, read_config, read_record
+from memindex.models.sources import as_folder, first_line, read_config
 
 DTYPES: dict[str, torch.dtype] = {
     "float32": torch.float32,
@@ -86,7 +86,7 @@ def load_model(
         raise MemindexError(f"{source} is a folder, which has no revisions; leave out {revision!r}")
     raw = read_config(source, revision)
     config = _config(folder or source, raw, revision)
-    origin = _origin(source, raw, revision, untrained=random_weights_seed is not None)
+    origin = origin_of(source, raw, revision, untrained=random_weights_seed is not None)
     wanted: torch.dtype | str = DTYPES[dtype] if dtype else torch.float32 if where.type == "cpu" else "auto"
     if random_weights_seed is None:
         model = _read(folder or source, config, revision, wanted, attention, where)
@@ -99,7 +99,7 @@ def load_model(
         device=device_name(where),
         dtype=str(model.dtype).removeprefix("torch."),
         attention=str(model.config._attn_implementation),
-        facts=_facts(model, name, str(source), revision) | origin,
+        facts=facts_of(model, name, str(source), revision) | origin,
     )
 
 
@@ -214,48 +214,3 @@ def _load_problem(source: str | Path, config: PreTrainedConfig, attention: str |
     if "weights_only" in str(error).lower() or "UnpicklingError" in type(error).__name__:
         return f"the weights of {source} are a pickle that holds more than tensors; memindex loads no such file"
     return f"can't load the model {source}: {reason}"
-
-
-def context_of(config: PreTrainedConfig) -> int | None:
-    """Longest input of a model, in tokens; None where its configuration sets no limit."""
-    text = config.get_text_config()
-    found = (getattr(text, name, None) for name in CONTEXT_KEYS)
-    return next((length for length in found if isinstance(length, int) and length > 0), None)
-
-
-def _facts(model: PreTrainedModel, name: str, source: str, revision: str | None) -> dict[str, Any]:
-    config = model.config.get_text_config()
-    parameters, non_embedding = count_parameters(model)
-    return {
-        "model_id": name,
-        "family": None,
-        "corpus": None,
-        "architecture": model.config.model_type,
-        "parameters": parameters,
-        "non_embedding_parameters": non_embedding,
-        "layers": getattr(config, "num_hidden_layers", None),
-        "hidden_size": getattr(config, "hidden_size", None),
-        "heads": getattr(config, "num_attention_heads", None),
-        "vocabulary": config.vocab_size,
-        "context": context_of(model.config),
-        "source": source,
-        "revision": revision,
-        "trained_tokens": None,
-    }
-
-
-def _origin(source: str | Path, raw: dict[str, Any], revision: str | None, *, untrained: bool) -> dict[str, Any]:
-    """Family, corpus and training tokens: by the record beside the weights, else by the table of families."""
-    if untrained:
-        return {"trained_tokens": 0}
-    record = read_record(source)
-    if record is not None:
-        return {"corpus": record.get("corpus"), "trained_tokens": int(record["trained_tokens"])}
-    member = family_of(source, raw)
-    if member is None:
-        return {}
-    return {
-        "family": member.family.name,
-        "corpus": member.corpus,
-        "trained_tokens": member.trained_tokens(revision),
-    }

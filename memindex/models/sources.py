@@ -12,7 +12,7 @@ from typing import Any
 
 from memindex.corpus.tokenizer import HUB_NAME, HUB_TIMEOUT, Tokenizer
 from memindex.errors import MemindexError
-from memindex.models.families import similar
+from memindex.models.membership import similar
 
 CONFIG = "config.json"
 TOKENIZER = "tokenizer.json"
