@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from memindex.cli.scoring_options import with_options
-from memindex.cli.sql import study_option
+from memindex.cli.importing_runs import import_all, import_options, tell
 from memindex.errors import MemindexError
-
-if TYPE_CHECKING:
-    from memindex.importers.chunks import Source
-    from memindex.importers.writing import Report
-
-Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
-
-FILES = click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 
 
 @click.group("import")
@@ -31,30 +19,6 @@ def import_() -> None:
     """
 
 
-def _options(*, decoding: str | None, model_required: bool) -> Decorator:
-    """The options that all formats share."""
-    required: dict[str, Any] = {"required": True} if decoding is None else {"default": decoding, "show_default": True}
-    options: list[Decorator] = [
-        FILES,
-        study_option(),
-        click.option("--model-id", required=model_required, help="Name of the model in the study."),
-        click.option("--name", help="Name of the sequences' source: the same for all models scored on the same ones."),
-        click.option("--source", help="Hub name or folder of the model.  [default: the model id]"),
-        click.option("--revision", help="Checkpoint of the model."),
-        click.option("--parameters", type=click.IntRange(1), help="Parameters of the model, embeddings included."),
-        click.option("--non-embedding-parameters", type=click.IntRange(1), help="Those outside the embeddings."),
-        click.option("--decoding", type=click.Choice(["greedy", "sampled"]), help="How it generated.", **required),
-        click.option("--seed", type=click.IntRange(0), help="Seed of sampling."),
-        click.option("--top-k", type=click.IntRange(1), help="Likeliest tokens that sampling chose from."),
-        click.option(
-            "--temperature", type=click.FloatRange(0, min_open=True), help="Divisor of the logits in sampling."
-        ),
-        click.option("--no-lookup", is_flag=True, help="Neither count nor find the sequences in the study's index."),
-        click.option("--json", "as_json", is_flag=True, help="Print the report as JSON."),
-    ]
-    return with_options(options)
-
-
 _TRAINING_DATA = click.option(
     "--training-data",
     type=click.Path(path_type=Path),
@@ -63,7 +27,7 @@ _TRAINING_DATA = click.option(
 
 
 @import_.command()
-@_options(decoding="greedy", model_required=True)
+@import_options(decoding="greedy", model_required=True)
 @click.option("--prefix", default=32, show_default=True, type=click.IntRange(1), help="Tokens given to the model.")
 @click.option("--suffix", default=32, show_default=True, type=click.IntRange(1), help="Tokens compared.")
 @click.option("--column", help="Column of the model's scores, where a file has several (70M, 160M, …).")
@@ -86,13 +50,13 @@ def pythia(
     existing([training_data] if training_data else [])
     source = ScoredSource("pythia", existing(files), prefix, suffix, column, training_data)
     if source.lists_memorized:
-        _note("the files list memorized sequences only: a rate over this run says nothing about the corpus")
+        tell("the files list memorized sequences only: a rate over this run says nothing about the corpus")
     name = options["name"] or _pile(options["model_id"], prefix, suffix)
-    _import_all([(source, None)], name, options)
+    import_all([(source, None)], name, options)
 
 
 @import_.command()
-@_options(decoding="greedy", model_required=False)
+@import_options(decoding="greedy", model_required=False)
 @click.option("--prefix", type=click.IntRange(1), help="Tokens given to the model.  [default: by the file's name]")
 @click.option("--suffix", type=click.IntRange(1), help="Tokens compared.  [default: by the file's name]")
 @_TRAINING_DATA
@@ -125,11 +89,11 @@ def mynlp(
     assert prefix is not None
     assert suffix is not None
     source = ScoredSource("mynlp", files, prefix, suffix, None, training_data)
-    _import_all([(source, None)], options["name"] or _pile(options["model_id"], prefix, suffix), options)
+    import_all([(source, None)], options["name"] or _pile(options["model_id"], prefix, suffix), options)
 
 
 @import_.command("lm-extraction")
-@_options(decoding=None, model_required=True)
+@import_options(decoding=None, model_required=True)
 @click.option("--prefix-file", required=True, type=click.Path(path_type=Path), help="Prefixes: train_prefix.npy.")
 @click.option("--suffix-file", required=True, type=click.Path(path_type=Path), help="True suffixes: train_suffix.npy.")
 @click.option(
@@ -164,12 +128,12 @@ def lm_extraction(
     sources = guesses_of(benchmark, files, losses)
     name = options["name"] or f"lm-extraction {prefix_file.stem.removesuffix('_prefix')}"
     if sources[0].guessed is not None:
-        _note(f"{len(sources[0].guessed):,} of {benchmark.rows:,} rows have a guess; of several the first was taken")
-    _import_all([(source, source.trial) for source in sources], name, options)
+        tell(f"{len(sources[0].guessed):,} of {benchmark.rows:,} rows have a guess; of several the first was taken")
+    import_all([(source, source.trial) for source in sources], name, options)
 
 
 @import_.command()
-@_options(decoding="greedy", model_required=False)
+@import_options(decoding="greedy", model_required=False)
 @click.option("--tokenizer", help="For texts.  [default: that of the study's index]")
 def jsonl(files: tuple[Path, ...], tokenizer: str | None, **options: Any) -> None:
     """Import continuations as JSON lines, from any runner (vLLM, an API).
@@ -202,9 +166,9 @@ def jsonl(files: tuple[Path, ...], tokenizer: str | None, **options: Any) -> Non
         options["model_id"] = _only_model(source)
     elif models := source.named_models():
         options["source"] = options["source"] or (models.pop() if len(models) == 1 else None)
-    _import_all([(source, None)], options["name"] or files[0].name.split(".")[0], options)
+    import_all([(source, None)], options["name"] or files[0].name.split(".")[0], options)
     if source.ignored:
-        _note(f"fields that are not read: {', '.join(sorted(source.ignored))}")
+        tell(f"fields that are not read: {', '.join(sorted(source.ignored))}")
 
 
 def _only_model(source: Any) -> str:
@@ -218,52 +182,3 @@ def _only_model(source: Any) -> str:
 def _pile(model_id: str, prefix: int, suffix: int) -> str:
     """Which training sequences: those of the models on the deduplicated Pile are others."""
     return f"{'pile-deduped' if 'deduped' in model_id else 'pile'} {prefix}+{suffix}"
-
-
-def _import_all(sources: list[tuple[Source, str | None]], name: str, options: dict[str, Any]) -> None:
-    from memindex.cli.output import progress_bar
-    from memindex.importers.checking import Protocol
-    from memindex.importers.writing import import_run
-    from memindex.study.config import load_study
-    from memindex.tables.origins import open_index
-    from memindex.tables.store import TableStore
-
-    config = load_study(options["study"])
-    protocol = Protocol(**{field.name: options[field.name] for field in fields(Protocol)})
-    sampling = (protocol.seed, protocol.top_k, protocol.temperature)
-    if protocol.decoding == "greedy" and any(option is not None for option in sampling):
-        raise MemindexError("--seed, --top-k and --temperature go with --decoding sampled")
-    index = None if options["no_lookup"] else open_index(config, config.index)
-    store = TableStore(config.tables)
-    for source, trial in sources:
-        with progress_bar() as progress:
-            report = import_run(store, source, name, protocol, index=index, trial=trial, progress=progress)
-        _print_report(report, name, source, index is not None, options["as_json"])
-
-
-def _print_report(report: Report, name: str, source: Source, looked_up: bool, as_json: bool) -> None:
-    if report.already:
-        _note(f"the run {report.run_id!r} was imported before: nothing to do")
-    elif report.looked_up:
-        _note(f"{report.found:,} of {report.looked_up:,} new sequences occur in the study's index")
-        if not report.found:
-            _note("none does: are they tokens of the index's tokenizer?")
-    elif looked_up and report.new_sequences:
-        _note("the files hold no tokens: the sequences can't be counted in the index")
-    if as_json:
-        click.echo(json.dumps({**vars(report), "name": None if source.of_study else name}, ensure_ascii=False))
-    elif not report.already:
-        click.echo(
-            f"{report.run_id}: {report.rows:,} rows, {report.memorized:,} memorized; "
-            + (
-                f"{report.new_sequences:,} new sequences of {name!r}"
-                if not source.of_study
-                else "the study's own sequences"
-            )
-        )
-
-
-def _note(text: str) -> None:
-    from memindex.cli.output import note
-
-    note(f"memindex: {text}")
