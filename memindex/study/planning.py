@@ -15,13 +15,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from memindex.errors import MemindexError
+from memindex.models.sources import RECORD
 from memindex.study.config import ModelConfig, StudyConfig
 from memindex.study.protocol import CONTROL_SEED, UNTRAINED, Protocol, ScoringConfig
 from memindex.study.study_toml import relative_path
 from memindex.tables.store import TableStore
-
-#: The file that `memindex train` leaves beside a model's weights.
-TRAINING_RECORD = "training.json"
 
 #: Sequences per unit of scoring: what a killed run loses at most.
 UNIT = 16_384
@@ -215,7 +213,7 @@ def model_fingerprint(config: StudyConfig, model: ModelConfig, weights_seed: int
 
 def _files(folder: Path, only_config: bool) -> Iterator[Path]:
     for file in sorted(folder.glob("config.json" if only_config else "*")) if folder.is_dir() else []:
-        if file.is_file() and file.name != TRAINING_RECORD:
+        if file.is_file() and file.name != RECORD:
             yield file
 
 

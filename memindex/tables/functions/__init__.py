@@ -22,6 +22,7 @@ import pyarrow as pa
 
 from memindex.errors import MemindexError, QueryError
 from memindex.tables.functions import answers
+from memindex.tables.functions.arguments import as_text, as_tokens, is_text
 from memindex.tables.functions.batches import Answer, by_key
 from memindex.tables.functions.indexes import Indexes, Lookups, open_index
 
@@ -76,11 +77,10 @@ class Function:
     def macro(self) -> str:
         """The macro of the public name."""
         argument = f'"{self.argument}"'
-        given = _TOKENS.format(argument) if self.argument_type == "INTEGER[]" else _TEXT.format(argument)
+        given = as_tokens(argument) if self.argument_type == "INTEGER[]" else as_text(argument)
         if self.is_table:
             # Casts between the two exist, so either branch binds; only the right one is computed.
-            text = f"typeof({argument}) SIMILAR TO '{_TEXTS}'"
-            given = f'CASE WHEN {text} THEN tokenize("index", {argument}) ELSE {given} END'
+            given = f'CASE WHEN {is_text(argument)} THEN tokenize("index", {argument}) ELSE {given} END'
         defaults = "".join(f', "{name}" := {default}' for name, default in self.options)
         options = "".join(f', "{name}"::BIGINT' for name, _ in self.options)
         call = f'{self.inner}("index"::VARCHAR, {given}{options})'
@@ -93,20 +93,6 @@ class Function:
         return f"{self.name}(index, {self.argument}{defaults})"
 
 
-# Casts would round fractions, make 1 of true, and a text of anything. What the type decides costs nothing per row.
-_TEXTS = r"VARCHAR|JSON|ENUM.*"
-_LISTS = r'("NULL"|U?(TINY|SMALL|BIG|HUGE)INT|U?INTEGER|BIGNUM)\[\d*\]'
-_TOKENS = (
-    f"CASE WHEN typeof({{0}}) SIMILAR TO '\"NULL\"|{_LISTS}' THEN {{0}}::INTEGER[]"
-    " WHEN typeof({0}) SIMILAR TO '(DECIMAL|DOUBLE|FLOAT).*'"
-    " THEN error('token ids are whole numbers, not fractions: cast the list to INTEGER[]')"
-    " ELSE error('tokens are a list of whole numbers, not ' || typeof({0})"
-    " || ': cast it to INTEGER[], or ask tokenize(index, text)') END"
-)
-_TEXT = (
-    f"CASE WHEN typeof({{0}}) SIMILAR TO '\"NULL\"|{_TEXTS}' THEN {{0}}::VARCHAR"
-    " ELSE error('a text is VARCHAR, not ' || typeof({0}) || ': ask a function of tokens, or cast it to VARCHAR') END"
-)
 _MATCHES = "STRUCT(length INTEGER, count BIGINT)[]"
 _DOCUMENTS = (
     "STRUCT(shard INTEGER, position BIGINT, document BIGINT, document_offset BIGINT, domain VARCHAR, path VARCHAR, "
