@@ -103,8 +103,8 @@ def test_killed_imports_go_on_and_end_in_the_same_tables(tmp_path):
     while (done := started("-c", SCRIPT, "die", *arguments, "-s", tmp_path / "killed" / "study")).returncode == -9:
         deaths += 1
     assert done.returncode == 0, done.stderr
-    # Three units of three tables each, the model and the run: every run but the last finished one of them.
-    assert deaths == 10
+    # Three units of three tables each, the index, the model and the run: every run but the last finished one of them.
+    assert deaths == 11
     killed, whole = contents(tmp_path / "killed"), contents(tmp_path / "whole")
     assert len(whole) == 12
     assert killed == whole

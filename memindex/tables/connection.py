@@ -11,7 +11,6 @@ from __future__ import annotations
 import atexit
 import ctypes
 import os
-import os
 import re
 import weakref
 from collections.abc import Callable, Container, Mapping
