@@ -106,7 +106,7 @@ def test_killed_imports_go_on_and_end_in_the_same_tables(tmp_path):
     # Three units of three tables each, the index, the model and the run: every run but the last finished one of them.
     assert deaths == 11
     killed, whole = contents(tmp_path / "killed"), contents(tmp_path / "whole")
-    assert len(whole) == 12
+    assert len(whole) == 13
     assert killed == whole
     assert len(rows(tmp_path / "killed", "sequences")) == 11
 
