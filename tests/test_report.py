@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import html
+import io
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote
 
+import pandas as pd
 import pyarrow as pa
 import pytest
 from synthetic_study import HOSTILE, MODELS, make_study
@@ -11,6 +15,7 @@ from synthetic_study import HOSTILE, MODELS, make_study
 from memindex.errors import MemindexError
 from memindex.report import save_figure, write_report
 from memindex.report.figures import NARROW, inline_svg
+from memindex.report.html_tables import csv_link, csv_text, html_table
 from memindex.report.numbers import cell, percent, short
 from memindex.tables.connection import connect
 from memindex.tables.queries import list_queries, load_query, run_query
@@ -56,16 +61,18 @@ def test_it_has_every_question_with_figure_numbers_and_sql(text: str) -> None:
         assert query.question.replace('"', "&quot;").replace("'", "&#x27;") in section
         assert section.count("<svg") == (0 if query.figure.kind == "none" else 2)
         assert "<table>" in section
+        assert f'download="{name}.csv"' in section
         assert "The SQL" in section
 
 
 def test_it_needs_nothing_else(text: str) -> None:
     page = Page(text)
     assert not {"script", "link", "iframe", "img", "object", "base", "form"} & set(page.tags)
-    assert "http" not in text.lower()
+    assert "http" not in text.lower().replace("http-equiv", "")
     assert "@import" not in text
     references = [value or "" for name, value in page.attributes if name in ("href", "src", "xlink:href")]
-    assert all(value.startswith("#") for value in references)
+    assert all(value.startswith(("#", "data:text/csv;charset=utf-8,")) for value in references)
+    assert "default-src 'none'" in text
     assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", text))
     assert not [name for name, _ in page.attributes if name.startswith("on")]
 
@@ -74,13 +81,16 @@ def test_every_reference_inside_has_its_target_and_ids_are_unique(text: str) -> 
     page = Page(text)
     ids = [value for name, value in page.attributes if name == "id"]
     assert len(ids) == len(set(ids))
-    wanted = {(value or "")[1:] for name, value in page.attributes if name == "href"}
+    wanted = {(value or "")[1:] for name, value in page.attributes if name == "href" and (value or "").startswith("#")}
+    for name in ("aria-labelledby", "aria-describedby"):
+        wanted |= {value for found, value in page.attributes if found == name}
     wanted |= {target[1:] for target in re.findall(r"url\(([^)]*)\)", text)}
     assert wanted <= set(ids)
 
 
 def test_what_came_from_the_data_is_escaped(text: str) -> None:
     assert HOSTILE not in text
+    assert HOSTILE in unquote(text)  # in a CSV file, which is no HTML
     assert text.count("&lt;script&gt;") > 3
 
 
@@ -91,6 +101,42 @@ def test_text_in_figures_stays_text_and_colours_are_variables(text: str) -> None
     assert not re.search(r"#[0-9a-f]{6}", "".join(figures))
     assert "prefers-color-scheme: dark" in text
     assert set(re.findall(r"var\(--([\w-]+)\)", text)) <= set(re.findall(r"--([\w-]+):", text))
+
+
+def test_the_csv_files_hold_the_exact_numbers(text: str, study: Path) -> None:
+    con = connect(study)
+    con.execute("SET threads = 1")
+    for name in ("domain_shares", "rate_by_frequency", "most_memorized_documents"):
+        link = re.search(rf'download="{name}.csv" href="data:text/csv;charset=utf-8,([^"]*)"', text)
+        assert link
+        got = pd.read_csv(io.StringIO(unquote(html.unescape(link[1]))))
+        wanted = run_query(con, name).to_pandas()
+        pd.testing.assert_frame_equal(got, wanted, check_exact=True, check_dtype=False)
+
+
+def test_tables_say_what_their_columns_are_and_scroll_by_keyboard(text: str) -> None:
+    heads = re.findall(r"<th\b[^>]*>", text)
+    assert heads
+    assert all("scope=col" in head for head in heads)
+    regions = re.findall(r"<div class=scroll[^>]*>", text)
+    assert len(regions) == text.count("<table>")
+    assert all("tabindex=0 role=region aria-label=" in region for region in regions)
+    assert text.count("<nav aria-label=") == 1
+
+
+def test_a_csv_file_is_quoted_and_null_is_empty() -> None:
+    table = pa.table({"a,b": ['say "x"\n', None], "n": [0.1, None], "l": [[1, 2], None]})
+    assert csv_text(table) == '"a,b",n,l\r\n"say ""x""\n",0.1,"[1, 2]"\r\n,,\r\n'
+    link = csv_link(table, "x")
+    assert set("<>#%'") & set(link.split("utf-8,")[1].split('"')[0]) == {"%"}
+    assert unquote(html.unescape(link.split("utf-8,")[1].split('"')[0])) == csv_text(table)
+
+
+def test_a_long_table_is_cut_and_its_csv_is_not(tmp_path: Path) -> None:
+    table = pa.table({"n": range(500)})
+    assert html_table(table, "x").count("<tr>") == 401
+    assert "And 100 rows more, in the CSV file" in html_table(table, "x")
+    assert csv_text(table).count("\n") == 501
 
 
 def test_the_first_sentence_has_the_true_numbers(text: str, study: Path) -> None:
@@ -142,7 +188,20 @@ def test_an_empty_study_has_a_report(tmp_path: Path) -> None:
     always = [name for name in list_queries() if not load_query(name).optional]
     assert 0 < len(always) < len(list_queries())
     assert text.count("No rows yet") == len(always) + 2
+    assert "download=" not in text
     assert "<svg" not in text
+
+
+def test_a_question_without_a_figure_says_why(tmp_path: Path) -> None:
+    study = make_study(tmp_path, models=MODELS[:1], rows=60)
+    store = TableStore(study / "tables")
+    rows = store.read("models").to_pydict()
+    store.write("models", "small", rows | {"non_embedding_parameters": [None]})
+    text = write_report(study).read_text(encoding="utf-8")
+    section = text[text.index('<section id="rate_by_size">') :].split("</section>", maxsplit=1)[0]
+    assert "There is no figure: no row has a number in non_embedding_parameters." in section
+    assert "<table>" in section
+    assert "<details><summary>The numbers" not in section
 
 
 def test_one_model_and_one_domain_have_a_report(tmp_path: Path) -> None:
@@ -213,6 +272,8 @@ def test_a_figure_that_cannot_be_drawn_says_why(study: Path, tmp_path: Path) -> 
     table = run_query(con, query)
     with pytest.raises(MemindexError, match=r"saved as \.svg or \.png"):
         save_figure(query, table, tmp_path / "figure.pdf")
+    with pytest.raises(MemindexError, match="directory that exists"):
+        save_figure(query, table, tmp_path / "nowhere" / "figure.svg")
     with pytest.raises(MemindexError, match="nothing to draw"):
         save_figure(query, table.slice(0, 0), tmp_path / "figure.svg")
     with pytest.raises(MemindexError, match="nothing to draw"):

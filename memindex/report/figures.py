@@ -7,25 +7,32 @@ a phone. Text in an SVG stays text. The same table gives the same bytes: no date
 
 from __future__ import annotations
 
-import io
-import re
 import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import matplotlib as mpl
 import pyarrow as pa
+import pyarrow.compute as pc
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Canvas
 
 from memindex.errors import MemindexError
-from memindex.report import kinds
-from memindex.report.kinds import Rows
-from memindex.report.palette import LIGHT, STAND_INS, Palette, css_variables, to_css
+from memindex.index.manifest import writing_atomically
+from memindex.report import axes as axes_of
+from memindex.report import lines, matrices
+from memindex.report.describing import describe
+from memindex.report.dots import LANE, ROW, categories, dots, room
+from memindex.report.families import Families
+from memindex.report.labels import shown
+from memindex.report.palette import DARK, LIGHT, STAND_INS, Palette
+from memindex.report.panels import Panel, distinct, panels
+from memindex.report.svg import inline, standalone, svg_of
 from memindex.tables.queries import Query
 
 #: Widths in CSS pixels: on a desk, and on a phone.
@@ -54,89 +61,143 @@ _STYLE: Any = {
     "ytick.labelsize": 10,
 }
 
-_KINDS: dict[str, Callable[[Axes, Query, Rows, Palette, bool], None]] = {
-    "points": kinds.points,
-    "line": kinds.line,
-    "dots": kinds.dots,
-    "cells": kinds.cells,
+_KINDS: dict[str, Callable[[Axes, Query, Panel, Palette, bool], lines.Finish]] = {
+    "points": lines.points,
+    "line": lines.line,
+    "dots": dots,
+    "cells": matrices.cells,
+    "heat": matrices.heat,
 }
+
+_GROUPED = "Of each family the largest model is drawn in full, with its interval; the smaller, the fainter."
 
 _lock = threading.Lock()
 
 
-def inline_svg(query: Query, table: pa.Table, width: int = WIDE) -> str:
-    """The figure as an <svg> element for a page that defines `css_variables`; '' without rows."""
-    if not has_figure(query, table):
+def inline_svg(query: Query, table: pa.Table, width: int = WIDE, families: Families | None = None) -> str:
+    """The figure as an <svg> element for a page that defines `css_variables`; '' where nothing can be drawn."""
+    if why_nothing(query, table):
         return ""
-    with _style():
-        svg = _svg(drawing(query, table, STAND_INS, width))
-    svg = svg.replace("xlink:href", "href")
-    svg = re.sub(r' xmlns(:xlink)?="[^"]*"', "", svg)
-    return to_css(_unique_ids(svg, f"{query.name}-{width}"))
+    svg = _svg(query, table, width, families)
+    return inline(svg, f"{query.name}-{width}", query.title, describe(query, table))
 
 
-def save_figure(query: Query, table: pa.Table, path: str | Path) -> Path:
-    """Write the figure of a query's result to a .svg (light and dark) or .png file (light).
+def save_figure(
+    query: Query, table: pa.Table, path: str | Path, families: Families | None = None, *, dark: bool = False
+) -> Path:
+    """Write the figure of a query's result to a .svg (light and dark) or .png file; it appears whole or not at all.
+
+    Args:
+        query: The question, of `memindex.tables.queries`.
+        table: Its answer.
+        path: The file.
+        families: The study's models (`families_of`), by which many are grouped and coloured.
+        dark: Draw a .png for dark paper.
 
     Raises:
-        MemindexError: Another ending, a query that has no figure, or a result without rows.
+        MemindexError: Another ending, a query that has no figure, or a result that gives nothing to draw.
     """
     target = Path(path)
-    if not has_figure(query, table):
-        raise MemindexError(f"the query {query.name} has nothing to draw: no figure, or no rows")
-    with _style():
-        if target.suffix == ".svg":
-            svg = to_css(_svg(drawing(query, table, STAND_INS, WIDE)))
-            target.write_text(_standalone(svg), encoding="utf-8")
-        elif target.suffix == ".png":
-            drawing(query, table, LIGHT, WIDE).savefig(target, metadata={"Software": None})
-        else:
-            raise MemindexError(f"{target}: a figure is saved as .svg or .png")
+    if target.suffix not in {".svg", ".png"}:
+        raise MemindexError(f"{target}: a figure is saved as .svg or .png")
+    if not target.absolute().parent.is_dir() or target.is_dir():
+        raise MemindexError(f"{target}: give the name of a file in a directory that exists")
+    if why := why_nothing(query, table):
+        raise MemindexError(f"the query {query.name} has nothing to draw: {why}")
+    if target.suffix == ".svg":
+        svg = standalone(_svg(query, table, WIDE, families), query.name, query.title, describe(query, table))
+        with writing_atomically(target) as stream:
+            stream.write(svg.encode())
+        return target
+    with _style(), writing_atomically(target) as stream:
+        drawing(query, table, DARK if dark else LIGHT, WIDE, families).savefig(
+            stream, format="png", metadata={"Software": None}
+        )
     return target
 
 
-def has_figure(query: Query, table: pa.Table) -> bool:
-    """Whether there is anything to draw."""
-    if query.figure.kind == "none" or not table.num_rows:
-        return False
-    # A model of unknown size has no place on the axis.
-    return query.figure.kind != "points" or table[query.figure.x.column].null_count < table.num_rows
+def why_nothing(query: Query, table: pa.Table) -> str:
+    """Why there is no figure; '' where there is one."""
+    figure = query.figure
+    if figure.kind == "none":
+        return "it is a table"
+    if not table.num_rows:
+        return "it has no rows"
+    for axis in (figure.x, figure.y):
+        values = table[axis.column]
+        # A model of unknown size has no place on the axis.
+        needed = axis is figure.y or figure.kind == "points"
+        if needed and not pc.any(pc.fill_null(pc.is_finite(pc.cast(values, "float64")), False)).as_py():
+            return f"no row has a number in {axis.column}"
+    return ""
 
 
-def drawing(query: Query, table: pa.Table, palette: Palette, width: int) -> Canvas:
+def drawing(query: Query, table: pa.Table, palette: Palette, width: int, families: Families | None = None) -> Canvas:
     """The matplotlib figure of a query's result, `width` CSS pixels wide."""
-    panels = _panels(query, table)
+    parts = panels(query, table.to_pylist(), palette, families or Families())
     narrow = width < 500
-    height = sum(kinds.height(query, rows, narrow) for rows in panels.values())
+    heights = [_height(query, panel, narrow) for panel in parts]
+    remark = fill(_GROUPED, width // 6) if any(panel.is_grouped for panel in parts) else ""
+    height = sum(heights) + 16 * len(remark.splitlines())
     canvas = Canvas(figsize=(width / 72, height / 72), dpi=72, layout="constrained", facecolor=palette.paper)
     FigureCanvasAgg(canvas)
-    axes = canvas.subplots(len(panels), 1, squeeze=False)[:, 0]
-    for ax, (title, rows) in zip(axes, panels.items(), strict=True):
-        _KINDS[query.figure.kind](ax, query, rows, palette, narrow)
+    axes = canvas.subplots(len(parts), 1, squeeze=False, height_ratios=heights)[:, 0]
+    shares_legend = all(dict(panel.looks) == dict(parts[0].looks) for panel in parts)
+    if remark:
+        canvas.supxlabel(remark, x=0.01, ha="left", fontsize=10, color=palette.muted, linespacing=1.3)
+    finishes = []
+    for ax, panel in zip(axes, parts, strict=True):
+        finishes.append(_KINDS[query.figure.kind](ax, query, panel, palette, narrow))
         _ink(ax, palette)
-        if title:
-            _title(ax, title, palette, first=ax is axes[0])
+        if panel.in_family and panel is not parts[-1]:
+            ax.tick_params(labelbottom=False)
+            ax.set_xlabel("")
+        if panel.title:
+            _title(ax, panel.title, palette, keeps_legend=ax is axes[0] or not shares_legend)
+    if any(finishes):
+        canvas.get_layout_engine().execute(canvas)  # type: ignore[union-attr]
+    for finish in filter(None, finishes):
+        finish()
     return canvas
 
 
-def _title(ax: Axes, title: str, palette: Palette, first: bool) -> None:
-    """A panel's title, above the legend, which only the first panel keeps."""
+def _svg(query: Query, table: pa.Table, width: int, families: Families | None) -> str:
+    with _style():
+        return svg_of(drawing(query, table, STAND_INS, width, families))
+
+
+def _height(query: Query, panel: Panel, narrow: bool) -> int:
+    """Height of one panel in CSS pixels."""
+    figure = query.figure
+    if figure.kind == "cells":
+        names = [shown(panel.names.get(name, name), narrow) for name in distinct(panel.rows, figure.x.column)]
+        return 60 + 4 * max(map(len, names)) + 30 * len(distinct(panel.rows, figure.series))
+    if figure.kind == "heat":
+        return 90 + min(420, max(120, 14 * len(distinct(panel.peers, figure.series))))
+    looks = [look for look in panel.looks.values() if not look.faint]
+    named = [*axes_of.legend_names(looks, narrow), *([figure.reference.label] if figure.reference.column else [])]
+    space = room(query, panel, narrow) if figure.kind == "dots" else 285 if narrow else 620
+    legend = 18 * -(-len(named) // axes_of.legend_columns(named, space)) if len(named) > 1 else 0
+    title = 20 if panel.title else 0
+    if figure.kind == "dots":
+        lanes = panel.lanes if figure.interval else 1
+        return 70 + title + legend + len(categories(query, panel)) * max(ROW, LANE * lanes + 10)
+    plot = 200 if panel.in_family else 230 if figure.panel else 300
+    if figure.kind == "line" and not narrow:
+        return title + max(plot, 13 * len(looks) + 70)
+    return title + plot + legend
+
+
+def _title(ax: Axes, title: str, palette: Palette, keeps_legend: bool) -> None:
+    """A panel's title, above the legend, which panels of the same series show once."""
     legend = ax.get_legend()
     above = 6.0
-    if legend is not None and first:
+    if legend is not None and keeps_legend:
         above += legend.get_window_extent().height
     elif legend is not None:
         legend.remove()
-    ax.set_title(title, color=palette.ink, fontweight="bold", pad=above)
-
-
-def _panels(query: Query, table: pa.Table) -> dict[str, Rows]:
-    rows: Rows = table.to_pylist()
-    if not query.figure.panel:
-        return {"": rows}
-    column = query.figure.panel
-    names = dict.fromkeys(row[column] for row in rows)
-    return {f"{column}: {name}": [row for row in rows if row[column] == name] for name in names}
+    above += 16 if ax.child_axes else 0  # the colour scale of a heat map
+    ax.set_title(shown(title, longest=60), color=palette.ink, fontweight="bold", pad=above)
 
 
 def _ink(ax: Axes, palette: Palette) -> None:
@@ -146,40 +207,6 @@ def _ink(ax: Axes, palette: Palette) -> None:
         spine.set_color(palette.muted)
     ax.xaxis.label.set_color(palette.ink)
     ax.yaxis.label.set_color(palette.ink)
-
-
-def _svg(canvas: Canvas) -> str:
-    sink = io.StringIO()
-    metadata: Any = {"Date": None, "Creator": None, "Format": None, "Type": None}
-    canvas.savefig(sink, format="svg", metadata=metadata, transparent=True)
-    svg = sink.getvalue()
-    svg = svg[svg.index("<svg") :]
-    for junk in (r"<metadata>.*?</metadata>\s*", r"<style.*?</style>\s*", r"<!--.*?-->\s*"):
-        svg = re.sub(junk, "", svg, flags=re.DOTALL)
-    svg = re.sub(r'(<svg[^>]*?) height="([\d.]+)pt"', r'\1 height="\2"', svg, count=1)
-    svg = re.sub(r'(<svg[^>]*?) width="([\d.]+)pt"', r'\1 width="\2"', svg, count=1)
-    return svg.replace("'DejaVu Sans'", "system-ui, 'DejaVu Sans', sans-serif")
-
-
-def _standalone(svg: str) -> str:
-    """The drawing with its own colours, for a file that no page surrounds."""
-    style = (
-        f"<style>svg {{ {css_variables(dark=False)} background: var(--paper); stroke-linejoin: round }} "
-        f"@media (prefers-color-scheme: dark) {{ svg {{ {css_variables(dark=True)} }} }}</style>"
-    )
-    end = svg.index(">") + 1
-    return svg[:end] + style + svg[end:]
-
-
-def _unique_ids(svg: str, prefix: str) -> str:
-    """Drop ids that nothing refers to, and prefix the others: many figures share one page."""
-    used = set(re.findall(r"#([\w-]+)", svg))
-
-    def rename(match: re.Match[str]) -> str:
-        return f' id="{prefix}-{match.group(1)}"' if match.group(1) in used else ""
-
-    svg = re.sub(r' id="([^"]*)"', rename, svg)
-    return re.sub(r'(url\(|href=")#', rf"\1#{prefix}-", svg)
 
 
 @contextmanager

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.transforms import Bbox
 
 from memindex.report.palette import Palette
+from memindex.report.panels import Look
 
 _LONGEST = 26
 _LONGEST_NARROW = 20
@@ -25,10 +28,19 @@ _SPOTS = (
 )
 
 
-def shown(name: Any, narrow: bool = False) -> str:
+@dataclass(frozen=True)
+class End:
+    """Where a line ends, in data coordinates, and how it is drawn."""
+
+    look: Look
+    x: float
+    y: float
+
+
+def shown(name: Any, narrow: bool = False, longest: int = 0) -> str:
     """A name from the data as a label: no control characters, its middle cut out where it is long."""
     text = "".join(" " if unicodedata.category(c).startswith("C") else c for c in str(name))
-    longest = _LONGEST_NARROW if narrow else _LONGEST
+    longest = longest or (_LONGEST_NARROW if narrow else _LONGEST)
     if len(text) > longest and "/" in text.rstrip("/"):
         text = text.rstrip("/").rsplit("/", 1)[1]  # organization/model, folder/folder/model
     if len(text) <= longest:
@@ -37,27 +49,41 @@ def shown(name: Any, narrow: bool = False) -> str:
     return f"{text[:half]}…{text[-half:]}"
 
 
-def label_ends(ax: Axes, ends: list[tuple[str, float, float, str]]) -> None:
-    """Write each (name, x, y, colour) to the right of the plot, spread so that they don't overlap."""
+def label_ends(ax: Axes, ends: list[End], palette: Palette) -> None:
+    """Write the name of each line, behind its marker, to the right of the plot, spread so that they don't overlap.
+
+    The layout must be settled: labels are placed by pixels.
+    """
     if not ends:
         return
-    right = ax.get_xlim()[1]
-    ax.figure.draw_without_rendering()  # type: ignore[union-attr]  # settles the layout, which settles pixels
-    bottom, top = ax.get_window_extent().intervaly
-    pixels = [float(ax.transData.transform((x, y))[1]) for _, x, y, _ in ends]
+    box = ax.get_window_extent()
+    edge = box.x1 + 16
+    pixels = [float(ax.transData.transform((end.x, end.y))[1]) for end in ends]
     order = sorted(range(len(ends)), key=lambda i: (pixels[i], i))
-    spread = _spread([pixels[i] for i in order], bottom, top)
+    spread = _spread([pixels[i] for i in order], box.y0, box.y1)
+    to_axes = ax.transAxes.inverted()
     for i, pixel in zip(order, spread, strict=True):
-        name, x, y, colour = ends[i]
+        end = ends[i]
+        x, y = to_axes.transform((edge, pixel))
         ax.annotate(
-            name,
-            (x, y),
-            xytext=(right, float(ax.transData.inverted().transform((0, pixel))[1])),
-            textcoords="data",
-            va="center",
-            color=colour,
+            "",
+            (end.x, end.y),
+            xytext=(x, y),
+            textcoords="axes fraction",
             annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": colour, "lw": 0.6, "alpha": 0.6, "relpos": (0, 0.5), "shrinkB": 4},
+            arrowprops={"arrowstyle": "-", "color": end.look.colour, "lw": 0.7, "shrinkA": 0, "shrinkB": 4},
+        )
+        ax.plot([x], [y], end.look.marker, color=end.look.colour, transform=ax.transAxes, clip_on=False)
+        ax.annotate(
+            shown(end.look.name),
+            (x, y),
+            xycoords="axes fraction",
+            xytext=(7, 0),
+            textcoords="offset points",
+            va="center",
+            color=palette.ink,
+            fontsize=10,
+            annotation_clip=False,
         )
 
 
@@ -76,18 +102,20 @@ def _spread(wanted: list[float], bottom: float, top: float) -> list[float]:
 
 
 def label_points(
-    ax: Axes, rows: list[dict[str, Any]], columns: tuple[str, str, str], palette: Palette, narrow: bool
+    ax: Axes, rows: list[dict[str, Any]], columns: tuple[str, str, str], names: Mapping[Any, str], palette: Palette
 ) -> None:
-    """Write each row's label beside its point, at the first free spot, or nowhere; columns: label, x, y."""
+    """Write each row's label beside its point, at the first free spot, or nowhere; columns: label, x, y.
+
+    The layout must be settled.
+    """
     label, x, y = columns
-    ax.figure.draw_without_rendering()  # type: ignore[union-attr]
     frame = ax.get_window_extent()
     taken = [_around(*ax.transData.transform((row[x], row[y]))) for row in rows]
     renderer = ax.figure.canvas.get_renderer()  # type: ignore[attr-defined]
     for row in rows:
         for dx, dy, horizontal, vertical in _SPOTS:
             text = ax.annotate(
-                shown(row[label], narrow),
+                shown(names.get(row[label], row[label])),
                 (row[x], row[y]),
                 xytext=(dx, dy),
                 textcoords="offset pixels",

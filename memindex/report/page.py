@@ -1,23 +1,24 @@
 """The report of a study: one HTML file that needs nothing else, with every query's figure, numbers and SQL.
 
-No script, no font, no network: it can be mailed, archived and opened years later. Everything that comes from
-the data (names of models, domains, paths) is escaped. Every figure stands twice in the file, drawn for a desk
-and for a phone; the style sheet shows one.
+No script, no font, no network: it can be mailed, archived and opened years later, and its content security policy
+forbids browsers to load anything. Everything that comes from the data (names of models, domains, paths) is escaped.
+Every figure stands twice in the file, drawn for a desk and for a phone; the style sheet shows one. The numbers of each
+can be saved as a CSV file, which stands in its link.
 """
 
 from __future__ import annotations
 
-import os
-import secrets
 from html import escape
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import pyarrow as pa
 
+from memindex.index.manifest import write_atomically
 from memindex.report import numbers
-from memindex.report.figures import NARROW, WIDE, inline_svg
+from memindex.report.families import Families, families_of
+from memindex.report.figures import NARROW, WIDE, inline_svg, why_nothing
+from memindex.report.html_tables import csv_link, html_table
 from memindex.report.style import style_sheet
 from memindex.report.summary import fits, summary
 from memindex.study.config import StudyConfig, load_study
@@ -34,15 +35,25 @@ _ORDER = (
     "context_curve",
     "score_histogram",
     "approximate",
+    "kinds_of_memorization",
     "discoverable",
+    "compression",
     "frequency_of_memorized",
+    "ngram_frequency",
     "perplexity_of_memorized",
+    "copied_continuations",
     "domain_shares",
+    "across_domains",
     "overlap",
+    "predictors",
     "most_memorized_documents",
 )
 
-_MOST_ROWS = 400
+#: Nothing is loaded, run or sent, whatever a name in the data says; matplotlib's drawings carry inline styles.
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+
+#: More rows than this are folded away.
+_UNFOLDED = 12
 
 _MODELS = """
 SELECT model_id AS model, family, architecture, non_embedding_parameters, parameters, layers, hidden_size,
@@ -72,37 +83,27 @@ def write_report(study: str | Path, out: str | Path | None = None) -> Path:
     finally:
         con.close()
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    try:
-        temporary.write_text(page, encoding="utf-8")
-        temporary.replace(target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    write_atomically(target, page.encode())
     return target
 
 
 def _page(con: duckdb.DuckDBPyConnection, config: StudyConfig) -> str:
     title = escape(config.name)
-    answers = _answers(con)
+    answers, families = _answers(con), families_of(con)
     body = [
         f"<header><p class=kind>Memorization study</p><h1>{title}</h1>",
         f"<p class=summary>{escape(summary(con))}</p></header>",
         _contents(answers),
-        _section("models", "Models", "What was scored, and how?", _table(con.sql(_MODELS).to_arrow_table())),
-        *(_query_section(query, table) for query, table in answers),
-        _section(
-            "corpora",
-            "Corpora",
-            "What do the indexes hold?",
-            _details("Domains", con.sql(_CORPORA).to_arrow_table()),
-        ),
+        _table_section("models", "Models", "What was scored, and how?", con.sql(_MODELS).to_arrow_table()),
+        *(_query_section(query, table, families) for query, table in answers),
+        _table_section("corpora", "Corpora", "What do the indexes hold?", con.sql(_CORPORA).to_arrow_table()),
         "<footer><p>Made by memindex from the study's tables. The SQL under each figure runs with "
         "<code>memindex sql</code>.</p></footer>",
     ]
     return (
         "<!doctype html>\n<html lang=en>\n<head>\n<meta charset=utf-8>\n"
         '<meta name=viewport content="width=device-width, initial-scale=1">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         '<meta name="color-scheme" content="light dark">\n'
         f"<title>{title}</title>\n<style>{style_sheet()}</style>\n</head>\n<body>\n<main>\n"
         + "\n".join(body)
@@ -125,7 +126,7 @@ def _answers(con: duckdb.DuckDBPyConnection) -> list[tuple[Query, pa.Table]]:
 
 def _contents(answers: list[tuple[Query, pa.Table]]) -> str:
     links = "".join(f'<li><a href="#{query.name}">{escape(query.title)}</a>' for query, _ in answers)
-    return f"<nav><ul>{links}</ul></nav>"
+    return f'<nav aria-label="Questions"><ul>{links}</ul></nav>'
 
 
 def _section(anchor: str, title: str, question: str, inside: str) -> str:
@@ -135,47 +136,39 @@ def _section(anchor: str, title: str, question: str, inside: str) -> str:
     )
 
 
-def _query_section(query: Query, table: pa.Table) -> str:
-    figure = _figure(query, table)
-    rows = _details("The numbers", table) if figure else _table(table)
+def _table_section(anchor: str, title: str, question: str, table: pa.Table) -> str:
+    return _section(anchor, title, question, _numbers(table, anchor, title, unfolded=table.num_rows <= _UNFOLDED))
+
+
+def _query_section(query: Query, table: pa.Table, families: Families) -> str:
+    figure = _figure(query, table, families)
+    unfolded = not figure and (query.figure.kind == "none" or table.num_rows <= _UNFOLDED)
+    rows = _numbers(table, query.name, query.title, unfolded)
+    if not figure and table.num_rows and query.figure.kind != "none":
+        figure = f"<p class=empty>There is no figure: {escape(why_nothing(query, table))}.</p>"
     fitted = fits(table) if query.figure.fit else []
     figure += "".join(f"<p class=fit>{escape(sentence)}</p>" for sentence in fitted)
     note = f"<p class=note>{escape(query.note)}</p>" if query.note else ""
-    sql = f"<details><summary>The SQL</summary><pre><code>{escape(query.literal_sql())}</code></pre></details>"
+    sql = (
+        f"<details><summary>The SQL</summary><pre tabindex=0><code>{escape(query.literal_sql())}</code></pre></details>"
+    )
     return _section(query.name, query.title, query.question, f"{figure}{note}{rows}{sql}")
 
 
-def _figure(query: Query, table: pa.Table) -> str:
-    wide = inline_svg(query, table, WIDE)
+def _figure(query: Query, table: pa.Table, families: Families) -> str:
+    wide = inline_svg(query, table, WIDE, families)
     if not wide:
         return ""
-    name = f'role=img aria-label="{escape(query.title)}"'
-    return (
-        f"<figure {name}><div class=wide>{wide}</div>"
-        f"<div class=narrow>{inline_svg(query, table, NARROW)}</div></figure>\n"
-    )
+    narrow = inline_svg(query, table, NARROW, families)
+    return f"<figure><div class=wide>{wide}</div><div class=narrow>{narrow}</div></figure>\n"
 
 
-def _details(name: str, table: pa.Table) -> str:
-    if not table.num_rows:
-        return _table(table)
-    return f"<details><summary>{name} ({numbers.whole(table.num_rows)} rows)</summary>{_table(table)}</details>"
-
-
-def _table(table: pa.Table) -> str:
+def _numbers(table: pa.Table, name: str, title: str, unfolded: bool) -> str:
+    """The numbers of a section, folded away or not, with the link that saves them."""
     if not table.num_rows:
         return "<p class=empty>No rows yet: fill the tables with <code>memindex study run</code>.</p>"
-    numeric = [pa.types.is_integer(t) or pa.types.is_floating(t) for t in table.schema.types]
-    marks = [" class=number" if is_number else "" for is_number in numeric]
-    names = table.column_names
-    head = "".join(f"<th{m}>{escape(n.replace('_', ' '))}" for n, m in zip(names, marks, strict=True))
-    rows = table.slice(0, _MOST_ROWS).to_pylist()
-    body = "".join("<tr>" + "".join(map(_cell, names, marks, row.values())) for row in rows)
-    rest = table.num_rows - len(rows)
-    more = f"<p class=note>And {numbers.whole(rest)} rows more.</p>" if rest else ""
-    return f"<div class=scroll><table><thead><tr>{head}<tbody>{body}</table></div>{more}"
-
-
-def _cell(name: str, mark: str, value: Any) -> str:
-    text = numbers.cell(name, value)
-    return f"<td{' class=long' if len(text) > 32 else mark}>{escape(text)}"
+    shown = html_table(table, f"{title}: the numbers") + csv_link(table, name)
+    if unfolded:
+        return shown
+    rows = "1 row" if table.num_rows == 1 else f"{numbers.whole(table.num_rows)} rows"
+    return f"<details><summary>The numbers ({rows})</summary>{shown}</details>"

@@ -32,6 +32,8 @@ figure svg { display: block; width: 100%; height: auto; stroke-linejoin: round; 
 details { margin-top: .5rem; border-top: 1px solid var(--grid) }
 summary { cursor: pointer; padding: .45rem 0; font-size: .9rem; color: var(--muted) }
 summary:hover { color: var(--ink) }
+:focus-visible { outline: 2px solid var(--series-0); outline-offset: 2px }
+.save { margin: 0 0 .6rem; font-size: .84rem }
 .scroll, pre { overflow-x: auto; margin: 0 0 .6rem }
 table { border-collapse: collapse; font-size: .84rem; line-height: 1.35; font-variant-numeric: tabular-nums }
 th { text-align: left; vertical-align: bottom; font-weight: 600; border-bottom: 1px solid var(--muted) }
@@ -54,7 +56,7 @@ code { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans 
 _PRINT = """
   main { max-width: none; padding: 0 }
   body { font-size: 10.5pt }
-  nav, summary { display: none }
+  nav, summary, .save { display: none }
   section { margin-top: 1.6rem; break-inside: avoid-page }
   .wide { display: block } .narrow { display: none }
   .scroll { overflow: visible }

@@ -6,11 +6,12 @@ A file begins with `-- key: value` lines (an indented comment line continues the
     -- question: How does the share of memorized sequences grow with the size of the model?
     -- note: What the numbers are, in a sentence or two.
     -- parameter sample: uniform                 used as $sample; the default gives the type: 3, 0.5 or text
-    -- figure: points                            points, line, dots, cells or none
+    -- figure: points                            points, line, dots, cells, heat or none
     -- x: non_embedding_parameters | Non-embedding parameters | log
     -- y: rate | Memorized sequences | percent   a column | its label | how to write or scale it
     -- interval: rate_low, rate_high             columns with the ends of the interval
     -- series: architecture                      one line or colour per value
+    -- dashes: outcome                           of a line: full for its first value, dotted for the next
     -- label: run_label                          written beside each point
     -- fit: fitted                               column with the height of the fitted line
     -- panel: sample                             one small figure per value
@@ -18,6 +19,10 @@ A file begins with `-- key: value` lines (an indented comment line continues the
     -- apart: unseen                             value of x that stands apart, first and unconnected
     -- reference: share_sample | share in the sample     a mark drawn beside the values of y
     -- optional: yes                             the report leaves it out while it has no rows
+
+Cells and heat are matrices: series down the page, x across, y the value, which cells has written in it and heat, for
+many cells, shown by depth of colour alone. A y axis may be logarithmic and still have zeros: they stand apart below.
+Series that are names of models have the colour of their family, and from nine models on they are grouped by it.
 
 Parameters are prepared parameters, never pasted into the text, so a value can't become SQL.
 """
@@ -38,10 +43,10 @@ from memindex.tables.functions import readable
 
 Parameter = str | int | float
 
-_KINDS = ("points", "line", "dots", "cells", "none")
+_KINDS = ("points", "line", "dots", "cells", "heat", "none")
 _KEYS = (
     *("title", "question", "note", "figure", "x", "y", "interval", "series", "panel", "order", "apart"),
-    *("reference", "label", "fit", "optional"),
+    *("reference", "label", "fit", "dashes", "optional"),
 )
 
 
@@ -69,6 +74,7 @@ class Figure:
     reference: Axis = Axis("")
     label: str = ""
     fit: str = ""
+    dashes: str = ""
 
 
 @dataclass(frozen=True)
@@ -211,6 +217,7 @@ def _figure(name: str, header: Mapping[str, str]) -> Figure:
         reference=_axis(header.get("reference", "")),
         label=header.get("label", ""),
         fit=header.get("fit", ""),
+        dashes=header.get("dashes", ""),
     )
 
 

@@ -1,0 +1,450 @@
+"""What is drawn: looks of series, panels, axes and their zeros, figures of many models, probes' kinds, files."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import threading
+import warnings
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from report_study import DOMAINS, MODELS, make_large_study
+from synthetic_study import make_study
+
+from memindex.cli import main
+from memindex.errors import MemindexError
+from memindex.report import Families, families_of, save_figure
+from memindex.report.figures import NARROW, WIDE, drawing, inline_svg, why_nothing
+from memindex.report.palette import LIGHT
+from memindex.report.panels import looks, panels
+from memindex.tables.connection import connect
+from memindex.tables.queries import Query, load_query, parse_query, run_query
+
+THREE = Families([("o/a-1b", "a", 10**9, 1), ("o/a-7b", "a", 7 * 10**9, 1), ("x/b-7b", "b", 7 * 10**9, 1)])
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_large_study(tmp_path_factory.mktemp("large"), rows=240)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_study(tmp_path_factory.mktemp("small"), rows=60)
+
+
+@pytest.fixture(scope="module")
+def answers(study: Path) -> Callable[[str], pa.Table]:
+    """The answers of the large study by query, each computed once."""
+    con = connect(study)
+    return functools.cache(lambda name: run_query(con, name))
+
+
+@pytest.fixture(scope="module")
+def families(study: Path) -> Families:
+    with connect(study) as con:
+        return families_of(con)
+
+
+def query_of(*header: str) -> Query:
+    lines = ("title: A title", "question: A question?", *header)
+    return parse_query("made_up", "\n".join(f"-- {line}" for line in lines) + "\n\nSELECT 1")
+
+
+def table(**columns: Any) -> pa.Table:
+    return pa.table(columns)
+
+
+def line_query(style: str = "percent", *more: str) -> Query:
+    return query_of("figure: line", "x: x | Across", f"y: y | Up | {style}", "series: s", *more)
+
+
+def axes_of(query: Query, data: pa.Table, width: int = WIDE, families: Families | None = None) -> list[Any]:
+    canvas = drawing(query, data, LIGHT, width, families)
+    canvas.draw_without_rendering()
+    return canvas.axes
+
+
+# Families and looks
+
+
+def test_models_are_known_by_family_size_and_label(families: Families) -> None:
+    assert families.groups == {"pythia": 9, "olmo2": 3, "openllama": 3, "gpt_neox": 2, "gpt2": 1}
+    member = families.member("EleutherAI/pythia-1b@step16000")
+    assert (member.group, member.number_in_group, member.name) == ("pythia", 3, "pythia-1b@step16000")
+    assert families.member("small (small-run)").group == "gpt_neox"
+    assert families.member("small (small-run)").name == "small (small-run)"
+    assert families.member("small, 32 suffix tokens").group == "gpt_neox"
+    assert families.member("smaller") is None
+    assert families.name("Github") == "Github"
+    assert len(families) == len(MODELS) + 2  # the untrained one and the stranger
+
+
+def test_an_organization_stays_where_names_would_be_the_same() -> None:
+    pair = Families([("a/m", "x", 1, 1), ("b/m", "x", 2, 1), ("b/n", "x", 3, 1)])
+    assert [pair.name(label) for label in ("a/m", "b/m", "b/n", "b/n (run 2)")] == ["a/m", "b/m", "n", "n (run 2)"]
+
+
+def test_a_family_of_many_checkpoints_is_divided_by_size() -> None:
+    rows = [(f"p-{size}@{step}", "p", size * 10**6, step) for size in (70, 160) for step in range(5)]
+    assert Families(rows).groups == {"p, 160M parameters": 5, "p, 70M parameters": 5}
+    sizes = [(f"p-{size}", "p", size, 1) for size in range(1, 12)]
+    assert Families(sizes).groups == {"p": 11}
+
+
+def test_no_two_of_many_series_look_alike() -> None:
+    names = [f"series {i}" for i in range(64)]
+    found = looks(names, LIGHT, Families())
+    assert len({(look.colour, look.marker) for look in found.values()}) == 64
+
+
+def test_of_each_family_one_run_is_in_full_in_every_panel(families: Families) -> None:
+    names = [name for family, _, name, _, _ in MODELS if family == "pythia"]
+    names += ["EleutherAI/pythia-12b (a)", "EleutherAI/pythia-12b (b)"]
+    query = query_of("figure: dots", "x: x", "y: y", "series: s", "panel: part")
+    rows = [{"part": 1, "s": name, "x": "a", "y": 1.0} for name in names]
+    rows += [{"part": 2, "s": name, "x": "a", "y": 1.0} for name in ("allenai/OLMo-2-1124-7B", *names[:2])]
+    first, second = panels(query, rows, LIGHT, families)
+    assert [name for name, look in first.looks.items() if not look.faint] == ["EleutherAI/pythia-12b (b)"]
+    assert (first.lanes, second.lanes) == (1, 2)
+    assert first.looks[names[-1]].colour == first.looks[names[-2]].colour
+    assert first.looks[names[-1]].marker != first.looks[names[-2]].marker
+    assert [name for name, look in second.looks.items() if not look.faint] == [names[1], "allenai/OLMo-2-1124-7B"]
+    assert second.looks[names[1]].colour == first.looks[names[1]].colour
+
+
+def test_a_model_looks_the_same_in_every_figure(families: Families) -> None:
+    some, others = ["EleutherAI/pythia-1b", "allenai/OLMo-2-1124-7B"], ["EleutherAI/pythia-1b", "pythia"]
+    colours = looks(some, LIGHT, families), looks(others, LIGHT, families)
+    assert colours[0][some[0]].colour == colours[1][some[0]].colour
+    assert colours[1]["pythia"].colour == LIGHT.series[0]
+    assert colours[0][some[0]].colour in LIGHT.shades[0]
+    assert colours[0][some[1]].colour in LIGHT.shades[1]
+
+
+def test_few_models_of_one_family_have_colours_of_their_own() -> None:
+    one = Families([(f"m{i}", "a", i + 1, 1) for i in range(3)])
+    assert [look.colour for look in looks(["m0", "m2"], LIGHT, one).values()] == [LIGHT.series[0], LIGHT.series[2]]
+
+
+# Panels of many models
+
+
+def test_many_lines_stand_in_one_panel_per_family(answers: Callable, families: Families) -> None:
+    data = answers("rate_by_frequency")
+    query = load_query("rate_by_frequency")
+    made = panels(query, data.to_pylist(), LIGHT, families)
+    assert [panel.title for panel in made] == ["pythia", "olmo2", "openllama", "gpt_neox"]
+    assert sum(len(panel.rows) for panel in made) == data.num_rows
+    for panel in made:
+        markers = [look.marker for look in panel.looks.values()]
+        assert not panel.is_grouped
+        assert len({(look.colour, look.marker) for look in panel.looks.values()}) == len(markers)
+    sizes = [families.member(name).number for name in made[0].looks]
+    assert sizes == sorted(sizes)
+    axes = axes_of(query, data, families=families)
+    assert len({ax.get_ylim() for ax in axes}) == 1
+    assert len({ax.get_xlim() for ax in axes}) == 1
+
+
+@pytest.mark.parametrize("name", ["domain_shares", "discoverable", "frequency_of_memorized"])
+def test_where_panels_are_taken_the_largest_of_each_family_is_in_full(
+    answers: Callable, families: Families, name: str
+) -> None:
+    data = answers(name)
+    for panel in panels(load_query(name), data.to_pylist(), LIGHT, families):
+        full = [label for label, look in panel.looks.items() if not look.faint]
+        assert sorted(full) == [
+            "EleutherAI/pythia-12b",
+            "allenai/OLMo-2-1124-13B",
+            "openlm-research/open_llama_13b",
+            "small (small-run)",
+        ]
+        assert len(panel.looks) == len(MODELS)
+        assert panel.lanes == (4 if load_query(name).figure.kind == "dots" else panel.lanes)
+    canvas = drawing(load_query(name), data, LIGHT, WIDE, families)
+    assert "Of each family the largest model is drawn in full" in canvas._supxlabel.get_text()
+    assert canvas.get_figheight() * 72 < 60 * len(DOMAINS) + 200
+
+
+@pytest.mark.parametrize("width", [WIDE, NARROW])
+def test_nothing_is_cut_off(answers: Callable, families: Families, width: int) -> None:
+    for name in ("rate_by_frequency", "domain_shares", "unseen_floor", "rate_by_size", "overlap"):
+        canvas = drawing(load_query(name), answers(name), LIGHT, width, families)
+        canvas.draw_without_rendering()
+        page = canvas.bbox
+        for ax in canvas.axes:
+            texts = [*ax.texts, *_tick_labels(ax), ax.xaxis.label, ax.yaxis.label, ax.title]
+            texts += ax.get_legend().get_texts() if ax.get_legend() else []
+            for text in texts:
+                if not text.get_text() or not text.get_visible():
+                    continue
+                box = text.get_window_extent()
+                assert box.x0 >= -1, (name, text.get_text())
+                assert box.x1 <= page.x1 + 1, (name, text.get_text())
+                assert box.y0 >= -1, (name, text.get_text())
+                assert box.y1 <= page.y1 + 1, (name, text.get_text())
+
+
+def _tick_labels(ax: Any) -> list[Any]:
+    """The labels beside the plot; those of ticks outside of its limits are not drawn."""
+    low, high = sorted(ax.get_ylim())
+    return [label for tick, label in zip(ax.get_yticks(), ax.get_yticklabels(), strict=False) if low <= tick <= high]
+
+
+def test_labels_at_the_ends_of_lines_do_not_touch(study: Path, families: Families) -> None:
+    canvas = drawing(
+        load_query("rate_by_frequency"), run_query(connect(study), "rate_by_frequency"), LIGHT, WIDE, families
+    )
+    canvas.draw_without_rendering()
+    count = 0
+    for ax in canvas.axes:
+        boxes = [text.get_window_extent() for text in ax.texts if text.get_text()]
+        count += len(boxes)
+        for i, box in enumerate(boxes):
+            assert not any(box.shrunk(1, 0.8).overlaps(other.shrunk(1, 0.8)) for other in boxes[:i])
+    assert count == len(MODELS)
+
+
+# Axes
+
+
+def test_zeros_on_a_logarithmic_axis_stand_below_it() -> None:
+    data = table(s=["a"] * 4, x=[1, 2, 3, 4], y=[0.5, 0.02, 0.0, 0.1])
+    (ax,) = axes_of(line_query("percent-log"), data)
+    curve = ax.lines[1].get_ydata() if len(ax.lines[0].get_ydata()) != 4 else ax.lines[0].get_ydata()
+    zero = curve[2]
+    assert 0 < zero < 0.02
+    assert ax.get_ylim()[0] < zero
+    labels = {round(float(tick), 4): ax.yaxis.get_major_formatter()(tick) for tick in ax.get_yticks()}
+    assert labels[round(float(zero), 4)] == "0 %"
+    assert {"10 %", "0 %"} <= set(labels.values())
+    assert list(labels.values()).count("0 %") == 1
+
+
+def test_a_logarithmic_axis_without_zeros_has_no_zero() -> None:
+    (ax,) = axes_of(line_query("percent-log"), table(s=["a", "a"], x=[1, 2], y=[0.5, 0.02]))
+    assert "0 %" not in {ax.yaxis.get_major_formatter()(tick) for tick in ax.get_yticks()}
+
+
+def test_nearly_equal_values_fill_whole_decades() -> None:
+    (ax,) = axes_of(line_query("percent-log"), table(s=["a", "a"], x=[1, 2], y=[0.0904, 0.091]))
+    assert ax.get_ylim()[0] < 0.02
+    assert ax.get_ylim()[1] > 0.09
+
+
+def test_all_values_and_intervals_are_inside() -> None:
+    query = line_query("percent", "interval: low, high")
+    data = table(s=["a", "b"], x=[1, 1], y=[-0.2, 0.5], low=[-0.3, 0.2], high=[0.1, 0.9])
+    (ax,) = axes_of(query, data)
+    assert ax.get_ylim()[0] < -0.3
+    assert ax.get_ylim()[1] > 0.9
+
+
+def test_missing_numbers_leave_gaps() -> None:
+    query = line_query("percent", "interval: low, high")
+    nothing = [None, None, None]
+    data = table(
+        s=["a"] * 3 + ["b"] * 3,
+        x=[1, 2, None] * 2,
+        y=[0.1, float("nan"), 0.3, *nothing],
+        low=pa.array([0.0, None, float("-inf"), *nothing], pa.float64()),
+        high=pa.array([0.2, None, float("inf"), *nothing], pa.float64()),
+    )
+    assert inline_svg(query, data).startswith("<svg")
+    dots = query_of("figure: dots", "x: s", "y: y | Up | log", "interval: low, high", "series: s")
+    assert inline_svg(dots, data).startswith("<svg")
+
+
+# Kinds for what is inside of models
+
+
+def heat_query() -> Query:
+    return query_of("figure: heat", "x: head | Head", "y: drop | Drop in score", "series: layer", "panel: model")
+
+
+def heat_rows() -> list[dict[str, Any]]:
+    return [
+        {"model": model, "layer": layer, "head": head, "drop": layer - 0.1 * head}
+        for model, layers in (("o/a-1b", 16), ("x/b-7b", 32))
+        for layer in range(layers)
+        for head in range(layers)
+    ]
+
+
+def test_a_heat_map_of_many_heads_is_small_and_ordered() -> None:
+    data = pa.Table.from_pylist(list(reversed(heat_rows())))
+    svg = inline_svg(heat_query(), data, families=THREE)
+    assert len(svg) < 250_000
+    assert "model: a-1b" in svg
+    assert "-3.10 to 31: Drop in score" in svg
+    axes = axes_of(heat_query(), data)
+    assert [tick.get_text() for tick in axes[0].get_yticklabels()][:3] == ["0", "2", "4"]  # of 32
+    deepest = max(axes[0].patches, key=lambda patch: patch.get_alpha())
+    corners = deepest.get_path().vertices[::5] + 0.5
+    highest = {(head, layer) for layer in range(32) for head in range(32) if layer - 0.1 * head >= 31 - 34.1 / 16}
+    assert {(round(x), round(y)) for x, y in corners} == highest
+
+
+def test_depth_grows_with_the_value() -> None:
+    data = table(model=["m"] * 16, layer=[0] * 16, head=range(16), drop=np.arange(16.0))
+    (ax, *_) = axes_of(heat_query(), data)
+    places = {float(p.get_path().vertices[0, 0] + 0.5): p.get_alpha() for p in ax.patches}
+    assert [places[float(i)] for i in range(16)] == sorted(places.values())
+    assert len(set(places.values())) == 16
+
+
+def test_layer_curves_are_dashed_by_outcome() -> None:
+    query = query_of("figure: line", "x: layer | Layer", "y: p | Probability", "series: m", "dashes: outcome")
+    rows = [
+        {"m": m, "outcome": outcome, "layer": layer, "p": layer / 20 if outcome == "memorized" else layer / 40}
+        for m in ("o/a-1b", "x/b-7b")
+        for outcome in ("memorized", "unmemorized")
+        for layer in range(17)
+    ]
+    (ax,) = axes_of(query, pa.Table.from_pylist(rows), families=THREE)
+    curves = [line for line in ax.lines if len(line.get_xdata()) == 17]
+    assert [(curve.get_linestyle() == "-") for curve in curves] == [True, False, True, False]
+    assert curves[0].get_color() == curves[1].get_color() != curves[2].get_color()
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["memorized", "unmemorized"]
+    assert {text.get_text() for text in ax.texts} >= {"a-1b", "b-7b"}
+
+
+def test_a_matrix_has_its_values_written() -> None:
+    query = query_of("figure: cells", "x: b | Model", "y: r | Similarity", "series: a")
+    (ax,) = axes_of(query, table(a=["m", "m", "n"], b=["m", "n", "n"], r=[1.0, -0.25, None]))
+    assert [text.get_text() for text in ax.texts] == ["1.00", "-0.25", "—"]
+
+
+# Files
+
+
+def test_figures_tell_what_they_show(answers: Callable, families: Families) -> None:
+    svg = inline_svg(load_query("rate_by_size"), answers("rate_by_size"), WIDE, families)
+    root = ET.fromstring(svg)
+    assert root.attrib["role"] == "img"
+    title, description = root[0], root[1]
+    assert (title.tag, title.text) == ("title", "Memorization rate by model size")
+    assert root.attrib["aria-labelledby"] == title.attrib["id"] == "rate_by_size-700-title"
+    assert root.attrib["aria-describedby"] == description.attrib["id"]
+    assert description.text.startswith("Points: Memorized sequences by Non-embedding parameters. gpt_neox: ")
+
+
+@pytest.mark.parametrize(
+    ("header", "columns", "why"),
+    [
+        (("figure: none",), {"a": [1]}, "it is a table"),
+        (("figure: line", "x: x", "y: y", "series: s"), {"x": [], "y": [], "s": []}, "no rows"),
+        (
+            ("figure: line", "x: x", "y: y", "series: s"),
+            {"x": [1], "y": [None], "s": ["a"]},
+            "no row has a number in y",
+        ),
+        (("figure: line", "x: x", "y: y", "series: s"), {"x": [1], "y": [float("nan")], "s": ["a"]}, "number in y"),
+        (("figure: points", "x: x", "y: y", "series: s"), {"x": [None], "y": [1], "s": ["a"]}, "number in x"),
+    ],
+)
+def test_a_figure_that_is_empty_says_why(header: tuple[str, ...], columns: dict, why: str, tmp_path: Path) -> None:
+    assert why in why_nothing(query_of(*header), table(**columns))
+    assert inline_svg(query_of(*header), table(**columns)) == ""
+    with pytest.raises(MemindexError, match=f"nothing to draw: .*{why}"):
+        save_figure(query_of(*header), table(**columns), tmp_path / "x.svg")
+    assert not list(tmp_path.iterdir())
+
+
+def test_several_threads_draw_the_same(answers: Callable, families: Families, tmp_path: Path) -> None:
+    query, data = load_query("rate_by_size"), answers("rate_by_size")
+    threads = [
+        threading.Thread(target=save_figure, args=(query, data, tmp_path / f"{i}.svg", families)) for i in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({file.read_bytes() for file in tmp_path.iterdir()}) == 1
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+# The command
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """The command line in this process: exit code, stdout, stderr."""
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # main sets its own
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["memindex", *map(str, arguments)])
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        return code, *capsys.readouterr()
+
+    return call
+
+
+def test_a_single_figure_from_the_command_line(small: Path, tmp_path: Path, run: Callable) -> None:
+    for name in ("x.svg", "x.png"):
+        done = run("report", "-s", small, "--figure", "rate_by_frequency", "--out", tmp_path / name)
+        assert done == (0, f"{tmp_path / name}\n", "")
+    svg = (tmp_path / "x.svg").read_text(encoding="utf-8")
+    ET.fromstring(svg)
+    assert "prefers-color-scheme: dark" in svg
+    assert ">huge<" in svg
+    assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_parameters_change_the_figure(small: Path, tmp_path: Path, run: Callable) -> None:
+    out = tmp_path / "x.svg"
+    assert run("report", "-s", small, "--figure", "domain_shares", "-p", "domains=2", "--out", out)[0] == 0
+    svg = out.read_text(encoding="utf-8")
+    assert sum(f">{name}" in svg for name in ("Python", "C++", "Web text", "Law", "&lt;script&gt;")) == 2
+
+
+def test_a_dark_png_is_dark(small: Path, tmp_path: Path, run: Callable) -> None:
+    from PIL import Image
+
+    for name, flags in (("light", ()), ("dark", ("--dark",))):
+        run("report", "-s", small, "--figure", "overlap", "--out", tmp_path / f"{name}.png", *flags)
+    corners = [Image.open(tmp_path / f"{name}.png").convert("RGB").getpixel((1, 1)) for name in ("light", "dark")]
+    assert corners == [(255, 255, 255), (0x16, 0x18, 0x1B)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--figure", "nope"), "there is no query 'nope'"),
+        (("--figure", "most_memorized_documents"), "nothing to draw: it is a table"),
+        (("--figure", "overlap", "--out", "no-folder/x.svg"), "a directory that exists"),
+        (("--figure", "overlap", "--out", "x.pdf"), r"saved as .svg or .png"),
+        (("--figure", "overlap", "--out", "x.svg", "--dark"), "--dark is for a .png"),
+        (("--figure", "overlap", "-p", "sample"), "NAME=VALUE"),
+        (("--figure", "overlap", "-p", "colour=red"), "has no parameter 'colour'"),
+        (("--figure", "domain_shares", "-p", "domains=many"), "must be a whole number"),
+        (("-p", "sample=bucket"), "need a --figure"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Callable, arguments: tuple[str, ...], words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, message = run("report", "-s", small, *arguments)
+    assert (code, out, message.count("\n")) == (2, "", 1)
+    assert words in message
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_empty_study_says_which_command_fills_it(tmp_path: Path, run: Callable) -> None:
+    (tmp_path / "study.toml").write_text('name = "e"\nindex = "nowhere"\n', encoding="utf-8")
+    code, _, message = run("report", "-s", tmp_path, "--figure", "overlap", "--out", tmp_path / "x.svg")
+    assert code == 2
+    assert "is still empty; fill it with: memindex" in message
+    assert not (tmp_path / "x.svg").exists()
