@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
+from pathlib import Path
 
 import pytest
+from notebook_cells import run_notebook
 
 pytest.importorskip("torch", reason="the demo trains models")
 
@@ -24,6 +27,9 @@ TINY = DemoPlan(
     context=64,
     sequences=SequenceConfig(prefix=8, suffix=8, uniform=100, per_bucket=10, heldout=50),
 )
+
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 
 def nothing(*_: object) -> None:
@@ -61,6 +67,29 @@ def test_the_report_is_one_page_without_anything_from_elsewhere(finished):
     assert "<svg" in page
     assert "<script" not in page
     assert "src=" not in page
+
+
+def test_the_notebook_runs_on_the_demo(finished, monkeypatch, tmp_path):
+    import matplotlib as mpl
+    import pandas as pd
+
+    monkeypatch.setenv("MEMINDEX_STUDY", str(finished[1]))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    mpl.use("agg")
+    shown = run_notebook(DOCS / "notebook.ipynb")
+    assert shown["models"]["run_label"].tolist() == ["gpt_neox-5k", "gpt_neox-10k"]
+    assert shown["models"]["sequences"].tolist() == [100, 100]
+    assert shown["shares"].groupby("run_label").size().tolist() == [3, 3]
+    rates = shown["question"]
+    assert set(rates["run_label"]) == {"gpt_neox-5k", "gpt_neox-10k"}
+    assert ((rates["low"] <= rates["rate"]) & (rates["rate"] <= rates["high"])).all()
+    (axes,) = shown["figure"].axes
+    assert len(axes.get_legend().get_texts()) == 2
+    counts = shown["counts"]
+    assert counts["count"].is_monotonic_decreasing
+    assert isinstance(counts, pd.DataFrame)
+    assert len(counts) == 5
+    assert shown["saved"].read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_stopped_demo_goes_on_without_doing_anything_twice(finished):
