@@ -59,7 +59,7 @@ PUBLIC = {
     "memindex.models.scoring": ["score_sequences", "Scores"],
     "memindex.tables.store": ["TableStore"],
     "memindex.tables.queries": ["list_queries", "load_query", "run_query"],
-    "memindex.report": ["write_report", "save_figure"],
+    "memindex.report": ["write_report", "save_figure", "families_of"],
 }
 
 
