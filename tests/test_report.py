@@ -189,6 +189,8 @@ def test_an_empty_study_has_a_report(tmp_path: Path) -> None:
     assert 0 < len(always) < len(list_queries())
     assert text.count("No rows yet") == len(always) + 2
     assert "download=" not in text
+    assert "No rows yet: the table models is still empty; fill it with: memindex study run STUDY" in text
+    assert "No rows yet: the table documents is still empty; fill it with: memindex index build" in text
     assert "<svg" not in text
 
 

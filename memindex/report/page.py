@@ -8,6 +8,7 @@ can be saved as a CSV file, which stands in its link.
 
 from __future__ import annotations
 
+import re
 from html import escape
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from memindex.report.html_tables import csv_link, html_table
 from memindex.report.style import style_sheet
 from memindex.report.summary import fits, summary
 from memindex.study.config import StudyConfig, load_study
-from memindex.tables.connection import connect
+from memindex.tables.connection import connect, still_empty
 from memindex.tables.queries import Query, list_queries, load_query, run_query
 
 #: Reading order; queries that are not named here follow in the order of their names.
@@ -94,9 +95,9 @@ def _page(con: duckdb.DuckDBPyConnection, config: StudyConfig) -> str:
         f"<header><p class=kind>Memorization study</p><h1>{title}</h1>",
         f"<p class=summary>{escape(summary(con))}</p></header>",
         _contents(answers),
-        _table_section("models", "Models", "What was scored, and how?", con.sql(_MODELS).to_arrow_table()),
-        *(_query_section(query, table, families) for query, table in answers),
-        _table_section("corpora", "Corpora", "What do the indexes hold?", con.sql(_CORPORA).to_arrow_table()),
+        _table_section(con, "models", "Models", "What was scored, and how?", _MODELS),
+        *(_query_section(con, query, table, families) for query, table in answers),
+        _table_section(con, "corpora", "Corpora", "What do the indexes hold?", _CORPORA),
         "<footer><p>Made by memindex from the study's tables. The SQL under each figure runs with "
         "<code>memindex sql</code>.</p></footer>",
     ]
@@ -136,14 +137,16 @@ def _section(anchor: str, title: str, question: str, inside: str) -> str:
     )
 
 
-def _table_section(anchor: str, title: str, question: str, table: pa.Table) -> str:
-    return _section(anchor, title, question, _numbers(table, anchor, title, unfolded=table.num_rows <= _UNFOLDED))
+def _table_section(con: duckdb.DuckDBPyConnection, anchor: str, title: str, question: str, sql: str) -> str:
+    table = con.sql(sql).to_arrow_table()
+    shown = _numbers(table, anchor, title, unfolded=table.num_rows <= _UNFOLDED) or _empty(con, sql)
+    return _section(anchor, title, question, shown)
 
 
-def _query_section(query: Query, table: pa.Table, families: Families) -> str:
+def _query_section(con: duckdb.DuckDBPyConnection, query: Query, table: pa.Table, families: Families) -> str:
     figure = _figure(query, table, families)
     unfolded = not figure and (query.figure.kind == "none" or table.num_rows <= _UNFOLDED)
-    rows = _numbers(table, query.name, query.title, unfolded)
+    rows = _numbers(table, query.name, query.title, unfolded) or _empty(con, query.sql)
     if not figure and table.num_rows and query.figure.kind != "none":
         figure = f"<p class=empty>There is no figure: {escape(why_nothing(query, table))}.</p>"
     fitted = fits(table) if query.figure.fit else []
@@ -163,10 +166,17 @@ def _figure(query: Query, table: pa.Table, families: Families) -> str:
     return f"<figure><div class=wide>{wide}</div><div class=narrow>{narrow}</div></figure>\n"
 
 
+def _empty(con: duckdb.DuckDBPyConnection, sql: str) -> str:
+    """Why an answer has no rows: the first table it reads that holds none, with the command that fills it."""
+    read = dict.fromkeys(name.lower() for name in re.findall(r'\b(?:FROM|JOIN)\s+"?(\w+)', sql, re.IGNORECASE))
+    why = next(filter(None, (still_empty(con, name) for name in read)), "nothing in the tables answers this")
+    return f"<p class=empty>No rows yet: {escape(why)}.</p>"
+
+
 def _numbers(table: pa.Table, name: str, title: str, unfolded: bool) -> str:
-    """The numbers of a section, folded away or not, with the link that saves them."""
+    """The numbers of a section, folded away or not, with the link that saves them; '' without rows."""
     if not table.num_rows:
-        return "<p class=empty>No rows yet: fill the tables with <code>memindex study run</code>.</p>"
+        return ""
     shown = html_table(table, f"{title}: the numbers") + csv_link(table, name)
     if unfolded:
         return shown
