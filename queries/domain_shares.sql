@@ -1,7 +1,9 @@
 -- title: Domains of memorized sequences
 -- question: Which domains are over-represented among what a model memorized?
--- note: The dot is the domain's share of the memorized sequences, the mark its share of all sampled ones; enrichment is
---   the ratio of the two; the rate is inside the domain. 95 % intervals, bootstrapped by document.
+-- note: The dot is the domain's share of the memorized sequences, the mark its share of the corpus's tokens (known where
+--   the index is there). Enrichment is the ratio of the first to the domain's share of all sampled sequences, that over the
+--   corpus the ratio to its share of the tokens; documents shorter than a sequence hold tokens but no sequence. The rate is
+--   inside the domain. 95 % intervals, bootstrapped by document.
 -- parameter sample: uniform
 -- parameter domains: 20
 -- figure: dots
@@ -9,7 +11,7 @@
 -- y: share_memorized | Share of memorized sequences | percent
 -- interval: share_low, share_high
 -- series: run_label
--- reference: share_sample | share of the sample
+-- reference: share_corpus | share of the corpus
 
 WITH documents_of_run AS (
     SELECT run_label, non_embedding_parameters, coalesce(domain, 'unknown') AS domain, cluster,
@@ -41,23 +43,38 @@ largest AS (
     ORDER BY largest_share DESC, domain
     LIMIT $domains
 ),
-share_intervals AS (
+documents_beside_domains AS (
     -- Every document with a memorized sequence counts, those of other domains with none of this one.
-    SELECT run_label, l.domain,
-           ratio_interval(CASE WHEN d.domain = l.domain THEN memorized ELSE 0 END, memorized) AS share_ends
+    SELECT run_label, l.domain, cluster,
+           coalesce(sum(memorized) FILTER (d.domain = l.domain), 0) AS here,
+           sum(memorized) AS anywhere
     FROM documents_of_run AS d
     CROSS JOIN largest AS l
     WHERE memorized > 0
-    GROUP BY run_label, l.domain
+    GROUP BY ALL
+),
+share_intervals AS (
+    SELECT run_label, domain, ratio_interval(here, anywhere) AS share_ends
+    FROM documents_beside_domains
+    GROUP BY run_label, domain
+),
+corpus AS (
+    SELECT domain, tokens / sum(tokens) OVER () AS share_corpus
+    FROM corpora
+    WHERE "index" = study_index()
 )
-SELECT run_label, domain, sequences, memorized, share_sample, share_memorized,
+SELECT run_label, domain, sequences, memorized, share_sample, share_corpus, share_memorized,
        share_ends.low AS share_low,
        share_ends.high AS share_high,
        share_memorized / share_sample AS enrichment,
+       share_memorized / share_corpus AS enrichment_corpus,
+       share_ends.low / share_corpus AS enrichment_corpus_low,
+       share_ends.high / share_corpus AS enrichment_corpus_high,
        memorized / sequences AS rate,
        rate_ends.low AS rate_low,
        rate_ends.high AS rate_high
 FROM shares
 JOIN largest USING (domain)
 LEFT JOIN share_intervals USING (run_label, domain)
+LEFT JOIN corpus USING (domain)
 ORDER BY largest_share DESC, domain, non_embedding_parameters, run_label

@@ -1,8 +1,9 @@
 -- title: Memorization rate by model size
 -- question: How does the share of memorized sequences grow with the size of the model, inside one family?
 -- note: The rate has its 95 % interval, bootstrapped by document; the line is the least-squares fit rate = intercept +
---   slope · log10(parameters), with the slope per tenfold size and R², from three models on. The slope has two 95 %
---   intervals: with other documents (bootstrap), and with other models of the family (Student's t). A model of no
+--   slope · log10(parameters), with the slope per tenfold size and R², from three models on. Several runs of one model
+--   are one point of the fit, at the rate of all; of checkpoints of one size only the last takes part. The slope has two
+--   95 % intervals: with other documents (bootstrap), and with other models of the family (Student's t). A model of no
 --   published family is grouped by its architecture.
 -- parameter sample: uniform
 -- figure: points
@@ -14,20 +15,33 @@
 -- fit: fitted
 
 WITH marks AS (
-    SELECT coalesce(family, architecture, 'other') AS family, architecture, run_label, non_embedding_parameters,
+    SELECT coalesce(family, architecture, 'other') AS family, architecture, model_id, run_label, non_embedding_parameters,
            CASE WHEN non_embedding_parameters > 0 THEN log10(non_embedding_parameters) END AS x,
+           -- A model of no revision is its last checkpoint, whether its tokens are known or not.
+           coalesce(trained_tokens, if(revision IS NULL, NULL, 0)) AS tokens,
            memorized, cluster
     FROM memorization
     WHERE sample = $sample
 ),
 rates AS (
-    SELECT family, architecture, run_label, non_embedding_parameters, x,
+    SELECT family, architecture, model_id, run_label, non_embedding_parameters,
            count(*) AS sequences,
            count_if(memorized)::BIGINT AS memorized,
-           avg(memorized::INTEGER) AS y,
+           avg(memorized::INTEGER) AS rate,
            rate_interval(memorized, cluster) AS ends
     FROM marks
     GROUP BY ALL
+),
+models AS (
+    SELECT family, model_id, x, avg(memorized::INTEGER) AS y, any_value(tokens) AS tokens
+    FROM marks
+    WHERE x IS NOT NULL
+    GROUP BY family, model_id, x
+),
+fitted_models AS (
+    SELECT family, model_id, x, y
+    FROM models
+    QUALIFY tokens IS NULL OR tokens = max(tokens) OVER (PARTITION BY family, x)
 ),
 fits AS (
     SELECT family,
@@ -37,18 +51,18 @@ fits AS (
            regr_r2(y, x) AS r2,
            sqrt(greatest(regr_syy(y, x) - regr_sxy(y, x) ** 2 / regr_sxx(y, x), 0)
                 / (count(*) - 2) / regr_sxx(y, x)) AS slope_error
-    FROM rates
-    WHERE x IS NOT NULL
+    FROM fitted_models
     GROUP BY family
     HAVING count(*) >= 3 AND regr_sxx(y, x) > 0
 ),
 slopes AS (
-    SELECT family, slope_interval(x, run_label, memorized, cluster) AS slope_ends
+    SELECT family, slope_interval(marks.x, model_id, memorized, cluster) AS slope_ends
     FROM marks
-    WHERE family IN (SELECT family FROM fits)
+    SEMI JOIN fitted_models USING (family, model_id)
+    SEMI JOIN fits USING (family)
     GROUP BY family
 )
-SELECT run_label, family, architecture, non_embedding_parameters, sequences, memorized, y AS rate,
+SELECT run_label, family, architecture, non_embedding_parameters, sequences, memorized, rate,
        ends.low AS rate_low,
        ends.high AS rate_high,
        slope AS slope_per_tenfold,
@@ -57,7 +71,7 @@ SELECT run_label, family, architecture, non_embedding_parameters, sequences, mem
        slope - t975(models - 2) * slope_error AS slope_models_low,
        slope + t975(models - 2) * slope_error AS slope_models_high,
        r2,
-       intercept + slope * x AS fitted
+       intercept + slope * CASE WHEN non_embedding_parameters > 0 THEN log10(non_embedding_parameters) END AS fitted
 FROM rates
 LEFT JOIN fits USING (family)
 LEFT JOIN slopes USING (family)

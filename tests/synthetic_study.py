@@ -97,7 +97,19 @@ def sample(rng: np.random.Generator, rows: int) -> tuple[dict, np.ndarray]:
         "prefix": rng.integers(0, 500, (rows, 32)),
         "suffix": rng.integers(0, 500, (rows, SUFFIX)),
     }
+    follow_templates(columns["prefix"], columns["suffix"])
     return columns, counts
+
+
+def follow_templates(prefix: np.ndarray, suffix: np.ndarray) -> None:
+    """Make the suffix of every seventh sequence repeat its prefix, and of the one after it go on in steps."""
+    place = np.arange(prefix.shape[1] + suffix.shape[1])
+    for row in range(0, len(prefix) - 1, 7):
+        period = 1 + row % prefix.shape[1]
+        suffix[row] = prefix[row][(place[: suffix.shape[1]] % period) - period]
+        steps = prefix[row + 1, : 1 + row % 9]
+        tokens = (steps[place % len(steps)] % 5 + 1) * (place // len(steps)) + steps[place % len(steps)]
+        prefix[row + 1], suffix[row + 1] = np.split(tokens, [prefix.shape[1]])
 
 
 def frequencies(ids: np.ndarray, counts: np.ndarray) -> dict:
@@ -113,27 +125,41 @@ def frequencies(ids: np.ndarray, counts: np.ndarray) -> dict:
 
 
 def ngram_statistics(ids: np.ndarray, counts: np.ndarray) -> dict:
-    """Columns of the table ngram_statistics: 5-grams that occur twice as often as their sequences."""
-    names = ("min_count", "q25_count", "median_count", "q75_count", "max_count", "mean_count")
-    types = (np.int64, np.float64, np.float64, np.float64, np.int64, np.float64)
+    """Columns of the table ngram_statistics: single tokens, and 5-grams that occur twice as often as sequences."""
+    rng = np.random.default_rng(11)
+    rows = np.tile(np.arange(len(ids)), 2)
+    n = np.repeat([1, 5], len(ids))
+    least = np.where(n == 1, 1000 * (counts[rows] + 1), 2 * counts[rows])
+    names = ("q25_count", "median_count", "q75_count", "max_count")
+    steps = np.cumsum(rng.integers(0, 9, (len(rows), len(names))), axis=1)
+    quartiles = dict(zip(names, (least[:, None] + steps).T.astype(np.float64), strict=True))
     return {
-        "sequence_id": ids,
-        "index": ["mini"] * len(ids),
-        "n": np.full(len(ids), 5),
-        "ngrams": np.full(len(ids), 60),
-        **{name: (2 * counts).astype(dtype) for name, dtype in zip(names, types, strict=True)},
-        "mean_log_frequency": np.full(len(ids), -9.0),
+        "sequence_id": ids[rows],
+        "index": ["mini"] * len(rows),
+        "n": n,
+        "ngrams": 65 - n,
+        "min_count": least,
+        **quartiles,
+        "max_count": quartiles["max_count"].astype(np.int64),
+        "mean_count": least + rng.random(len(rows)) * steps[:, 0] + (n == 1),
+        "mean_log_frequency": np.where(least > 0, rng.normal(-9, 1, len(rows)), -np.inf),
     }
 
 
 def domain_counts(sequences: dict, counts: np.ndarray) -> dict:
-    """Columns of the table domain_counts: sequences that stand in their own domain alone."""
-    there = np.flatnonzero(counts)
+    """Columns of the table domain_counts: a third of what occurs twice and more stands in the next domain too."""
+    rng = np.random.default_rng(12)
+    domains: list[str] = sequences["domain"]
+    elsewhere = np.where((counts > 1) & (rng.random(len(counts)) < 1 / 3), rng.integers(1, np.maximum(counts, 2)), 0)
+    here = np.flatnonzero(counts)
+    there = np.flatnonzero(elsewhere)
+    rows = np.concatenate([here, there])
+    following = [DOMAINS[(DOMAINS.index(domains[row]) + 1) % len(DOMAINS)] for row in there]
     return {
-        "sequence_id": sequences["sequence_id"][there],
-        "index": ["mini"] * len(there),
-        "domain": [sequences["domain"][row] for row in there],
-        "count": counts[there],
+        "sequence_id": sequences["sequence_id"][rows],
+        "index": ["mini"] * len(rows),
+        "domain": [domains[row] for row in here] + following,
+        "count": np.concatenate([(counts - elsewhere)[here], elsewhere[there]]),
     }
 
 
@@ -207,15 +233,17 @@ def write_continuations(
 
 
 def spans(run_id: str, sequences: dict, matched: np.ndarray) -> dict:
-    """Columns of the table spans: what matched, where the sequence was drawn from."""
-    some = [int(length) or None for length in matched]
+    """Columns of the table spans: at least what matched, where the sequence was drawn from."""
+    rng = np.random.default_rng(list(run_id.encode()))
+    lengths = np.maximum(matched, np.minimum(rng.geometric(0.15, len(matched)) - 1, SUFFIX))
+    some = [int(length) or None for length in lengths]
     return {
         "run_id": [run_id] * len(matched),
         "sequence_id": sequences["sequence_id"],
         "index": ["mini"] * len(matched),
         "start": np.zeros(len(matched), dtype=np.int64),
-        "length": matched,
-        "count": np.minimum(matched, 1),
+        "length": lengths,
+        "count": np.minimum(lengths, 1),
         "shard": [0 if length else None for length in some],
         "position": [position if n else None for position, n in zip(sequences["position"], some, strict=True)],
         "document": [document if n else None for document, n in zip(sequences["document"], some, strict=True)],
@@ -267,6 +295,24 @@ def add_import(store: TableStore, rng: np.random.Generator, model: str, rows: in
     protocol = nowhere | {"prefix_length": [50], "made_by": ["jsonl"]}
     store.write("runs", f"{model} import", run_row(f"{model} import", model, rows, 0) | protocol)
     write_continuations(store, rng, f"{model} import", columns, np.zeros(rows))
+
+
+def add_checkpoints(study: Path, *, model: str = "middle", rows: int = 1200, seed: int = 2) -> None:
+    """Two earlier checkpoints of a model, that know less of the same sequences, and a second run of the model."""
+    rng = np.random.default_rng(seed)
+    store = TableStore(study / "tables")
+    sequences = store.read("sequences").to_pydict()
+    counts = np.array(store.read("frequencies").column("sequence_count"))
+    [(architecture, size)] = [(architecture, size) for name, architecture, size in MODELS if name == model]
+    strength = strength_of(size, sequences, counts)
+    for step, shift in ((1000, 3), (9000, 1)):
+        name = f"{model}@step{step}"
+        row = {"revision": [f"step{step}"], "trained_tokens": [step * 10_000]}
+        store.write("models", name, model_row(name, architecture, size) | row)
+        store.write("runs", f"{name}-run", run_row(f"{name}-run", name, rows, 0))
+        write_continuations(store, rng, f"{name}-run", sequences, strength - shift)
+    store.write("runs", f"{model} bfloat16", run_row(f"{model} bfloat16", model, rows, 0) | {"dtype": ["bfloat16"]})
+    write_continuations(store, rng, f"{model} bfloat16", sequences, strength)
 
 
 def model_row(model_id: str, architecture: str, size: int) -> dict:

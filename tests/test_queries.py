@@ -18,16 +18,21 @@ from memindex.tables.queries import list_queries, load_query, parse_query, queri
 from memindex.tables.store import TableStore
 
 ALL = (
+    "across_domains",
     "approximate",
     "context_curve",
     "controls",
+    "copied_continuations",
     "corpus_by_frequency",
     "discoverable",
     "domain_shares",
     "frequency_of_memorized",
+    "kinds_of_memorization",
     "most_memorized_documents",
+    "ngram_frequency",
     "overlap",
     "perplexity_of_memorized",
+    "predictors",
     "rate_by_frequency",
     "rate_by_size",
     "score_histogram",
@@ -357,5 +362,5 @@ def test_a_bad_query_file_is_refused(text: str, message: str) -> None:
 
 
 def test_an_unknown_query_names_the_known_ones(con: duckdb.DuckDBPyConnection) -> None:
-    with pytest.raises(MemindexError, match="there is no query 'rates'; the queries are: approximate, "):
+    with pytest.raises(MemindexError, match="there is no query 'rates'; the queries are: across_domains, "):
         run_query(con, "rates")

@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from memindex.errors import MemindexError
 from memindex.study.config import StudyConfig, load_study
-from memindex.tables import functions, statistics
+from memindex.tables import functions, statistics, templates
 from memindex.tables.functions import Indexes, Lookups
 from memindex.tables.origins import unusable_indexes, warn_of_changes
 from memindex.tables.schema import DOCUMENTS, TABLES, VIEWS, Table
@@ -68,6 +68,7 @@ def connect(
     con = duckdb.connect(":memory:", config={"threads": _processors()})
     try:
         statistics.register(con)
+        templates.register(con)
         _create_views(con, config, refused)
         functions.register(con, Indexes(config.indexes(), opener, only_named=restricted, refused=refused))
         if restricted:
@@ -213,6 +214,7 @@ def _close_all() -> None:
         try:
             functions.unregister(con)
             statistics.unregister(con)
+            templates.unregister(con)
             con.close()
         except duckdb.Error:  # closed by its owner
             continue

@@ -448,8 +448,18 @@ _OUTCOME = (
         "1 - (1 - p_z_top40)^n >= 0.5 (Hayes et al. 2024); NULL: never; other p: discoverable_n(p_z_top40, p)",
         nullable=True,
     ),
-    Column("prefix_perplexity", pa.float64(), "exp of minus the mean log-probability of the prefix", nullable=True),
-    Column("suffix_perplexity", pa.float64(), "exp of minus the mean log-probability of the suffix", nullable=True),
+    Column(
+        "prefix_perplexity",
+        pa.float64(),
+        "exp of minus the mean log-probability of the prefix; NULL: not known, or infinite",
+        nullable=True,
+    ),
+    Column(
+        "suffix_perplexity",
+        pa.float64(),
+        "exp of minus the mean log-probability of the suffix; NULL: not known, or infinite",
+        nullable=True,
+    ),
     Column(
         "prefix", TOKENS, "ids of the context given to the model; NULL: not known, or tokenized anew", nullable=True
     ),

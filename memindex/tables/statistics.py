@@ -25,7 +25,8 @@ from memindex.tables.bootstrap import Interval
 class Aggregate:
     """One aggregate: its parameters with DuckDB's types, and what makes an interval of a group's values.
 
-    A parameter of type `hash` may be anything that tells rows apart. Rows where a number is NULL don't count.
+    A parameter of type `hash` may be anything that tells rows apart. Rows where a number is NULL, NaN or infinite don't
+    count.
     """
 
     name: str
@@ -61,7 +62,8 @@ _MACROS = (
     "_tries(p_z, p) AS greatest(ceil(_log1m(p) / _log1m(p_z)), 1)",
     "_settled(p_z, p, n) AS CASE WHEN 1 - (1 - p_z) <> p_z THEN n"
     " WHEN n > 1 AND pow(1 - p_z, n - 1) <= 1 - p THEN n - 1 WHEN pow(1 - p_z, n) > 1 - p THEN n + 1 ELSE n END",
-    "discoverable_n(p_z, p) AS CASE WHEN p_z >= 1 OR (p <= 0 AND p_z IS NOT NULL) THEN 1::DOUBLE"
+    "discoverable_n(p_z, p) AS CASE WHEN isnan(p_z::DOUBLE) THEN NULL"
+    " WHEN p_z >= 1 OR (p <= 0 AND p_z IS NOT NULL) THEN 1::DOUBLE"
     " WHEN p_z > 0 AND p < 1 THEN"
     " _settled(p_z::DOUBLE, p::DOUBLE, _tries(p_z::DOUBLE, p::DOUBLE)) END",
     # 0 is '1', 1 is '2-3', 2 is '4-7', …, with an en dash (U+2013)
@@ -104,7 +106,7 @@ def _type(kind: str) -> str:
 def _macro(aggregate: Aggregate) -> str:
     """The macro that gathers a group's values in lists and passes them on."""
     names = ", ".join(name for name, _ in aggregate.parameters)
-    numbers = " AND ".join(f"{name} IS NOT NULL" for name, kind in aggregate.parameters if kind != "hash")
+    numbers = " AND ".join(f"isfinite({name}::DOUBLE)" for name, kind in aggregate.parameters if kind != "hash")
     counted = f"FILTER (WHERE {numbers})"
     lists = [
         f"{name} := list({f'hash({name})' if kind == 'hash' else f'{name}::{kind}'}) {counted}"

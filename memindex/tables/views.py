@@ -9,6 +9,14 @@ from memindex.tables.schema import MEMORIZATION, MEMORIZATION_RUNS
 # {index} is the index the models were trained on: counts in another one may stand in the table too.
 # Runs with their models, and sequences with their counts, are joined first: then each continuation looks up two rows.
 _JOINED = """
+-- NaN is above every number in DuckDB: a comparison would call it the best of all. So it counts as not known.
+WITH known_continuations AS (
+    SELECT * REPLACE (nullif(bleu, 'nan') AS bleu,
+                      nullif(suffix_logprob, 'nan') AS suffix_logprob,
+                      nullif(suffix_logprob_top40, 'nan') AS suffix_logprob_top40,
+                      nullif(prefix_logprob, 'nan') AS prefix_logprob)
+    FROM continuations
+)
 SELECT run_id, run_label, model_id, family, corpus, architecture, parameters, non_embedding_parameters, revision,
        trained_tokens, prefix_length, suffix_length, decoding, seed, top_k, temperature, control, made_by, dtype,
        sequence_id, sample, bucket, domain, document, document_offset, s."index", shard, position,
@@ -22,15 +30,16 @@ SELECT run_id, run_label, model_id, family, corpus, architecture, parameters, no
        memorized OR bleu > 0.75 OR edit_distance * 10 <= coalesce(suffix_length, suffix_tokens) AS approximate,
        suffix_logprob, exp(suffix_logprob::DOUBLE) AS p_z, exp(suffix_logprob_top40::DOUBLE) AS p_z_top40,
        discoverable_n(exp(suffix_logprob_top40::DOUBLE), 0.5) AS discoverable_n,
-       exp(-prefix_logprob::DOUBLE / nullif(coalesce(prefix_length, prefix_tokens) - 1, 0)) AS prefix_perplexity,
-       exp(-suffix_logprob::DOUBLE / coalesce(suffix_length, suffix_tokens)) AS suffix_perplexity,
+       nullif(exp(-prefix_logprob::DOUBLE / nullif(coalesce(prefix_length, prefix_tokens) - 1, 0)), 'inf')
+           AS prefix_perplexity,
+       nullif(exp(-suffix_logprob::DOUBLE / coalesce(suffix_length, suffix_tokens)), 'inf') AS suffix_perplexity,
        CASE WHEN retokenized IS NOT true THEN prefix[-coalesce(prefix_length, prefix_tokens):] END AS prefix,
        CASE WHEN retokenized IS NOT true THEN suffix[:coalesce(suffix_length, suffix_tokens)] END AS suffix,
        continuation,
        control IS NULL AND decoding = 'greedy'
            AND coalesce(prefix_length = prefix_tokens, true)
            AND coalesce(suffix_length = suffix_tokens, true) AS main_protocol
-FROM continuations
+FROM known_continuations
 JOIN (
     SELECT s.*, sequence_count, prefix_count, suffix_count
     FROM sequences AS s
@@ -78,7 +87,10 @@ FROM documents GROUP BY ALL
 
 
 def joined_views(index_name: str) -> tuple[str, ...]:
-    """The statements that create the views over the tables of a study whose models were trained on `index_name`."""
+    """The statements that create the views over the tables of a study whose models were trained on `index_name`.
+
+    In SQL `study_index()` is that name.
+    """
     all_runs, main_runs = (
         _JOINED.format(index=text_literal(index_name), labels=labels) for labels in (_LABEL, _MAIN_LABELS)
     )
@@ -87,6 +99,7 @@ def joined_views(index_name: str) -> tuple[str, ...]:
         _MEMORIZATION.format(columns=main, joined=main_runs),
         _MEMORIZATION_RUNS.format(columns=runs, joined=all_runs),
         _CORPORA,
+        f"CREATE MACRO study_index() AS {text_literal(index_name)}",
     )
 
 

@@ -1,0 +1,290 @@
+"""The queries about checkpoints, templates, n-grams, spans and domains against pandas, on a study with gaps.
+
+Two checkpoints and a second run of one model, sequences without a domain or a document, logarithms of 0.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from synthetic_study import MODELS, SUFFIX, add_checkpoints, make_study
+
+from memindex.tables.bootstrap import mean_interval, rate_interval, slope_interval
+from memindex.tables.connection import connect
+from memindex.tables.queries import list_queries, run_query
+from memindex.tables.store import TableStore
+from memindex.tables.templates import templates
+
+ROWS = 2000
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    study = make_study(tmp_path_factory.mktemp("gaps"), rows=ROWS)
+    add_checkpoints(study, rows=ROWS)
+    store = TableStore(study / "tables")
+    columns = store.read("sequences").to_pydict()
+    for name, every in (("domain", 13), ("document", 11)):
+        columns[name] = [None if row % every == 0 else value for row, value in enumerate(columns[name])]
+    store.write("sequences", "all", columns)
+    return study
+
+
+@pytest.fixture(scope="module")
+def con(study: Path) -> duckdb.DuckDBPyConnection:
+    return connect(study)
+
+
+@pytest.fixture(scope="module")
+def joined(study: Path) -> pd.DataFrame:
+    """Every uniform sequence under every run, with a number for its document, from the store's files."""
+    store = TableStore(study / "tables")
+    tables = {name: store.read(name).to_pandas() for name in ("models", "runs", "sequences", "continuations")}
+    counts = store.read("frequencies").to_pandas().drop(columns="index")
+    rows = tables["continuations"].merge(tables["runs"][["run_id", "model_id", "dtype"]], on="run_id")
+    rows = rows.merge(tables["models"], on="model_id").merge(tables["sequences"], on="sequence_id")
+    rows = rows.merge(counts, on="sequence_id")
+    rows["place"] = rows["document"].fillna(-1 - rows["sequence_id"])
+    rows["run_label"] = np.where(
+        rows["model_id"] == "middle", "middle (" + rows["run_id"] + ")", rows["model_id"].astype(str)
+    )
+    return rows[rows["sample"] == "uniform"].reset_index(drop=True)
+
+
+def frame(con: duckdb.DuckDBPyConnection, name: str, **parameters: str | float) -> pd.DataFrame:
+    return run_query(con, name, **parameters).to_pandas()
+
+
+def ends(rows: pd.DataFrame, column: str) -> tuple[float, float]:
+    return rate_interval(rows[column].to_numpy(np.float64), rows["place"].astype(int).to_numpy())
+
+
+def outcome(rows: pd.DataFrame) -> np.ndarray:
+    return np.where(rows["score"] == 1, "memorized", np.where(rows["score"] == 0, "unmemorized", "half-memorized"))
+
+
+def test_a_model_is_one_point_of_the_fit_and_early_checkpoints_are_none(
+    con: duckdb.DuckDBPyConnection, joined: pd.DataFrame
+) -> None:
+    answer = frame(con, "rate_by_size").set_index("run_label")
+    assert len(answer) == len(MODELS) + 3
+    names = [name for name, architecture, _ in MODELS if architecture == "gpt_neox"]
+    fitted = joined[joined["model_id"].isin(names)]
+    x = np.log10([size for _, architecture, size in MODELS if architecture == "gpt_neox"])
+    y = fitted.groupby("model_id")["memorized"].mean()[names].to_numpy()
+    slope, intercept = np.polyfit(x, y, 1)
+    bootstrapped = slope_interval(
+        np.log10(fitted["non_embedding_parameters"]).to_numpy(),
+        fitted["model_id"].factorize()[0],
+        fitted["memorized"].to_numpy(np.float64),
+        fitted["place"].astype(int).to_numpy(),
+    )
+    rows = answer[answer["family"] == "gpt_neox"]
+    assert len(rows) == len(names) + 3
+    assert rows["slope_per_tenfold"].to_numpy() == pytest.approx(slope)
+    assert rows["r2"].to_numpy() == pytest.approx(np.corrcoef(x, y)[0, 1] ** 2)
+    assert rows["slope_low"].to_numpy() == pytest.approx(bootstrapped.low)
+    assert rows["slope_high"].to_numpy() == pytest.approx(bootstrapped.high)
+    for name, row in rows.iterrows():
+        assert row["rate"] == joined[joined["run_label"] == name]["memorized"].mean()
+        assert row["fitted"] == pytest.approx(intercept + slope * math.log10(row["non_embedding_parameters"]))
+
+
+def test_predictors(con: duckdb.DuckDBPyConnection, joined: pd.DataFrame) -> None:
+    answer = frame(con, "predictors")
+    assert answer["target"].unique().tolist() == ["huge"]
+    assert answer["predictor"].tolist()[::2] == [
+        "small",
+        "middle@step1000",
+        "middle@step9000",
+        "middle (middle bfloat16)",
+        "middle (middle-run)",
+        "large",
+    ]
+    target = joined[joined["model_id"] == "huge"].set_index("sequence_id")["memorized"]
+    for row in answer.itertuples():
+        rows = joined[joined["run_label"] == row.predictor]
+        rows = rows.assign(target=target.loc[rows["sequence_id"]].to_numpy())
+        by, of = ("memorized", "target") if row.measure == "precision" else ("target", "memorized")
+        assert row.share == pytest.approx(rows.loc[rows[by], of].mean())
+        assert (row.share_low, row.share_high) == pytest.approx(ends(rows[rows[by]], of))
+        assert (row.memorized, row.memorized_target) == (rows["memorized"].sum(), target.sum())
+        assert row.memorized_both == (rows["memorized"] & rows["target"]).sum()
+        assert row.rate_target == pytest.approx(target.mean())
+        step = {"middle@step1000": 1e7, "middle@step9000": 9e7}.get(row.predictor, 92e6)
+        assert row.training_share == pytest.approx(step / 92e6)
+
+
+def template_of(prefix: list[int], suffix: list[int]) -> str:
+    """The definition, one token after the other."""
+    tokens, start = [*prefix, *suffix], len(prefix)
+    places = range(start, len(tokens))
+    if any(all(tokens[i] == tokens[i - p] for i in places) for p in range(1, start + 1)):
+        return "repeating" if suffix else "none"
+    steps = range(1, start // 2 + 1)
+    if any(all(tokens[i] - tokens[i - p] == tokens[i - p] - tokens[i - 2 * p] for i in places) for p in steps):
+        return "incrementing"
+    return "none"
+
+
+@given(prefix=st.lists(st.integers(0, 3), max_size=7), suffix=st.lists(st.integers(0, 5), max_size=5))
+def test_templates_are_as_defined(prefix: list[int], suffix: list[int]) -> None:
+    found = templates(np.array([prefix], dtype=np.int64), np.array([suffix], dtype=np.int64))
+    assert ["none", "repeating", "incrementing"][found[0]] == template_of(prefix, suffix)
+
+
+def test_templates_in_sql(con: duckdb.DuckDBPyConnection) -> None:
+    lists = "([1,2,1,2], [1,2,1]), ([1,2,3], [4,5,6]), ([10,7,20,8], [30,9,40]), ([1,2], [9]), (NULL, [1]), ([1], NULL)"
+    answer = con.execute(f"SELECT template(p, s) FROM (VALUES {lists}) AS t(p, s)").fetchall()
+    assert [value for (value,) in answer] == ["repeating", "incrementing", "incrementing", "none", None, None]
+    count = "SELECT count(*), count(template(prefix, suffix)) FROM memorization"
+    assert len(set(con.execute(count).fetchone() or ())) == 1
+
+
+def test_kinds_of_memorization(con: duckdb.DuckDBPyConnection, joined: pd.DataFrame) -> None:
+    answer = frame(con, "kinds_of_memorization").set_index(["run_label", "kind"])
+    assert len(answer) == 3 * (len(MODELS) + 3)
+    texts = joined.drop_duplicates("sequence_id").set_index("sequence_id")
+    follows = texts.apply(lambda row: template_of(row["prefix"].tolist(), row["suffix"].tolist()) != "none", axis=1)
+    duplicates = joined["sequence_count"] - (joined["index"] == "mini")
+    kind = np.where(follows.loc[joined["sequence_id"]], "reconstruction", "recollection")
+    kind = np.where(duplicates > 5, "recitation", kind)
+    for name, rows in joined.assign(kind=kind).groupby("run_label"):
+        known = rows[rows["memorized"]]
+        for one in ("recitation", "reconstruction", "recollection"):
+            row, of_kind = answer.loc[(name, one)], rows[rows["kind"] == one]
+            assert len(of_kind) > 20
+            assert (row["sequences"], row["memorized"]) == (len(of_kind), of_kind["memorized"].sum())
+            assert row["share_memorized"] == pytest.approx((known["kind"] == one).mean())
+            assert (row["share_low"], row["share_high"]) == pytest.approx(
+                ends(known.assign(h=known["kind"] == one), "h")
+            )
+            assert row["rate"] == pytest.approx(of_kind["memorized"].mean())
+            assert (row["rate_low"], row["rate_high"]) == pytest.approx(ends(of_kind, "memorized"))
+    fewer = frame(con, "kinds_of_memorization", duplicates=1).set_index(["run_label", "kind"])["sequences"]
+    assert fewer["small", "recitation"] == (duplicates[joined["run_label"] == "small"] > 1).sum()
+
+
+def test_ngram_frequency(con: duckdb.DuckDBPyConnection, joined: pd.DataFrame, study: Path) -> None:
+    answer = frame(con, "ngram_frequency")
+    statistics = TableStore(study / "tables").read("ngram_statistics").to_pandas().drop(columns="index")
+    rows = joined.assign(outcome=outcome(joined)).merge(statistics, on="sequence_id")
+    groups = rows.groupby(["run_label", "n", "outcome"])
+    assert len(answer) == len(groups) == 2 * 3 * (len(MODELS) + 3)
+    assert answer["ngrams"].unique().tolist() == ["single tokens", "5-grams"]
+    for row in answer.itertuples():
+        group = groups.get_group((row.run_label, row.n, row.outcome))
+        assert row.sequences == len(group)
+        assert row.mean_of_min == pytest.approx(group["min_count"].mean())
+        assert row.mean_of_mean == pytest.approx(group["mean_count"].mean())
+        assert row.mean_of_max == pytest.approx(group["max_count"].mean())
+        logs = np.log2(group["mean_count"].where(group["mean_count"] > 0))
+        assert row.mean_log2_count == pytest.approx(logs.mean())
+        known = mean_interval(logs.dropna().to_numpy(), group["place"][logs.notna()].astype(int).to_numpy())
+        assert (row.mean_low, row.mean_high) == pytest.approx(known)
+        finite = group["mean_log_frequency"].replace(-np.inf, np.nan)
+        assert row.median_log_frequency == pytest.approx(finite.median())
+    unheard = frame(con, "ngram_frequency", sample="heldout")
+    assert np.isinf(statistics["mean_log_frequency"]).any()
+    assert not np.isinf(unheard["median_log_frequency"]).any()
+
+
+def test_copied_continuations(con: duckdb.DuckDBPyConnection, joined: pd.DataFrame, study: Path) -> None:
+    answer = frame(con, "copied_continuations")
+    spans = TableStore(study / "tables").read("spans").to_pandas()[["run_id", "sequence_id", "length"]]
+    wrong = joined[~joined["memorized"]].merge(spans, on=["run_id", "sequence_id"])
+    groups = wrong.assign(outcome=outcome(wrong)).groupby(["run_label", "outcome"])
+    assert len(answer) == 8 * len(groups) == 8 * 2 * (len(MODELS) + 3)
+    for row in answer.itertuples():
+        group = groups.get_group((row.run_label, row.outcome))
+        copied = group.assign(copied=group["length"] >= row.copied_from * SUFFIX)
+        assert (row.continuations, row.copied) == (len(group), copied["copied"].sum())
+        assert row.share == pytest.approx(copied["copied"].mean())
+        assert (row.share_low, row.share_high) == pytest.approx(ends(copied, "copied"))
+    assert answer["share"].nunique() > 20
+
+
+def test_across_domains(con: duckdb.DuckDBPyConnection, joined: pd.DataFrame, study: Path) -> None:
+    counts = TableStore(study / "tables").read("domain_counts").to_pandas()
+    of_sequence = dict(list(counts.groupby("sequence_id")))
+    for model in ("all", "small"):
+        answer = frame(con, "across_domains", model=model).set_index(["domain", "outcome"])
+        rows = joined if model == "all" else joined[joined["run_label"] == model]
+        seen = rows.dropna(subset="domain").groupby(["sequence_id", "domain", "place"])["memorized"].any().reset_index()
+        places = [of_sequence[number] for number in seen["sequence_id"]]
+        seen["others"] = [p.loc[p["domain"] != d, "count"].sum() for p, d in zip(places, seen["domain"], strict=True)]
+        seen["all"] = [p["count"].sum() for p in places]
+        seen["domains"] = [len(p) for p in places]
+        seen["in_others"] = seen["others"] > 0
+        groups = seen.groupby(["domain", np.where(seen["memorized"], "memorized", "not memorized")])
+        assert len(answer) == len(groups) > 8
+        for key, group in groups:
+            row = answer.loc[key]
+            assert (row["sequences"], row["in_others"]) == (len(group), group["in_others"].sum())
+            assert row["share_elsewhere"] == pytest.approx(group["in_others"].mean())
+            assert (row["share_low"], row["share_high"]) == pytest.approx(ends(group, "in_others"))
+            assert row["mean_domains"] == pytest.approx(group["domains"].mean())
+            assert row["share_of_occurrences"] == pytest.approx(group["others"].sum() / group["all"].sum())
+    assert frame(con, "across_domains", domains=2).shape[0] == 4
+
+
+def test_domain_shares_against_the_corpus(con: duckdb.DuckDBPyConnection, joined: pd.DataFrame, study: Path) -> None:
+    answer = frame(con, "domain_shares")
+    documents = pd.read_parquet(study.parent / "mini" / "documents.parquet")
+    tokens = documents.groupby("domain")["tokens"].sum() / documents["tokens"].sum()
+    known = joined[joined["memorized"]]
+    assert "unknown" in set(answer["domain"])
+    for row in answer.itertuples():
+        of_run = known[known["run_label"] == row.run_label].assign()
+        of_run["here"] = of_run["domain"].fillna("unknown") == row.domain
+        assert row.share_memorized == pytest.approx(of_run["here"].mean())
+        if row.domain == "unknown":
+            assert math.isnan(row.enrichment_corpus)
+            continue
+        share = tokens[row.domain]
+        assert row.share_corpus == pytest.approx(share)
+        assert row.enrichment_corpus == pytest.approx(of_run["here"].mean() / share)
+        low, high = ends(of_run, "here")
+        assert (row.enrichment_corpus_low, row.enrichment_corpus_high) == pytest.approx((low / share, high / share))
+
+
+def test_numbers_that_are_none_count_as_not_known(tmp_path: Path) -> None:
+    study = make_study(tmp_path, rows=400, models=MODELS[:2])
+    store = TableStore(study / "tables")
+    for unit in store.units("continuations"):
+        rows = store.read("continuations", units=[unit]).to_pydict()
+        for name, bad in (
+            ("bleu", math.nan),
+            ("suffix_logprob", math.nan),
+            ("suffix_logprob_top40", math.nan),
+            ("prefix_logprob", -math.inf),
+        ):
+            rows[name] = [bad if i % 3 == 0 else value for i, value in enumerate(rows[name])]
+        rows["suffix_logprob"] = [-math.inf if i % 5 == 0 else v for i, v in enumerate(rows["suffix_logprob"])]
+        store.write("continuations", unit, rows)
+    con = connect(study)
+    for name in list_queries():
+        for column, values in frame(con, name).items():
+            if values.dtype == np.float64:
+                assert not np.isinf(values).any(), (name, column)
+    rows = frame(con, "approximate").set_index(["run_label", "likeness"])
+    read = con.sql("SELECT * FROM continuations JOIN sequences USING (sequence_id) WHERE sample = 'uniform'").df()
+    known = read[read["bleu"].notna()].groupby("run_id")["bleu"].agg(["size", lambda bleu: (bleu > 0.75).sum()])
+    for run, (size, near) in known.iterrows():
+        row = rows.loc[(run.removesuffix("-run"), "BLEU above 0.75")]
+        assert (row["sequences"], row["continuations"]) == (size, near)
+    everything = "avg(p_z), stddev(p_z_top40), avg(prefix_perplexity), stddev(suffix_perplexity), avg(discoverable_n)"
+    [numbers] = con.sql(f"SELECT {everything} FROM memorization").fetchall()
+    assert all(map(math.isfinite, numbers))
+    values = "(1.5, 1), (2.5, 2), ('nan'::DOUBLE, 3), ('-inf'::DOUBLE, 4), (NULL, 5)"
+    asked = f"SELECT discoverable_n('nan'::DOUBLE, 0.5), mean_interval(x, y).low FROM (VALUES {values}) AS t(x, y)"
+    [(tries, low)] = con.sql(asked).fetchall()
+    assert tries is None
+    assert low == mean_interval(np.array([1.5, 2.5]), np.array([1, 2])).low
