@@ -153,14 +153,14 @@ def test_an_arrow_table_in_any_column_order_is_taken(store: TableStore) -> None:
 def test_another_schema_version_is_refused(store: TableStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(schema, "SCHEMA_VERSION", 99)
     store.write("frequencies", "a", frequencies())
-    with pytest.raises(MemindexError, match=f"has schema version 99, this memindex reads version {SCHEMA_VERSION}"):
+    with pytest.raises(MemindexError, match=f"has schema version 99, this memindex reads up to {SCHEMA_VERSION}"):
         store.read("frequencies")
 
 
 def test_a_foreign_or_broken_file_is_refused(store: TableStore) -> None:
     file = store.write("frequencies", "a", frequencies())
     pq.write_table(pa.table({"a": [1]}), file)
-    with pytest.raises(MemindexError, match="schema version none"):
+    with pytest.raises(MemindexError, match="is not part of the table frequencies"):
         store.read("frequencies")
     file.write_bytes(b"PAR1 no")
     with pytest.raises(MemindexError, match="not a readable Parquet file"):

@@ -24,7 +24,7 @@ from memindex.study.config import StudyConfig, load_study
 from memindex.tables import functions, statistics, templates
 from memindex.tables.functions import Indexes, Lookups
 from memindex.tables.origins import unusable_indexes, warn_of_changes
-from memindex.tables.schema import DOCUMENTS, TABLES, VIEWS, Table
+from memindex.tables.schema import DOCUMENTS, TABLES, VIEWS, Column, Table
 from memindex.tables.store import TableStore
 from memindex.tables.views import joined_views, text_literal
 
@@ -143,7 +143,7 @@ def _check_frequencies(con: duckdb.DuckDBPyConnection, config: StudyConfig) -> N
 
 def _create_table(con: duckdb.DuckDBPyConnection, table: Table, store: TableStore) -> None:
     """The view of a table's files."""
-    groups = store.lacking(table.name, store.files(table.name))
+    groups = store.lacking(table.name, store.readable(table.name))
     parts = [_select(table, "", files, lacking) for lacking, files in groups.items()]
     con.execute(f'CREATE VIEW "{table.name}" AS ' + (" UNION ALL ".join(parts) or _select_nothing(table)))
 
@@ -155,13 +155,20 @@ def _create_view(con: duckdb.DuckDBPyConnection, table: Table, files: Mapping[st
 
 
 def _select(table: Table, index_name: str, files: list[Path], lacking: tuple[str, ...] = ()) -> str:
-    said = {c.name: f'len("{c.length_of}")::INTEGER AS "{c.name}"' for c in table.columns if c.name in lacking}
+    said = {c.name: f'{_without(c)}::{_sql_type(c.type)} AS "{c.name}"' for c in table.columns if c.name in lacking}
     if index_name:
         said["index"] = f'{text_literal(index_name)} AS "index"'
     columns = [said.get(c.name, f'"{c.name}"') for c in table.columns]
     listed = ", ".join(text_literal(_literal_path(file)) for file in files)
     # A folder named key=value on the way to the study is no column of its tables.
     return f"SELECT {', '.join(columns)} FROM read_parquet([{listed}], hive_partitioning = false)"
+
+
+def _without(column: Column) -> str:
+    """What a column is in files that lack it."""
+    if column.length_of:
+        return f'len("{column.length_of}")'
+    return "NULL" if column.before is None else text_literal(column.before)
 
 
 def _select_nothing(table: Table) -> str:

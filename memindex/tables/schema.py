@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 #: metadata. A new table leaves it as it is: older files stay right, and a run fills what is missing.
 SCHEMA_VERSION = 5
 
-#: Files from this version on can be read: what they lack is told by their other columns.
+#: Studies from this version on can be added to: what their files lack is told by other columns. Older ones can be asked
+#: in SQL, where a column that a file lacks is NULL, or what `Column.before` says.
 OLDEST_VERSION = 4
 
 TOKENS = pa.list_(pa.int32())
@@ -29,7 +30,8 @@ TOKENS = pa.list_(pa.int32())
 class Column:
     """One column: name, Arrow type, meaning (with its unit), whether NULL may stand in it, and the list it tells about.
 
-    A column with `length_of` is filled in by the store; files written before there was such a column lack it.
+    A column with `length_of` is filled in by the store; files written before there was such a column lack it. `before`
+    is what a text column is in files that are older than it, where that is not NULL.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Column:
     meaning: str
     nullable: bool = False
     length_of: str = ""
+    before: str | None = None
 
 
 @dataclass(frozen=True)
@@ -109,7 +112,12 @@ RUNS = Table(
             "untrained (random weights), other-corpus (the model never saw this corpus); NULL: it is none",
             nullable=True,
         ),
-        Column("made_by", pa.string(), "memindex, or the importer that read it: pythia, mynlp, lm-extraction, jsonl"),
+        Column(
+            "made_by",
+            pa.string(),
+            "memindex, or the importer that read it: pythia, mynlp, lm-extraction, jsonl",
+            before="memindex",
+        ),
         Column("dtype", pa.string(), "floating-point type of the weights while scoring", nullable=True),
         Column("device", pa.string(), "where it ran: cpu, or the GPU's name", nullable=True),
         Column("attention", pa.string(), "attention implementation (sdpa, eager, …)", nullable=True),

@@ -3,7 +3,7 @@
 A file appears whole or not at all: it is written under a name that no reader looks at (`.UNIT.….tmp`),
 synced, and renamed. A killed writer leaves such a file behind and nothing else, so a unit that `has` a file
 is finished and a rerun skips it; the next writer of the table removes what is left over. Every file carries the schema
-version; one of another version is refused instead of misread.
+version; those of an older one can be asked (`readable`), but a run that would add to them may be refused.
 """
 
 from __future__ import annotations
@@ -115,21 +115,29 @@ class TableStore:
         """The files of a table's finished units, sorted by name; each is checked for its schema version.
 
         Raises:
-            MemindexError: A file that is no Parquet file of this table in this schema version.
+            MemindexError: A file that is no Parquet file of this table, or whose schema version can't be added to.
         """
+        return self._files(table_name, OLDEST_VERSION)
+
+    def readable(self, table_name: str) -> list[Path]:
+        """The same, with files of any older version; what these lack is in `lacking`."""
+        return self._files(table_name, 1)
+
+    def _files(self, table_name: str, oldest: int) -> list[Path]:
         folder = self.directory / _table(table_name).name
         if not folder.is_dir():
             return []
         found = sorted(f for f in folder.iterdir() if f.name.endswith(_SUFFIX) and not f.name.startswith("."))
-        return [file for file in found if _is_of(file, table_name)]
+        return [file for file in found if _is_of(file, table_name, oldest)]
 
     def lacking(self, table_name: str, files: Iterable[Path]) -> dict[tuple[str, ...], list[Path]]:
         """Files of a table by the columns that they lack, because they were written before there were such columns."""
-        derived = [column.name for column in _table(table_name).columns if column.length_of]
+        # A column that was there from the first on is lacking nowhere: DuckDB says so where a file was tampered with.
+        later = [c.name for c in _table(table_name).columns if c.nullable or c.length_of or c.before is not None]
         groups: dict[tuple[str, ...], list[Path]] = {}
         for file in files:
-            names = pq.read_schema(file).names if derived else ()
-            groups.setdefault(tuple(name for name in derived if name not in names), []).append(file)
+            names = pq.read_schema(file).names
+            groups.setdefault(tuple(name for name in later if name not in names), []).append(file)
         return groups
 
     def read(self, table_name: str, units: Iterable[str] | None = None) -> pa.Table:
@@ -159,7 +167,7 @@ class TableStore:
     def damaged(self) -> Iterator[MemindexError]:
         """What is wrong with each damaged file of the store; reads all of them to the end, a row group at a time."""
         for name in TABLES:
-            for file in self.files(name):
+            for file in self.readable(name):
                 try:
                     read_through(file)
                 except MemindexError as error:
@@ -182,7 +190,7 @@ def _table(name: str) -> Table:
     return TABLES[name]
 
 
-def _is_of(file: Path, table_name: str) -> bool:
+def _is_of(file: Path, table_name: str, oldest: int) -> bool:
     """True for a file of this table in this version, False for one that is gone; another one raises MemindexError."""
     try:
         metadata = pq.read_schema(file).metadata or {}
@@ -191,15 +199,24 @@ def _is_of(file: Path, table_name: str) -> bool:
         return False
     except (pa.ArrowException, OSError) as error:
         raise MemindexError(damage(file, str(error))) from None
-    version = metadata.get(_VERSION_KEY, b"none").decode()
-    if version not in map(str, range(OLDEST_VERSION, SCHEMA_VERSION + 1)):
-        raise MemindexError(
-            f"{file} has schema version {version}, this memindex reads version {SCHEMA_VERSION}; "
-            "move the study's tables away and fill them again with: memindex study run STUDY"
-        )
     if metadata.get(_TABLE_KEY) != table_name.encode():
         raise MemindexError(f"{file} is not part of the table {table_name}; move it away")
+    _check_version(file, metadata.get(_VERSION_KEY, b"none").decode(), oldest)
     return True
+
+
+def _check_version(file: Path, version: str, oldest: int) -> None:
+    if not version.isdecimal() or int(version) < 1:
+        raise MemindexError(f"{file} has schema version {version}, which is none of memindex's; move it away")
+    if int(version) > SCHEMA_VERSION:
+        raise MemindexError(
+            f"{file} has schema version {version}, this memindex reads up to {SCHEMA_VERSION}: update memindex"
+        )
+    if int(version) < oldest:
+        raise MemindexError(
+            f"{file} was written by an older memindex: memindex sql and memindex report still read it, but nothing can "
+            "be added; move the study's tables away and fill them again with: memindex study run STUDY"
+        )
 
 
 def _sync_directory(folder: Path) -> None:
