@@ -17,7 +17,7 @@ from memindex.study.config import SequenceConfig, load_study
 from memindex.study.demo import DemoPlan, run_demo
 from memindex.study.demo_corpus import CorpusPlan, write_corpus
 from memindex.tables.connection import connect
-from memindex.tables.queries import run_query
+from memindex.tables.queries import list_queries, run_query
 
 TINY = DemoPlan(
     corpus=CorpusPlan(standard_library=60_000, packages=2, package=60_000, heldout_share=0.2),
@@ -56,6 +56,9 @@ def test_every_station_leaves_its_tables(finished):
     assert unseen[0] > 0
     assert unseen[1] == 0
     assert run_query(con, "rate_by_frequency").num_rows > 4
+    empty = {name for name in list_queries() if not run_query(con, name).num_rows}
+    # Nothing but the main protocol was run, and no probe.
+    assert empty <= {"compression", "context_curve", "controls"}
     con.close()
     assert (target / "python" / "index.json").is_file()
     assert load_study(study).name == "demo"

@@ -17,7 +17,7 @@ def pages():
     return module.PAGES
 
 
-@pytest.mark.parametrize("name", ["cli.md", "python.md", "tables.md", "models.md"])
+@pytest.mark.parametrize("name", ["cli.md", "python.md", "tables.md", "queries.md", "models.md"])
 def test_reference_page_is_up_to_date(name):
     pytest.importorskip("torch", reason="docs/python.md describes the models too")
     expected = "\n".join(pages()[name]()) + "\n"

@@ -6,6 +6,9 @@ Two checkpoints and a second run of one model, sequences without a domain or a d
 from __future__ import annotations
 
 import math
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import duckdb
@@ -23,6 +26,8 @@ from memindex.tables.store import TableStore
 from memindex.tables.templates import templates
 
 ROWS = 2000
+
+SQL = (sys.executable, "-m", "memindex.cli", "sql", "-s")
 
 
 @pytest.fixture(scope="module")
@@ -253,6 +258,34 @@ def test_domain_shares_against_the_corpus(con: duckdb.DuckDBPyConnection, joined
         assert row.enrichment_corpus == pytest.approx(of_run["here"].mean() / share)
         low, high = ends(of_run, "here")
         assert (row.enrichment_corpus_low, row.enrichment_corpus_high) == pytest.approx((low / share, high / share))
+
+
+@pytest.mark.parametrize(
+    ("query", "table"),
+    [
+        ("ngram_frequency", "ngram_statistics"),
+        ("copied_continuations", "spans"),
+        ("across_domains", "domain_counts"),
+        ("corpus_by_frequency", "buckets"),
+        ("predictors", "continuations"),
+        ("kinds_of_memorization", "sequences"),
+    ],
+)
+def test_a_query_names_the_command_that_fills_what_it_needs(tmp_path: Path, query: str, table: str) -> None:
+    study = make_study(tmp_path, rows=40, models=MODELS[:1])
+    shutil.rmtree(study / "tables" / table)
+    done = subprocess.run([*SQL, str(study), query], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"the table {table} is still empty; fill it with: memindex study run" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_sample_that_a_study_lacks_is_named(study: Path) -> None:
+    asked = [*SQL, str(study), "predictors", "-p", "sample=imported"]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    line = "the study has no sequences of the sample 'imported'; ask with -p sample=bucket or sample=heldout or"
+    assert line in done.stderr
 
 
 def test_numbers_that_are_none_count_as_not_known(tmp_path: Path) -> None:

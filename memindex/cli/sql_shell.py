@@ -11,7 +11,7 @@ from memindex.cli.output import note, one_line
 from memindex.cli.sql_asking import ask, table_names, unfilled
 from memindex.cli.sql_writing import FORMS, write
 from memindex.errors import MemindexError
-from memindex.tables.queries import list_queries, load_query, query_values
+from memindex.tables.queries import Parameter, list_queries, load_query, query_values, unsampled
 from memindex.tables.schema import TABLES, VIEWS, Table
 
 if TYPE_CHECKING:
@@ -38,12 +38,13 @@ class Shell:
         self.con = con
         self.form = form
         self._asked = ""
+        self._values: dict[str, Parameter] = {}
         # A table's name must never mean a variable of this program.
         con.execute("SET python_enable_replacements = false")
 
     def ask(self, text: str, *, for_file: bool = False) -> pa.Table | None:
         """The rows that SQL gives, as `memindex.cli.sql_asking.ask`."""
-        self._asked = text
+        self._asked, self._values = text, {}
         return ask(self.con, text, for_file=for_file)
 
     def named(self, name: str, parameters: Sequence[str] = (), *, for_file: bool = False) -> pa.Table:
@@ -52,14 +53,14 @@ class Shell:
             raise MemindexError(f"there is no query {name!r}; the named ones are: {', '.join(list_queries())}")
         pairs = dict(_pair(parameter) for parameter in parameters)
         query = load_query(name)
-        self._asked = query.sql
-        answer = ask(self.con, query.sql, query_values(query, pairs), for_file=for_file)
+        self._asked, self._values = query.sql, query_values(query, pairs)
+        answer = ask(self.con, query.sql, self._values, for_file=for_file)
         assert answer is not None  # a file of queries/ is one SELECT
         return answer
 
     def unfilled(self) -> str:
-        """What to say about empty tables that were asked last, as `memindex.cli.sql_asking.unfilled`."""
-        return unfilled(self.con, self._asked)
+        """What to say about empty tables, as `memindex.cli.sql_asking.unfilled`, or a sample that the study lacks."""
+        return unfilled(self.con, self._asked) or unsampled(self.con, self._values)
 
     def write(self, answer: pa.Table) -> None:
         """Print an answer."""

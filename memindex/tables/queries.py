@@ -183,6 +183,15 @@ def query_values(query: Query, given: Mapping[str, Parameter]) -> dict[str, Para
     return values
 
 
+def unsampled(con: duckdb.DuckDBPyConnection, values: Mapping[str, Parameter]) -> str:
+    """What to say when the parameter `sample` names one that the study has no sequences of; empty otherwise."""
+    wanted = values.get("sample")
+    samples = [name for (name,) in con.cursor().execute("SELECT DISTINCT sample FROM sequences ORDER BY 1").fetchall()]
+    if wanted is None or wanted in samples or not samples:
+        return ""
+    return f"the study has no sequences of the sample {wanted!r}; ask with -p sample={' or sample='.join(samples)}"
+
+
 def _split(name: str, text: str) -> tuple[dict[str, str], str]:
     """The header's keys and the statement below it."""
     header: dict[str, str] = {}

@@ -6,7 +6,7 @@ group's values as lists; NumPy answers each list at once (`memindex.tables.boots
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -50,6 +50,21 @@ AGGREGATES = (
     ),
 )
 
+#: How it is called -> what it gives, for docs/tables.md.
+MEANINGS = {
+    "rate_interval(value, cluster)": "interval of the mean of values in 0..1: a rate, a score",
+    "mean_interval(value, cluster)": "interval of the mean of any numbers; NULL where no two documents differ",
+    "ratio_interval(numerator, denominator)": "interval of sum(numerator) / sum(denominator), a rate in 0..1",
+    "quotient_interval(numerator, denominator)": "the same of any number; NULL where no two documents differ",
+    "slope_interval(x, run, value, cluster)": "interval of the slope of the runs' means over x (least squares)",
+    "t975(df)": "the 97.5 % point of Student's t",
+    "discoverable_n(p_z, p)": "samples until one is a suffix of probability p_z, with probability p; NULL: never",
+    "frequency_label(bucket)": "how a frequency bucket is written: 1, 2–3, 4–7 …",
+    "template(prefix, suffix)": "`repeating` where every token of the suffix equals the one some p places before it, "
+    "`incrementing` where all rise by the same step as these did, else `none`",
+    "study_index()": "name of the index of study.toml",
+}
+
 _T975 = "[" + ", ".join(map(str, bootstrap.T975)) + "]::DOUBLE[]"
 _T975_ABOVE = " + ".join(f"{c} / df ** {power}" for power, c in enumerate(bootstrap.T975_ABOVE))
 
@@ -87,6 +102,17 @@ def register(con: duckdb.DuckDBPyConnection) -> None:
         con.execute(f"CREATE MACRO {_macro(aggregate)}")
     for macro in _MACROS:
         con.execute(f"CREATE MACRO {macro}")
+
+
+def markdown() -> Iterator[str]:
+    """The lines of docs/tables.md about the statistics and what else queries/ is written with."""
+    yield from ("", "# Statistics", "")
+    yield "On every connection too. Intervals are of 95 %, structs of `low` and `high`, aggregates: `GROUP BY` makes"
+    yield "one per group. Values that are NULL, NaN or infinite don't count. `cluster` tells documents apart: sequences"
+    yield "of one document are alike. The first two take a row per sequence, the next two a row per document."
+    yield from ("", "| function | meaning |", "| --- | --- |")
+    for call, meaning in MEANINGS.items():
+        yield f"| `{call}` | {meaning} |"
 
 
 def unregister(con: duckdb.DuckDBPyConnection) -> None:
