@@ -57,8 +57,8 @@ def test_every_station_leaves_its_tables(finished):
     assert unseen[1] == 0
     assert run_query(con, "rate_by_frequency").num_rows > 4
     empty = {name for name in list_queries() if not run_query(con, name).num_rows}
-    # Nothing but the main protocol was run, and no probe.
-    assert empty <= {"compression", "context_curve", "controls"}
+    # Nothing but the main protocol was run, and no probe; models this small may know nothing by heart.
+    assert empty <= {"compression", "context_curve", "controls", "most_memorized_documents"}
     con.close()
     assert (target / "python" / "index.json").is_file()
     assert load_study(study).name == "demo"
