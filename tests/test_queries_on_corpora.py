@@ -13,7 +13,8 @@ from scored_study import SMALL
 from memindex.corpus.documents import BadDocuments
 from memindex.corpus.sources import ReadOptions, find_files, read_documents
 from memindex.index import Index, build_index
-from memindex.study.config import FILE, SequenceConfig, load_study, study_toml
+from memindex.study.config import FILE, SequenceConfig, load_study
+from memindex.study.study_toml import study_toml
 from memindex.tables.connection import connect
 from memindex.tables.queries import list_queries, load_query, run_query
 
