@@ -24,10 +24,12 @@ WIDTH = {"terminal_width": 100, "max_content_width": 100}
 #: What a Python user calls; everything else is free to change.
 PUBLIC = {
     "memindex": ["Index", "build_index", "connect", "Ragged", "MemindexError"],
-    "memindex.corpus.sources": ["ReadOptions"],
+    "memindex.corpus.documents": ["ReadOptions", "BadDocuments"],
+    "memindex.corpus.domains": ["read_domain_map"],
     "memindex.corpus.tokenizer": ["load_tokenizer", "Tokenizer"],
     "memindex.index.adopting": ["adopt_index"],
     "memindex.index.builder": ["BuildReport"],
+    "memindex.index.recipes": ["find_recipe", "Recipe", "Needs"],
     "memindex.index.answers": [
         "Matches",
         "Occurrences",
@@ -188,7 +190,21 @@ def models() -> Iterator[str]:
         yield f"| {architecture} | {' | '.join(f'`{path}`' for path in vars(paths).values())} |"
 
 
-PAGES = {"cli.md": commands, "python.md": python, "tables.md": tables, "queries.md": queries, "models.md": models}
+def recipes() -> Iterator[str]:
+    """The lines of indexes/README.md: the recipes and what they need."""
+    from memindex.index import recipe_pages
+
+    yield from recipe_pages.markdown()
+
+
+PAGES = {
+    "cli.md": commands,
+    "python.md": python,
+    "tables.md": tables,
+    "queries.md": queries,
+    "models.md": models,
+    "../indexes/README.md": recipes,
+}
 
 
 def main() -> None:

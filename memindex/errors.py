@@ -24,3 +24,8 @@ class CorruptIndexError(MemindexError):
 
 class MissingExtraError(MemindexError, ImportError):
     """An optional package is not installed; the message says how to get it."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of another library says, in one line."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

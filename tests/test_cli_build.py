@@ -200,7 +200,8 @@ def test_skip_bad_leaves_out_and_tells_each_bad_line(run, tmp_path):
     assert (told["documents"], told["skipped_documents"]) == (66, 34)
     notes = result.stderr.splitlines()
     assert "34" in notes[0]
-    numbers = [int(line.split("a.jsonl:")[1].split(":")[0]) for line in notes[1:]]
+    assert notes[-1].endswith(f"all of them in {tmp_path / 'out' / 'skipped.txt'}")
+    numbers = [int(line.split("a.jsonl:")[1].split(":")[0]) for line in notes[1:-1]]
     assert numbers == list(range(1, 100, 3))[:20]
     assert json.loads((tmp_path / "out" / "index.json").read_text())["skipped_documents"] == 34
 

@@ -6,6 +6,7 @@ import datetime
 import json
 import math
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -14,6 +15,7 @@ from test_corpus_jsonl import leftover, read, texts
 
 from memindex.corpus import parquet
 from memindex.corpus.documents import BadDocuments
+from memindex.corpus.sources import ReadOptions, find_files, read_documents
 from memindex.errors import CorpusError
 
 ROWS = [
@@ -194,6 +196,22 @@ def test_a_type_that_has_no_json_is_refused(tmp_path):
     pq.write_table(pa.table({"text": ["a"], "half": pa.array([1.0], pa.float16())}), tmp_path / "a.parquet")
     with pytest.raises(CorpusError, match=r"a\.parquet: .*can't become JSON"):
         read(tmp_path / "a.parquet")
+
+
+def test_a_large_row_group_is_not_held_in_memory(tmp_path):
+    file = tmp_path / "a.parquet"
+    random = np.random.default_rng(1)
+    texts = pa.array([random.bytes(2000).hex() for _ in range(20_000)])
+    pq.write_table(pa.table({"text": texts}), file, row_group_size=1 << 30, compression="none")
+    before, options = pa.default_memory_pool(), ReadOptions()
+    counting = pa.proxy_memory_pool(before)
+    pa.set_memory_pool(counting)
+    try:
+        rows = sum(map(len, read_documents(find_files([file], options), options, BadDocuments())))
+    finally:
+        pa.set_memory_pool(before)
+    assert rows == 20_000
+    assert 1 << 20 < counting.max_memory() < 40 << 20
 
 
 def test_files_without_rows_or_without_other_columns(tmp_path):

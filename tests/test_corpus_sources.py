@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 from pathlib import Path
 
@@ -147,11 +148,9 @@ def test_sources_of_one_name_are_told_apart_by_more_of_their_path(tmp_path):
     tree(tmp_path, {"p/x/f.txt": "1", "q/x/f.txt": "2", "a/p/x/f.txt": "3", "p/f.txt": "4", "q/f.txt": "5"})
     assert paths_of([tmp_path / "p/x", tmp_path / "q/x"]) == ["p/x/f.txt", "q/x/f.txt"]
     assert paths_of([tmp_path / "p/f.txt", tmp_path / "q/f.txt"]) == ["p/f.txt", "q/f.txt"]
-    sources = [tmp_path / name for name in ("p", "q/x", "a/p/x", "p/x/f.txt", "q/f.txt")]
+    sources = [tmp_path / name for name in ("p", "q/x", "a/p/x", "q/f.txt")]
     names = dict(zip(texts(read(sources)), paths_of(sources), strict=True))
     assert len(set(names.values())) == len(names) == 5
-    # The same file by two ways and a source given twice are no reason to look further up.
-    assert paths_of([tmp_path / "q/x", tmp_path / "q/x"]) == ["x/f.txt", "x/f.txt"]
 
 
 def test_a_relative_dot_gives_the_name_of_the_folder(tmp_path, monkeypatch):
@@ -241,3 +240,116 @@ def test_the_real_corpora_are_read_whole(shared):
         for value in batch.column("domain").value_counts().to_pylist():
             counts[value["values"]] = counts.get(value["values"], 0) + value["counts"]
     assert counts == {"C++": 3083, "Python": 4273}
+
+
+PATTERNS = {
+    "a/*.jsonl": ["a/1", "a/2"],
+    "*/1.jsonl": ["a/1", "b/1"],
+    "**/*.jsonl": ["a/1", "a/2", "b/1", "b/deep/3"],
+    "b/**": ["b/1", "b/deep/3"],
+    "?/[12].jsonl": ["a/1", "a/2", "b/1"],
+}
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize("relative", [True, False])
+def test_patterns_take_the_files_they_match(tmp_path, monkeypatch, pattern, relative):
+    names = ["a/1", "a/2", "b/1", "b/deep/3"]
+    tree(tmp_path / "c", {f"{name}.jsonl": f'{{"text": "{name}"}}' for name in names})
+    tree(tmp_path / "c", {"b/.hidden.jsonl": '{"text": "hidden"}', "README.md": "about"})
+    monkeypatch.chdir(tmp_path / "c")
+    rows = read([pattern if relative else f"{tmp_path}/c/{pattern}"])
+    assert texts(rows) == PATTERNS[pattern]
+    fixed = pattern.split("/")[0] + "/" if pattern[0] in "ab" else ""
+    assert [fixed + row["path"] for row in rows] == [f"{name}.jsonl" for name in PATTERNS[pattern]]
+
+
+def test_domains_of_a_pattern_are_the_folders_below_what_is_fixed(tmp_path):
+    tree(tmp_path / "c", {f"{name}.jsonl": f'{{"text": "{name}"}}' for name in ("x/1", "y/1", "2")})
+    assert [r["domain"] for r in read([f"{tmp_path}/c/**/*.jsonl"])] == ["c", "x", "y"]
+    assert [r["domain"] for r in read([f"{tmp_path}/c/x/*"])] == ["x"]
+
+
+@pytest.mark.parametrize(("pattern", "part"), [("*.parquet", "no files match"), ("*", r"folders only.*write .*/\*\*")])
+def test_a_pattern_without_files_is_refused(tmp_path, pattern, part):
+    tree(tmp_path / "c", {"a/1.jsonl": "{}", "b/1.jsonl": "{}"})
+    with pytest.raises(CorpusError, match=part):
+        read([f"{tmp_path}/c/{pattern}"])
+
+
+def test_a_name_with_brackets_is_a_name_where_there_is_such_a_file(tmp_path):
+    root = tree(tmp_path / "c [1]", {"a[1].txt": "brackets", "a1.txt": "other"})
+    assert texts(read([root / "a[1].txt"])) == ["brackets"]
+    assert texts(read([root])) == ["other", "brackets"]
+
+
+def test_a_file_given_twice_is_refused(tmp_path, monkeypatch):
+    root = tree(tmp_path / "c", {"x/f.jsonl": '{"text": "1"}', "x/g.jsonl": '{"text": "2"}', "y/f.jsonl": "{}"})
+    monkeypatch.chdir(root)
+    (tmp_path / "linked").symlink_to(root)
+    for sources in (
+        [root, root / "x/f.jsonl"],
+        ["x", "./x/"],
+        ["x/*.jsonl", "*/f.jsonl"],
+        [root / "x", tmp_path / "linked" / "x"],
+        ["x/f.jsonl", "x/f.jsonl"],
+    ):
+        with pytest.raises(CorpusError, match=r"x/f\.jsonl.*: given twice"):
+            read(sources)
+    with pytest.raises(CorpusError, match=r"x/f\.jsonl and 1 more: given twice"):
+        read(["x", "x/*"])
+
+
+def test_text_files_that_are_too_long_or_unreadable_are_bad_documents(tmp_path, monkeypatch):
+    monkeypatch.setattr(text_reader, "LONGEST_FILE", 100)
+    root = tree(tmp_path / "c", {"a.txt": "x" * 100, "b.txt": "x" * 101, "c.txt": "good"})
+    with pytest.raises(CorpusError, match=r"b\.txt: longer than"):
+        read([root])
+    files = find_files([root], ReadOptions())
+    (root / "a.txt").unlink()
+    with pytest.raises(FileNotFoundError):
+        list(read_documents(files, ReadOptions(), BadDocuments()))
+    bad = BadDocuments(skip=True)
+    (batch,) = read_documents(files, ReadOptions(), bad)
+    assert batch.column("text").to_pylist() == [b"good"]
+    assert [report.rpartition("/")[2] for report in bad.first] == [
+        "a.txt: No such file or directory",
+        "b.txt: longer than 0 MiB",
+    ]
+
+
+def test_skipping_goes_on_after_a_damaged_or_unreadable_file(tmp_path):
+    good = "".join(f'{{"text": "good {i}"}}\n' for i in range(2000)).encode()
+    packed = gzip.compress(good)
+    files = {
+        "1.jsonl.gz": packed,
+        "2.jsonl.gz": packed[: len(packed) // 2],
+        "3.jsonl.gz": b"no gzip",
+        "4.parquet": b"PAR1 no",
+        "5.arrow": b"no arrow",
+        "6.warc": b"no warc",
+        "7.idx": b"no tokens",
+        "7.bin": b"",
+        "8.jsonl": good[:-5],
+        "9.jsonl": good,
+    }
+    root = tree(tmp_path / "c", files)
+    pq.write_table(pa.table({"content": ["another field"]}), root / "90.parquet")
+    found = find_files([root], ReadOptions())
+    (root / "9.jsonl").rename(root / "91.jsonl")
+    bad = BadDocuments(skip=True)
+    batches = list(read_documents([*found, *find_files([root / "91.jsonl"], ReadOptions())], ReadOptions(), bad))
+    assert sum(map(len, batches)) == 2000 + 1999 + 2000
+    named = [Path(report.split(": ")[0]).name for report in bad.first]
+    assert named == [
+        "2.jsonl.gz", "3.jsonl.gz", "4.parquet", "5.arrow", "6.warc", "7.idx", "8.jsonl:2000", "9.jsonl", "90.parquet",
+    ]  # fmt: skip
+    assert bad.count == len(named)
+
+
+def test_all_bad_documents_are_listed(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": 1}\n' * 5000)
+    bad = BadDocuments(skip=True)
+    assert read([tmp_path / "a.jsonl"], bad=bad) == []
+    assert bad.count == len(bad.first) == 5000
+    assert bad.first[4999].startswith(f"{tmp_path}/a.jsonl:5000: ")

@@ -17,7 +17,10 @@ def pages():
     return module.PAGES
 
 
-@pytest.mark.parametrize("name", ["cli.md", "python.md", "tables.md", "queries.md", "models.md"])
+PAGES = ["cli.md", "python.md", "tables.md", "queries.md", "models.md", "../indexes/README.md"]
+
+
+@pytest.mark.parametrize("name", PAGES)
 def test_reference_page_is_up_to_date(name):
     pytest.importorskip("torch", reason="docs/python.md describes the models too")
     expected = "\n".join(pages()[name]()) + "\n"

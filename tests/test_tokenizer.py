@@ -501,3 +501,29 @@ def test_real_byte_level_tokenizers_give_the_text_back(shared, real_tokenizers, 
         # NFC, which some of them apply first, is no loss of ours.
         normal = slow.normalizer.normalize_str(text) if slow.normalizer else text
         assert loaded.decode(loaded.encode(text)) == normal
+
+
+LONG_RUNS = [
+    "a" * 30_000,
+    " " * 30_000 + "end",
+    "\n" * 20_000,
+    "\t \r\n" * 5_000,
+    "1" * 20_000,
+    "=-" * 15_000,
+    "日" * 10_000,
+    "😀" * 8_000,
+    "e\u0301" * 8_000,
+    "\U0010fffd\ue000\ufeff" * 3_000,
+    "\0" * 10_000,
+    "<|endoftext|>" * 2_000,
+    "'s" * 10_000,
+    "aB3 _é\n" * 5_000,
+]
+
+
+@pytest.mark.parametrize("name", ["pythia", "olmo-1", "olmo-2", "llama-2"])
+def test_long_runs_give_the_ids_of_tokenizers(real_tokenizers, shared, name):
+    _, loaded, slow = real_tokenizers(name)
+    got = rows(loaded.encode_batch(as_texts(LONG_RUNS)))
+    assert got == [slow.encode(text, add_special_tokens=False).ids for text in LONG_RUNS]
+    assert uses_gigatoken(loaded)

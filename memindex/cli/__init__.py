@@ -23,7 +23,7 @@ from memindex.errors import MemindexError
 #: command: (module in memindex.cli, attribute, one line for the list of commands)
 COMMANDS = {
     "demo": ("demo", "demo", "Run the whole main job on text found on this machine, offline, in minutes."),
-    "index": ("index", "index", "Build, describe and verify indexes."),
+    "index": ("index", "index", "Build, list, describe and verify indexes."),
     "count": ("count", "count", "Count n-grams in a corpus, in all and by domain."),
     "documents": ("documents", "documents", "Show the documents around occurrences of a text."),
     "trace": ("trace", "trace", "Find the spans of a text that stand in a corpus word for word."),

@@ -4,44 +4,38 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from memindex.cli.index_list import list_indexes
 from memindex.cli.index_open import open_index
+from memindex.cli.index_path import INDEX
+from memindex.cli.index_reading import check_room, difference, reading_options, request_from
 from memindex.errors import MemindexError
 from memindex.index.index import Index
+from memindex.index.manifest import SKIPPED_FILE
 
 if TYPE_CHECKING:
     from memindex.index.builder import BuildReport
 
+#: Bad documents that a build tells on the terminal; the rest is in a file.
+MOST_LINES = 20
+
 
 @click.group()
 def index() -> None:
-    """Build, describe and verify indexes."""
+    """Build, list, describe and verify indexes."""
 
 
 index.add_command(open_index)
+index.add_command(list_indexes)
 
 
 @index.command()
-@click.argument("sources", nargs=-1, required=True, type=click.Path(), metavar="SRC…")
-@click.option("--out", required=True, type=click.Path(), help="Directory of the new index; must not exist.")
-@click.option(
-    "--tokenizer",
-    required=True,
-    help="A tokenizer.json, a folder with one, a hub name, a family's name (pythia, olmo-2, …), or bytes.",
-)
-@click.option("--text-field", default="text", show_default=True, help="Dotted path of the text (JSON lines, Parquet).")
-@click.option(
-    "--domain-field",
-    help="Dotted path of the domain. [default: the file's top folder; of a single file, its name without suffixes]",
-)
-@click.option(
-    "--include",
-    multiple=True,
-    help="Shell pattern of file names to take from folders, as '*.py'; repeatable.",
-)
+@click.argument("sources", nargs=-1, required=True, type=click.Path(), metavar="SRC…|RECIPE")
+@reading_options
 @click.option("--shards", default=1, show_default=True, help="Independent parts; up to 2 billion tokens each.")
 @click.option("--token-width", type=int, help="Bytes per token: 1, 2 or 4. [default: the least that holds all ids]")
 @click.option(
@@ -55,40 +49,44 @@ index.add_command(open_index)
 @click.option("--json", "as_json", is_flag=True, help="Print what was built as JSON.")
 def build(
     sources: tuple[str, ...],
-    out: str,
-    tokenizer: str,
-    text_field: str,
-    domain_field: str | None,
-    include: tuple[str, ...],
     shards: int,
     token_width: int | None,
     key_stride: int,
     workers: int | None,
     skip_bad: bool,
     as_json: bool,
+    **given: Any,
 ) -> None:
-    """Build an index of the documents in SRC: files, or folders of them.
+    """Build an index of the documents in SRC, or of the corpus that a RECIPE describes.
 
-    Formats: .jsonl, .ndjson, .json (one object per line; also with .gz or .zst), .parquet; any other file is one
-    document of plain text. A folder that holds both is refused: choose with --include. Plain .json files beside text
-    files are text too. Hidden files are not read.
+    SRC is a file, a folder, a pattern ('data/*.jsonl.gz', ** for folders below), the address of one of these
+    (https://, s3://, hf://datasets/…), or @ and a file that lists addresses. RECIPE is a name that
+    `memindex index list` shows, or a .toml file like those.
+
+    Formats: .jsonl, .ndjson, .json (one object per line), .wet and .warc (text of Common Crawl), all also with .gz or
+    .zst; .parquet; .arrow and folders of `datasets`; .idx with .bin (Megatron, GPT-NeoX: token ids). Any other file is
+    one document of plain text. A folder that holds both is refused: choose with --include. Plain .json files beside
+    text files are text too. Hidden files are not read.
 
     \b
     Examples:
+      memindex index build pile --files 'pile/train/*.jsonl.zst' --out pile-index
       memindex index build pile/ --out pile-index --tokenizer pythia --domain-field meta.pile_set_name
+      memindex index build s3://bucket/texts --out texts --tokenizer olmo-2 --domain-sql "split_part(path, '/', 2)"
       memindex index build the-stack/ --out stack --tokenizer tokenizer.json --text-field content --domain-field lang
       memindex index build src/ --out mine --tokenizer bytes --include '*.py' --include '*.md'
     """
-    from memindex.cli.output import progress_bar
-    from memindex.corpus.sources import ReadOptions
+    from memindex.cli.output import note, progress_bar
     from memindex.index.builder import build_index
 
+    wanted = request_from(sources, given)
+    check_room(wanted)
     with progress_bar() as progress:
         report = build_index(
-            sources,
-            out,
-            tokenizer=tokenizer,
-            options=ReadOptions(text_field, domain_field, include),
+            wanted.sources,
+            wanted.out,
+            tokenizer=wanted.tokenizer,
+            options=wanted.options,
             shards=shards,
             token_width=token_width,
             key_stride=key_stride,
@@ -96,7 +94,9 @@ def build(
             skip_bad=skip_bad,
             progress=progress,
         )
-    _print_build(out, report, as_json)
+    _print_build(wanted.out, report, as_json)
+    if told := difference(wanted, report.manifest):
+        note(told)
 
 
 def _print_build(out: str, report: BuildReport, as_json: bool) -> None:
@@ -105,14 +105,17 @@ def _print_build(out: str, report: BuildReport, as_json: bool) -> None:
     manifest = report.manifest
     if report.skipped.count:
         note(f"left out {report.skipped.count:,} malformed documents:")
-        for line in report.skipped.first:
+        for line in report.skipped.first[:MOST_LINES]:
             note(f"  {line}")
+        if report.skipped.count > MOST_LINES:
+            note(f"  … all of them in {Path(out) / SKIPPED_FILE}")
     if as_json:
         facts = {
             "index": out,
             "documents": manifest.documents,
             "tokens": manifest.tokens,
             "skipped_documents": report.skipped.count,
+            "skipped": report.skipped.first,
             "domains": {d.name: {"documents": d.documents, "tokens": d.tokens} for d in manifest.domains},
             "seconds": {stage: round(seconds, 3) for stage, seconds in report.seconds.items()},
             "peak_memory": report.peak_memory,
@@ -130,7 +133,7 @@ def _rate(tokens: int, seconds: float) -> float | None:
 
 
 @index.command()
-@click.argument("directory", type=click.Path())
+@click.argument("directory", type=INDEX)
 @click.option("--json", "as_json", is_flag=True, help="Print the whole manifest as JSON.")
 def info(directory: str, as_json: bool) -> None:
     """Say what an index holds.
@@ -174,7 +177,7 @@ def info(directory: str, as_json: bool) -> None:
 
 
 @index.command()
-@click.argument("directory", type=click.Path())
+@click.argument("directory", type=INDEX)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def verify(directory: str, as_json: bool) -> None:
     """Read every file of an index and prove it undamaged: checksums, and all that the tokens determine.

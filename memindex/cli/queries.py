@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from memindex.cli.index_path import INDEX
 from memindex.errors import MemindexError, QueryError
 
 if TYPE_CHECKING:
@@ -20,8 +21,8 @@ index_option = click.option(
     "index_path",
     required=True,
     envvar="MEMINDEX_INDEX",
-    type=click.Path(),
-    help="Directory of the index (or set MEMINDEX_INDEX).",
+    type=INDEX,
+    help="Directory or name of the index (or set MEMINDEX_INDEX).",
 )
 
 #: More than any corpus has tokens, and little enough to be added to any position.

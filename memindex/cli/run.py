@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from memindex.cli.index_path import INDEX
 from memindex.cli.scoring_options import PROTOCOL, WHERE, options_from, run_and_tell, scoring_from, with_options
 from memindex.errors import MemindexError
 from memindex.study.config import FILE, SequenceConfig, StudyConfig, load_study, parse_study
@@ -21,8 +22,8 @@ from memindex.study.study_toml import study_toml
 @click.option(
     "-s", "--study", "directory", default=".", show_default=True, type=click.Path(), help="Directory of the study."
 )
-@click.option("-i", "--index", "index_path", type=click.Path(), help="Index to make the study of, where there is none.")
-@click.option("--heldout", type=click.Path(), help="Index of unseen documents for that study.")
+@click.option("-i", "--index", "index_path", type=INDEX, help="Index to make the study of, where there is none.")
+@click.option("--heldout", type=INDEX, help="Index of unseen documents for that study.")
 @click.option(
     "--control",
     "controls",

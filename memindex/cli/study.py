@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from memindex.cli.index_path import INDEX
 from memindex.cli.scoring_options import PROTOCOL, WHERE, options_from, run_and_tell, scoring_from, with_options
 from memindex.errors import MemindexError
 from memindex.study.config import FILE, STEPS, load_study
@@ -22,8 +23,8 @@ def study() -> None:
 
 @study.command()
 @click.argument("directory", type=click.Path())
-@click.option("-i", "--index", "index_path", required=True, type=click.Path(), help="Index the models were trained on.")
-@click.option("--heldout", type=click.Path(), help="Index of documents that no model saw, for the unseen control.")
+@click.option("-i", "--index", "index_path", required=True, type=INDEX, help="Index the models were trained on.")
+@click.option("--heldout", type=INDEX, help="Index of documents that no model saw, for the unseen control.")
 @click.option("--model", "models", multiple=True, help="Folder or hub name of a model to score; repeatable.")
 @click.option("--prefix", default=32, show_default=True, help="Context tokens given to the model.")
 @click.option("--suffix", default=32, show_default=True, help="Continuation tokens compared.")

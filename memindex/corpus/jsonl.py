@@ -10,31 +10,42 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 from memindex import _core
-from memindex.corpus.documents import BATCH_BYTES, SCHEMA, BadDocuments, BytesRead, SourceFile, large_binary, repeat
+from memindex.corpus.documents import (
+    BATCH_BYTES,
+    LONGEST_DOCUMENT,
+    SCHEMA,
+    BadDocuments,
+    BytesRead,
+    ReadOptions,
+    SourceFile,
+    large_binary,
+    repeat,
+)
+from memindex.corpus.streams import chunks
 from memindex.errors import CorpusError
 
-#: A line that is longer than this is taken for a damaged file.
-LONGEST_LINE = 1 << 30
+#: A line that is longer than this is no document.
+LONGEST_LINE = LONGEST_DOCUMENT
 
 #: Windows programs write it at the start of a file; it belongs to no document.
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 def read_jsonl(
-    source: SourceFile, text_field: str, domain_field: str | None, bad: BadDocuments, read: BytesRead
+    source: SourceFile, options: ReadOptions, bad: BadDocuments, read: BytesRead
 ) -> Iterator[pa.RecordBatch]:
     """Yield the documents of one file; raises CorpusError with file and line."""
-    line = 1
-    for block in _blocks(source, read):
-        if line == 1:
-            block = block.removeprefix(BYTE_ORDER_MARK)  # noqa: PLW2901
-        texts, domains, metadata, lines, wrong = _core.parse_jsonl(block, text_field, domain_field, line)
+    for line, block in _blocks(source, bad, read):
+        whole = block.removeprefix(BYTE_ORDER_MARK) if line == 1 else block
+        texts, domains, metadata, lines, wrong = _core.parse_jsonl(
+            whole, options.text_field, options.domain_field, line
+        )
         for number, reason in wrong:
             bad.report(f"{source.file}:{number}", reason)
         rows = len(lines)
         labels = (
             large_binary(*domains, pa.large_string())
-            if domain_field
+            if options.domain_field
             else repeat(source.folder, rows, pa.large_string())
         )
         yield pa.record_batch(
@@ -47,37 +58,35 @@ def read_jsonl(
             ],
             schema=SCHEMA,
         )
-        line += block.count(b"\n")
 
 
-def _blocks(source: SourceFile, read: BytesRead) -> Iterator[bytes]:
-    """Whole lines, about BATCH_BYTES at a time."""
-    rest = b""
-    for data in _chunks(source, read):
-        end = data.rfind(b"\n") + 1
-        if end == 0:
-            rest += data
-            if len(rest) > LONGEST_LINE:
-                raise CorpusError(f"{source.file}: a line is longer than {LONGEST_LINE >> 20} MiB")
-            continue
-        yield rest + data[:end]
-        rest = data[end:]
-    if rest:
-        yield rest
-
-
-def _chunks(source: SourceFile, read: BytesRead) -> Iterator[bytes]:
-    compression = {".gz": "gzip", ".zst": "zstd"}.get(source.file.suffix.lower())
-    if compression and source.file.stat().st_size == 0:
-        # Nothing compresses to nothing: this is what a download that failed leaves.
-        raise CorpusError(f"{source.file}: can't be decompressed: the file is empty")
+def _blocks(source: SourceFile, bad: BadDocuments, read: BytesRead) -> Iterator[tuple[int, bytes]]:
+    """The number of a line, and whole lines from there, about BATCH_BYTES at a time; no line beyond LONGEST_LINE."""
+    held: list[bytes] = []
+    line, size, dropping = 1, 0, False
     try:
-        with pa.OSFile(str(source.file)) as raw, pa.input_stream(raw, compression=compression) as stream:
-            while data := stream.read(BATCH_BYTES):
-                read.inside = raw.tell()
-                yield data
-    except OSError as error:
-        if error.errno is not None:
+        for data in chunks(source, read, BATCH_BYTES):
+            start = 0
+            if dropping:
+                start = data.find(b"\n") + 1
+                if start == 0:
+                    continue
+                line, dropping = line + 1, False
+            end = data.rfind(b"\n") + 1
+            if end > start:
+                block = b"".join((*held, data[start:end]))
+                yield line, block
+                line += block.count(b"\n")
+                held, size, start = [], 0, end
+            if start < len(data):
+                held.append(data[start:])
+                size += len(data) - start
+            if size > LONGEST_LINE:
+                bad.report(f"{source.file}:{line}", f"the line is longer than {LONGEST_LINE >> 20} MiB")
+                held, size, dropping = [], 0, True
+    except CorpusError as error:
+        if line == 1 or not str(error).startswith(f"{source.file}: can't"):
             raise
-        # Arrow reports damaged compression as an OSError without errno.
-        raise CorpusError(f"{source.file}: can't be decompressed: {error}") from None
+        raise CorpusError(f"{error}; it was read up to line {line - 1}") from None
+    if held:
+        yield line, b"".join(held)

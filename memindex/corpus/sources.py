@@ -1,138 +1,150 @@
 """From the sources on a command line to a stream of document batches.
 
-A source is a file or a folder. A folder whose files all have a corpus format is read as that corpus; one without such
-files is a folder of text files, a document each; one that holds both is refused, for half of it would be lost. Files
-are taken in sorted order, so a build gives the same index every time.
+A source is a file, a folder, a pattern of files (`data/*.jsonl.gz`, `**` for folders below), the address of one of
+these, or `@` and a file that lists addresses. A folder whose files all have a corpus format is read as that corpus; one
+without such files is a folder of text files, a document each; one that holds both is refused, for half of it would be
+lost. Files are taken in sorted order, so a build gives the same index every time.
 """
 
 from __future__ import annotations
 
-import fnmatch
+import errno
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, TypeAlias
 
-from memindex.corpus.documents import BadDocuments, BytesRead, SourceFile
+from memindex.corpus.documents import BadDocuments, BytesRead, Format, ReadOptions, SourceFile
+from memindex.corpus.listing import Listing, labels_of, list_source
+from memindex.corpus.remote import Location
 from memindex.errors import CorpusError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-JSONL = tuple(base + packed for base in (".jsonl", ".json", ".ndjson") for packed in ("", ".gz", ".zst"))
-PARQUET = (".parquet",)
+    Reader: TypeAlias = Callable[[SourceFile, ReadOptions, BadDocuments, BytesRead], Iterator[pa.RecordBatch]]
 
+__all__ = ["ReadOptions", "find_files", "read_documents"]
 
-@dataclass(frozen=True)
-class ReadOptions:
-    """How documents are found in files.
+_PACKINGS = ("", ".gz", ".zst")
+SUFFIXES: dict[Format, tuple[str, ...]] = {
+    "jsonl": tuple(base + packed for base in (".jsonl", ".json", ".ndjson") for packed in _PACKINGS),
+    "parquet": (".parquet",),
+    "arrow": (".arrow",),
+    "warc": tuple(base + packed for base in (".warc", ".wet") for packed in _PACKINGS),
+    "megatron": (".idx",),
+}
 
-    Attributes:
-        text_field: Dotted path of the text, in JSON lines and Parquet.
-        domain_field: Dotted path of the domain; None takes the name of the folder.
-        include: Shell patterns of file names to take from folders; none means all.
-    """
-
-    text_field: str = "text"
-    domain_field: str | None = None
-    include: tuple[str, ...] = ()
+#: What an unreadable file raises, and not a machine in trouble.
+UNREADABLE = (errno.EACCES, errno.EPERM, errno.ENOENT, errno.EIO)
 
 
 def find_files(sources: Sequence[str | Path], options: ReadOptions) -> list[SourceFile]:
-    """The corpus files below the sources, sorted; raises CorpusError when a source is missing or holds none."""
+    """The corpus files that the sources name, sorted within each.
+
+    Raises:
+        CorpusError: A source is missing or holds no file, two of them hold the same file, or a folder holds both corpus
+            and text files.
+    """
+    listings = [list_source(source, options) for source in sources]
     found: list[SourceFile] = []
-    paths = [Path(source) for source in sources]
-    for source, label in zip(paths, _labels(paths), strict=True):
-        if source.is_dir():
-            found.extend(_files_of_folder(source, label if len(paths) > 1 else "", options))
-        elif source.is_file():
-            name = _printable(source.name)
-            found.append(SourceFile(source, _printable(label), name.split(".")[0] or name, _format(source)))
+    for listing, label in zip(listings, labels_of(listings), strict=True):
+        if listing.alone:
+            found.append(_single(listing, label))
         else:
-            raise CorpusError(f"{source}: no such file or folder")
+            found.extend(_files_of_folder(listing, label if len(listings) > 1 else "", options))
+    _refuse_duplicates(found, len(listings))
     return found
 
 
-def _labels(sources: Sequence[Path]) -> list[str]:
-    """A name for each source that no other has: its own, with as many folders before it as that takes.
+def _single(listing: Listing, label: str) -> SourceFile:
+    name, file = listing.files[0]
+    kind: Format = _format(name)
+    parts: tuple[Location, ...] = ()
+    if name.endswith((".bin", ".idx")):
+        if not isinstance(file, Path):
+            raise CorpusError(f"{file}: name the folder instead, or a pattern, that holds .idx and .bin")
+        file, parts = _token_files(file)
+        kind = "megatron"
+    return SourceFile(file, _printable(label), _printable(name.split(".")[0] or name), kind, parts)
 
-    All get the same number of parts, so that no label with a file's path behind it can equal another.
-    """
-    # Not resolve: a linked source keeps the name that it was given by.
-    parts = [Path(os.path.abspath(source)).parts for source in sources]  # noqa: PTH100
-    depth = 1
-    while len({p[-depth:] for p in parts}) < len(set(parts)):
-        depth += 1
-    return ["/".join(p[1:][-depth:]) for p in parts]
+
+def _token_files(file: Path) -> tuple[Path, tuple[Location, ...]]:
+    """The .idx that a .bin or .idx belongs to, with its .bin files; the file alone where there are none."""
+    from memindex.corpus.megatron import with_parts
+
+    beside = [(p.name, p) for p in file.parent.iterdir() if p.suffix in (".bin", ".idx")]
+    for name, parts in with_parts(beside)[1].items():
+        if file.name == name or file in parts:
+            return file.with_name(name), tuple(parts)
+    if file.suffix == ".idx":
+        raise CorpusError(f"{file}: no .bin file of that name beside it")
+    raise CorpusError(f"{file}: no .idx file of that name beside it: it says where documents begin")
 
 
-def _files_of_folder(root: Path, label: str, options: ReadOptions) -> list[SourceFile]:
-    files = _listed(root, options)
+def _files_of_folder(listing: Listing, label: str, options: ReadOptions) -> list[SourceFile]:
+    from memindex.corpus.arrow import without_caches
+    from memindex.corpus.megatron import with_parts
+
+    files, parts = with_parts(without_caches(listing.files))
     if not files:
-        raise CorpusError(f"{root}: no files to read{' that match --include' if options.include else ''}")
-    is_corpus = _is_corpus(root, files)
+        raise CorpusError(f"{listing.source}: no files to read{' that match --include' if options.include else ''}")
+    is_corpus = _is_corpus(listing.source, [name for name, _ in files], parts)
     if is_corpus:
-        files = [p for p in files if not _describes(p)]
-    top = root.resolve().name
+        files = [(name, file) for name, file in files if not _describes(name)]
+    else:
+        parts = {}
+    top = listing.parts[-1] if len(listing.parts) > 1 else ""
     return [
         SourceFile(
-            p,
-            _printable((label / p.relative_to(root)).as_posix()),
-            _printable(_folder(p.relative_to(root), top)),
-            _format(p) if is_corpus else "text",
+            file,
+            _printable((PurePosixPath(label) / name).as_posix()),
+            _printable(name.split("/")[0] if "/" in name else top),
+            _format(name) if is_corpus else "text",
+            tuple(parts.get(name, ())),
         )
-        for p in files
+        for name, file in files
     ]
 
 
-def _listed(root: Path, options: ReadOptions) -> list[Path]:
-    """The files of a folder that are not hidden, sorted."""
-    files = sorted(p for p in _walk(root) if p.is_file() and not p.name.startswith("."))
-    if options.include:
-        return [p for p in files if any(fnmatch.fnmatch(p.name, pattern) for pattern in options.include)]
-    return files
-
-
-def _describes(file: Path) -> bool:
+def _describes(name: str) -> bool:
     """Whether a file says something about the corpus it lies beside, and is no part of it."""
-    return _format(file) == "text" and file.name.upper().startswith(("README", "LICENSE", "LICENCE", "CITATION"))
+    last = name.rpartition("/")[2]
+    return _format(name) == "text" and last.upper().startswith(("README", "LICENSE", "LICENCE", "CITATION"))
 
 
-def _is_corpus(root: Path, files: Sequence[Path]) -> bool:
+def _is_corpus(source: str, names: Sequence[str], parts: Iterable[str]) -> bool:
     """Whether the files are a corpus rather than text files; raises CorpusError when they are both."""
-    corpus_files = [p for p in files if _format(p) != "text"]
-    others = len(files) - len(corpus_files)
+    # Other programs write .idx files, too: without its .bin, one is no token file.
+    corpus_files = [n for n in names if _format(n) not in ("text", "megatron") or n in parts]
+    others = len(names) - len(corpus_files)
     # A source tree holds stray .json files (settings, fixtures); they make it no corpus of JSON lines.
-    if all(p.name.lower().endswith(".json") for p in corpus_files):
-        return len(corpus_files) == len(files)
-    others -= sum(map(_describes, files))
+    if all(name.lower().endswith(".json") for name in corpus_files):
+        return len(corpus_files) == len(names)
+    others -= sum(map(_describes, names))
     if others:
         raise CorpusError(
-            f"{others} text files beside {len(corpus_files)} corpus files in {root}: choose with --include"
+            f"{others} text files beside {len(corpus_files)} corpus files in {source}: choose with --include"
         )
     return True
 
 
-def _walk(root: Path) -> Iterator[Path]:
-    """Everything below root but hidden folders; a folder that can't be listed is an error, not an empty one."""
-
-    def refuse(error: OSError) -> None:
-        raise error
-
-    for folder, folders, names in os.walk(root, onerror=refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (Path(folder, name) for name in names)
-
-
-def _format(file: Path) -> Literal["jsonl", "parquet", "text"]:
-    name = file.name.lower()
-    return "jsonl" if name.endswith(JSONL) else "parquet" if name.endswith(PARQUET) else "text"
+def _refuse_duplicates(files: Sequence[SourceFile], sources: int) -> None:
+    """Raise CorpusError when two sources hold the same file: all its counts would be doubled."""
+    many = sources > 1
+    places = Counter(os.path.realpath(f.file) if many and isinstance(f.file, Path) else str(f.file) for f in files)
+    twice = [place for place, count in places.items() if count > 1]
+    if twice:
+        more = f" and {len(twice) - 1} more" if len(twice) > 1 else ""
+        raise CorpusError(f"{twice[0]}{more}: given twice: name each file by one source only")
 
 
-def _folder(relative: Path, top: str) -> str:
-    return relative.parts[0] if len(relative.parts) > 1 else top
+def _format(name: str) -> Format:
+    lower = name.lower()
+    return next((kind for kind, suffixes in SUFFIXES.items() if lower.endswith(suffixes)), "text")
 
 
 def _printable(name: str) -> str:
@@ -143,23 +155,71 @@ def _printable(name: str) -> str:
 def read_documents(
     files: Sequence[SourceFile], options: ReadOptions, bad: BadDocuments, read: BytesRead | None = None
 ) -> Iterator[pa.RecordBatch]:
-    """Yield all documents of the files as record batches (`documents.SCHEMA`), each file in its own format.
+    """Yield all documents of the files as record batches, each file in its own format.
 
-    `read` is kept at what was read when a batch comes; a batch may be empty.
+    Batches have `documents.SCHEMA`, or TOKENS_SCHEMA where documents were tokenized before; `tokens.tokens_of` takes
+    both. `read` is kept at what was read when a batch comes; a batch may be empty. Where bad documents are skipped, the
+    rest of a damaged file is one of them.
     """
-    from memindex.corpus.jsonl import read_jsonl
-    from memindex.corpus.parquet import read_parquet
-    from memindex.corpus.text import read_text
+    from memindex.corpus.domains import Labels
 
     read = read or BytesRead()
+    labels = Labels(options)
+    for batch in _batches(files, options, bad, read):
+        yield labels.apply(batch, bad)
+
+
+def _batches(
+    files: Sequence[SourceFile], options: ReadOptions, bad: BadDocuments, read: BytesRead
+) -> Iterator[pa.RecordBatch]:
+    from memindex.corpus.text import read_text
+
     for kind, group in itertools.groupby(files, key=lambda file: file.format):
         if kind == "text":
             yield from read_text(_without_fields(group, options), bad, read)
             continue
-        reader = read_jsonl if kind == "jsonl" else read_parquet
+        reader = _reader(kind)
         for file in group:
-            yield from reader(file, options.text_field, options.domain_field, bad, read)
-            read.finish(file.file.stat().st_size)
+            yield from _readable(file, reader(file, options, bad, read), bad)
+            # A file may be gone by now.
+            with suppress(OSError):
+                read.finish(file.bytes)
+
+
+def _reader(kind: Format) -> Reader:
+    if kind == "jsonl":
+        from memindex.corpus.jsonl import read_jsonl
+
+        return read_jsonl
+    if kind == "parquet":
+        from memindex.corpus.parquet import read_parquet
+
+        return read_parquet
+    if kind == "arrow":
+        from memindex.corpus.arrow import read_arrow
+
+        return read_arrow
+    if kind == "warc":
+        from memindex.corpus.warc import read_warc
+
+        return read_warc
+    from memindex.corpus.megatron import read_megatron
+
+    return read_megatron
+
+
+def _readable(source: SourceFile, batches: Iterator[pa.RecordBatch], bad: BadDocuments) -> Iterator[pa.RecordBatch]:
+    """What can be read of a file; with --skip-bad, the rest of a damaged one is noted and left out."""
+    try:
+        yield from batches
+    except CorpusError as error:
+        if not bad.skip:
+            raise
+        bad.note(f"{error}; the rest of the file is left out")
+    except OSError as error:
+        if not bad.skip or error.errno not in UNREADABLE:
+            raise
+        bad.note(f"{source.file}: {error.strerror}: left out")
 
 
 def _without_fields(files: Iterable[SourceFile], options: ReadOptions) -> Iterator[SourceFile]:

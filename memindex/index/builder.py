@@ -21,10 +21,11 @@ from memindex import _core
 from memindex.corpus.documents import BadDocuments, BytesRead, SourceFile
 from memindex.corpus.sources import ReadOptions, find_files, read_documents
 from memindex.corpus.tokenizer import Tokenizer, load_tokenizer
+from memindex.corpus.tokens import tokens_of
 from memindex.errors import CorpusError, MemindexError
 from memindex.index.checksums import write_checksums
 from memindex.index.document_table import DocumentTable
-from memindex.index.manifest import TOKENIZER_FILE, Manifest
+from memindex.index.manifest import SKIPPED_FILE, TOKENIZER_FILE, Manifest
 from memindex.index.partial import check_free, partial_directory
 from memindex.index.sorting import SortJob, peak_memory, sort_shard
 
@@ -162,7 +163,7 @@ class _Build:
 
     def _write_tokens(self, files: Sequence[SourceFile]) -> None:
         writer = _core.DocumentWriter(self.directory, self.shards, self.width)
-        total = sum(file.file.stat().st_size for file in files)
+        total = sum(file.bytes for file in files)
         read = BytesRead()
         batches = read_documents(files, self.options, self.bad, read)
         while True:
@@ -173,7 +174,7 @@ class _Build:
             if not len(batch):
                 continue
             with self._timed("tokenize"):
-                tokens = self.tokenizer.encode_batch(batch.column("text"))
+                tokens = tokens_of(batch, self.tokenizer)
             with self._timed("write tokens"):
                 firsts = writer.append(tokens.values, tokens.offsets)
                 self.documents.append(batch, firsts, tokens.lengths())
@@ -206,6 +207,9 @@ class _Build:
         """Checksum every file, write the manifest, rename the folder to the target."""
         if self.tokenizer.definition is not None:
             (self.directory / TOKENIZER_FILE).write_bytes(self.tokenizer.definition)
+        if self.bad.count:
+            lines = "".join(f"{line}\n" for line in self.bad.first)
+            (self.directory / SKIPPED_FILE).write_text(lines, encoding="utf-8")
         with self._timed("checksums"):
             files = write_checksums(self.directory, self.directory.iterdir())
         domains = self.documents.domain_facts()
@@ -225,6 +229,9 @@ class _Build:
             memindex_version=memindex.__version__,
             text_field=self.options.text_field,
             domain_field=self.options.domain_field,
+            domain_sql=self.options.domain_sql,
+            domain_map=dict(self.options.domain_map),
+            rows_per_step=self.options.rows_per_step,
             skipped_documents=self.bad.count,
         )
         manifest.write(self.directory)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 from memindex import _core
 from memindex.errors import CorruptIndexError, MemindexError, QueryError
 from memindex.index.manifest import DOCUMENTS_FILE, FILE, TOKENIZER_FILE, Manifest
+from memindex.index.names import check_known, index_directory
 from memindex.index.opening import check_files, check_shards
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class Index:
         files. It counts ids; for texts it needs a tokenizer, which must be the one that it was built with.
 
         Args:
-            path: Directory of the index.
+            path: Directory of the index, or its name where it lies in $MEMINDEX_INDEXES or in `indexes`.
             tokenizer: As for `load_tokenizer`; only for an index that has none of its own.
 
         Raises:
@@ -84,7 +85,8 @@ class Index:
             CorruptIndexError: A file is missing, has not the size it should have, or belongs to another shard.
             OSError: A file may not be read.
         """
-        directory = Path(path).resolve()
+        directory = index_directory(path).resolve()
+        check_known(directory)
         manifest = _manifest_of(directory)
         check_files(directory, manifest)
         domains, block = len(manifest.domains), manifest.domain_block

@@ -21,6 +21,8 @@ FILE = "index.json"
 TOKENIZER_FILE = "tokenizer.json"
 DOCUMENTS_FILE = "documents.parquet"
 CHECKSUMS_FILE = "checksums.bin"
+#: A line for each document that was left out as malformed; there only when some were.
+SKIPPED_FILE = "skipped.txt"
 FORMAT = "memindex-1"
 
 #: What infini-gram's builder writes for each shard, as tokenized.0; all other files are memindex's.
@@ -62,6 +64,7 @@ class Manifest:
         domains: The domains; the code in domain.S is the place in this list.
         domain_block: Suffixes between two rows of domainsum.S.
         files: Every file of the index but this one; without checksum (an empty text) where none was made.
+        text_field, domain_field, domain_sql, domain_map, rows_per_step: How documents were read (`ReadOptions`).
         data: Folder of infini-gram's files, absolute, when they do not lie beside index.json.
         checksum: BLAKE3 of what stands before it in index.json; empty until it is written.
     """
@@ -81,6 +84,9 @@ class Manifest:
     memindex_version: str
     text_field: str = "text"
     domain_field: str | None = None
+    domain_sql: str | None = None
+    domain_map: dict[str, str] = field(default_factory=dict)
+    rows_per_step: int | None = None
     skipped_documents: int = 0
     data: str | None = None
     format: str = field(default=FORMAT)

@@ -193,7 +193,7 @@ FAMILIES: dict[str, Family] = {
             ),
         ),
         Family(
-            "olmo-2", "OLMo 2", "olmo2", "olmo-mix-1124 and dolmino-mix-1124", "olmo-mix", "olmo-2", 4, 4096,
+            "olmo-2", "OLMo 2", "olmo2", "olmo-mix-1124 and dolmino-mix-1124", "olmo-mix-1124", "olmo-2", 4, 4096,
             "stage1-step10000-tokens21B, …: step and tokens seen; stage2-… count anew", _olmo_tokens,
             (
                 Checkpoint("allenai/OLMo-2-0425-1B", 1_484_916_736, 1_073_874_944, 16, 2048, 16, 4 * _T),

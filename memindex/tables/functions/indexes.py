@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from memindex.errors import QueryError
+from memindex.index.names import index_directory
 from memindex.ragged import Ragged
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def open_index(path: Path) -> Lookups:
 class Indexes:
     """The indexes a connection may ask, opened at first use and kept open.
 
-    An index is called by its name in the study, or by the path of its directory.
+    An index is called by its name in the study, by the path of its directory, or by the name it was built under.
     """
 
     def __init__(
@@ -113,7 +114,7 @@ class Indexes:
         known = f"there is no index {name!r}; the study's indexes: {', '.join(self._paths) or 'none'}"
         if self._only_named:
             raise QueryError(known)
-        path = Path(name)
+        path = index_directory(name)
         if name and "\0" not in name and path.is_dir():
             return path.resolve()
         raise QueryError(f"{known}; or give an index's directory")

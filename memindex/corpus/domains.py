@@ -1,0 +1,170 @@
+"""Domains beyond a field or a folder: the value of an SQL expression, and new names for what came out.
+
+An expression is evaluated by DuckDB, a batch at a time, on a connection that reaches no file and no network.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from memindex.corpus.documents import SCHEMA, BadDocuments, ReadOptions
+from memindex.errors import CorpusError, MemindexError, first_line
+
+if TYPE_CHECKING:
+    import duckdb
+
+#: What an expression may name beside the fields of a document.
+BUILT_IN = ("text", "domain", "path", "line", "metadata")
+
+#: The name in a mapping that stands for all domains it does not name.
+OTHERS = "*"
+
+
+class Labels:
+    """Gives documents the domains that the options ask for, beyond a field or a folder.
+
+    Raises:
+        MemindexError: The expression is none, or names a function that there is not.
+    """
+
+    def __init__(self, options: ReadOptions) -> None:
+        self._expression = _Expression(options.domain_sql) if options.domain_sql is not None else None
+        self._map = dict(options.domain_map)
+
+    def apply(self, batch: pa.RecordBatch, bad: BadDocuments) -> pa.RecordBatch:
+        """The batch with its final domains; documents whose expression is NULL are bad ones."""
+        if self._expression and len(batch):
+            labels = self._expression.labels(batch)
+            null = labels.is_null()
+            for row in np.flatnonzero(null.to_numpy(zero_copy_only=False)):
+                place = f"{batch.column('path')[row]}:{batch.column('line')[row]}"
+                bad.report(place, "the expression for its domain gives NULL")
+            good = pc.invert(null)
+            batch = _with_domain(batch.filter(good), labels.filter(good))
+        if self._map and len(batch):
+            batch = _with_domain(batch, self._renamed(batch.column("domain")))
+        return batch
+
+    def _renamed(self, labels: pa.Array) -> pa.Array:
+        encoded = labels.dictionary_encode()
+        others = self._map.get(OTHERS)
+        names = [self._map.get(old, old if others is None else others) for old in encoded.dictionary.to_pylist()]
+        return pa.array(names, pa.large_string()).take(encoded.indices)
+
+
+def _with_domain(batch: pa.RecordBatch, labels: pa.Array) -> pa.RecordBatch:
+    return batch.set_column(batch.schema.get_field_index("domain"), SCHEMA.field("domain"), labels)
+
+
+class _Expression:
+    """An SQL expression over the fields of documents, ready to be evaluated."""
+
+    def __init__(self, sql: str) -> None:
+        import duckdb
+
+        self._connection = duckdb.connect(config={"threads": 1, "enable_external_access": False})
+        self._connection.execute("SET python_enable_replacements = false; SET lock_configuration = true")
+        try:
+            fields = _fields(self._connection, sql)
+            self._query = f"SELECT CAST(({sql}\n) AS VARCHAR) AS label FROM (SELECT {_columns(fields)} FROM batch)"
+            self.labels(pa.record_batch([pa.array([], f.type) for f in SCHEMA], schema=SCHEMA))
+        except duckdb.Error as error:
+            raise MemindexError(f"--domain-sql: {first_line(error)}") from None
+
+    def labels(self, batch: pa.RecordBatch) -> pa.Array:
+        """The value for each document, as large_string."""
+        import duckdb
+
+        names = batch.schema.names
+        known = pa.table(
+            [batch.column(n).cast(pa.large_string()) if n == "text" else batch.column(n) for n in names], names
+        )
+        if "text" not in names:
+            known = known.append_column("text", pa.nulls(len(batch), pa.large_string()))
+        self._connection.register("batch", known)
+        try:
+            answer = self._connection.sql(self._query).to_arrow_table().column("label")
+        except duckdb.Error as error:
+            if not len(batch):
+                raise
+            place = f"{batch.column('path')[0]}, from line {batch.column('line')[0]} on"
+            raise CorpusError(f"{place}: --domain-sql: {first_line(error)}") from None
+        finally:
+            self._connection.unregister("batch")
+        if len(answer) != len(batch):
+            raise MemindexError("--domain-sql: not a value for each document: leave aggregates and queries out")
+        return pa.chunked_array(answer.chunks, answer.type).combine_chunks().cast(pa.large_string())
+
+
+def _fields(connection: duckdb.DuckDBPyConnection, sql: str) -> list[tuple[str, ...]]:
+    """The names in an expression that are no built-in ones: paths of fields."""
+    ((answer,),) = connection.execute("SELECT json_serialize_sql(?)", [f"SELECT {sql}\n"]).fetchall()
+    parsed: dict[str, Any] = json.loads(answer)
+    if parsed["error"]:
+        raise MemindexError(f"--domain-sql: {parsed.get('error_message', 'not an expression')}")
+    nodes = [statement["node"] for statement in parsed["statements"]]
+    if len(nodes) != 1 or len(nodes[0].get("select_list", [])) != 1 or nodes[0]["from_table"]["type"] != "EMPTY":
+        raise MemindexError("--domain-sql: give one expression, as: CASE WHEN lang = 'C++' THEN 'cpp' ELSE lang END")
+    paths = {tuple(path) for path in _references(nodes[0]["select_list"])}
+    return sorted(path for path in paths if path[0] not in BUILT_IN)
+
+
+def _references(node: Any) -> Iterator[list[str]]:
+    if isinstance(node, dict):
+        if node.get("class") == "COLUMN_REF":
+            yield node["column_names"]
+        for value in node.values():
+            yield from _references(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _references(value)
+
+
+def _columns(fields: list[tuple[str, ...]]) -> str:
+    """The columns of a batch, and the fields as text from the metadata: a dotted path becomes a struct."""
+    tree: dict[str, Any] = {}
+    for path in fields:
+        node = tree
+        for name in path[:-1]:
+            node = node.setdefault(name, {})
+            if node is None:
+                raise MemindexError(f"--domain-sql: {path[0]} is named as a field and as a group of fields")
+        if node.setdefault(path[-1], None) is not None:
+            raise MemindexError(f"--domain-sql: {'.'.join(path)} is named as a field and as a group of fields")
+    return ", ".join([*BUILT_IN, *(f"{_value((name,), below)} AS {_name(name)}" for name, below in tree.items())])
+
+
+def _value(path: tuple[str, ...], below: dict[str, Any] | None) -> str:
+    if below is None:
+        pointer = "".join("/" + name.replace("~", "~0").replace("/", "~1") for name in path)
+        return "metadata ->> '" + pointer.replace("'", "''") + "'"
+    return "{" + ", ".join(f"{_name(name)}: {_value((*path, name), inner)}" for name, inner in below.items()) + "}"
+
+
+def _name(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def read_domain_map(file: str | Path) -> dict[str, str]:
+    """A TOML file of lines `"old name" = "new name"`, for `ReadOptions.domain_map`; MemindexError when it is none."""
+    try:
+        table = tomllib.loads(Path(file).read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise MemindexError(f"{file}: {first_line(error)}") from None
+    return checked_domain_map(table, str(file))
+
+
+def checked_domain_map(table: Any, place: str) -> dict[str, str]:
+    """The table when it maps names to names; MemindexError that starts with the place when it does not."""
+    wrong = [old for old, new in table.items() if not isinstance(new, str)] if isinstance(table, dict) else [place]
+    if wrong:
+        raise MemindexError(f'{place}: {wrong[0]}: write each domain as: "old name" = "new name"')
+    return dict(table)
