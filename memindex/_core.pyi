@@ -105,3 +105,24 @@ def sample_windows(
     tuple[npt.NDArray[np.int32], npt.NDArray[np.uint64], npt.NDArray[np.int32], npt.NDArray[np.int64]],
     list[tuple[int, int, int]],
 ]: ...
+
+#: Numbers of a domain that `repeated_windows` gives: tokens under windows that occur elsewhere in each of the domains
+#: from `first_domain` on, then anywhere, then in another domain.
+WINDOW_NUMBERS: int
+
+def documents_of_shard(shard: Shard) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint16]]: ...
+def document_checksums(shard: Shard, bounds: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]: ...
+def weigh_documents(
+    shard: Shard, bounds: npt.NDArray[np.int64], weights: npt.NDArray[np.uint32]
+) -> npt.NDArray[np.uint64]: ...
+def frequent_ngrams(
+    shards: Sequence[Shard], longest: int, most: int
+) -> list[tuple[int, int, npt.NDArray[np.uint64], npt.NDArray[np.uint32]]]: ...
+def repeated_windows(
+    shards: Sequence[Shard],
+    bounds: Sequence[npt.NDArray[np.int64]],
+    domain_of_document: Sequence[npt.NDArray[np.uint16]],
+    lengths: Sequence[int],
+    domains: int,
+    first_domain: int,
+) -> npt.NDArray[np.uint64]: ...

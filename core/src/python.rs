@@ -18,8 +18,8 @@ use crate::{blocks, following, jsonl, matching, metadata, occurrences, probe, si
 
 /// One shard of an index, open for lookups.
 #[pyclass(frozen, name = "Shard", module = "memindex._core")]
-struct PyShard {
-    inner: Shard,
+pub(crate) struct PyShard {
+    pub(crate) inner: Shard,
     directory: PathBuf,
     number: usize,
     documents: std::sync::OnceLock<Documents>,
@@ -621,5 +621,6 @@ pub fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(checksum_bytes, module)?)?;
     module.add_function(wrap_pyfunction!(parse_jsonl, module)?)?;
     module.add_function(wrap_pyfunction!(sample_windows, module)?)?;
+    crate::python_statistics::add_to(module)?;
     Ok(())
 }

@@ -244,6 +244,11 @@ impl Shard {
         self.table.in_order();
     }
 
+    /// Tells the kernel that the table is searched again.
+    pub fn search_table(&self) {
+        self.table.at_random();
+    }
+
     /// Asks the processor for the table at a rank.
     pub fn prefetch_table(&self, rank: usize) {
         prefetch(self.table.get(), rank * self.pointer);
