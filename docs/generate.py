@@ -44,6 +44,10 @@ PUBLIC = {
     ],
     "memindex.index.domain_counts": ["domain_counts", "DomainCounts"],
     "memindex.index.manifest": ["Manifest"],
+    "memindex.index.published": ["find_address", "Address", "Published"],
+    "memindex.index.pulling": ["pull_files", "Pulled"],
+    "memindex.index.statistics": ["index_statistics", "IndexStatistics", "RepeatedWindows", "FrequentNgrams"],
+    "memindex.index.statistics_documents": ["Lengths", "Duplicates", "Copies"],
     "memindex.study.config": ["load_study", "SequenceConfig", "FrequencyConfig"],
     "memindex.study.sampling": ["sample_sequences"],
     "memindex.study.frequencies": [

@@ -1,4 +1,4 @@
-"""`memindex index`: build, describe and verify indexes; `open` and `stats` have modules of their own."""
+"""`memindex index`: build, describe and verify indexes; `open`, `pull` and `stats` have modules of their own."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from memindex.cli.index_list import list_indexes
 from memindex.cli.index_open import open_index
 from memindex.cli.index_path import INDEX
 from memindex.cli.index_reading import check_room, difference, reading_options, request_from
+from memindex.cli.index_pull import pull
 from memindex.cli.index_stats import stats
 from memindex.errors import MemindexError
 from memindex.index.index import Index
@@ -32,6 +33,7 @@ def index() -> None:
 
 index.add_command(open_index)
 index.add_command(list_indexes)
+index.add_command(pull)
 index.add_command(stats)
 
 
