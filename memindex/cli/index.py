@@ -12,8 +12,8 @@ import click
 from memindex.cli.index_list import list_indexes
 from memindex.cli.index_open import open_index
 from memindex.cli.index_path import INDEX
-from memindex.cli.index_reading import check_room, difference, reading_options, request_from
 from memindex.cli.index_pull import pull
+from memindex.cli.index_reading import check_room, difference, reading_options, request_from
 from memindex.cli.index_stats import stats
 from memindex.errors import MemindexError
 from memindex.index.index import Index
