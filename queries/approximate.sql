@@ -1,8 +1,8 @@
 -- title: Exact and approximate memorization
 -- question: How much does a model nearly know by heart?
 -- note: Of each run: continuations equal to the suffix, those with BLEU-4 above 0.75 (Ippolito et al. 2023), those at most
---   a tenth of the suffix's length in edits away, and those that are one or the other. 95 % intervals, bootstrapped by
---   document.
+--   a tenth of the suffix's length in edits away, and those that are one or the other. Of runs that were imported
+--   as scores alone, only the first is known. 95 % intervals, bootstrapped by document.
 -- parameter sample: uniform
 -- optional: yes
 -- figure: dots
@@ -12,10 +12,10 @@
 -- series: likeness
 
 WITH marks AS (
-    SELECT run_label, non_embedding_parameters, cluster,
+    SELECT run_label, non_embedding_parameters, cluster, memorized,
            unnest([{'place': 0, 'likeness': 'exact', 'holds': memorized},
                    {'place': 1, 'likeness': 'BLEU above 0.75', 'holds': bleu > 0.75},
-                   {'place': 2, 'likeness': 'edits up to a tenth', 'holds': edit_distance * 10 <= suffix_length},
+                   {'place': 2, 'likeness': 'edits up to a tenth', 'holds': edit_distance * 10 <= coalesce(suffix_length, len(suffix))},
                    {'place': 3, 'likeness': 'either', 'holds': approximate}], recursive := true)
     FROM memorization
     WHERE sample = $sample
@@ -28,4 +28,6 @@ SELECT run_label, likeness,
        rate_interval(holds, cluster).high AS rate_high
 FROM marks
 GROUP BY run_label, non_embedding_parameters, place, likeness
+-- A score tells how near a continuation came only where it is the suffix: those alone would be a rate of 100 %.
+HAVING count_if(NOT memorized AND holds IS NOT NULL) > 0 OR count_if(holds IS NULL) = 0
 ORDER BY non_embedding_parameters, run_label, place

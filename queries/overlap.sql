@@ -2,7 +2,8 @@
 -- question: Does the larger model also know what the smaller one memorized?
 -- note: The cell is the share of the smaller model's memorized sequences that the larger one memorized too: the precision
 --   with which the smaller predicts the larger; recall is the same number over the larger model's memorized sequences.
---   Of equally large models the one trained on fewer tokens stands for the smaller. The difference is the larger model's
+--   Of equally large models the one trained on fewer tokens (or, where they are not known, the one with the smaller number
+--   in its revision) stands for the smaller, and models of unknown size stand for the smallest. The difference is the larger model's
 --   rate minus the smaller's, on the same sequences. 95 % intervals, bootstrapped by document.
 -- parameter sample: uniform
 -- figure: cells
@@ -12,7 +13,9 @@
 
 WITH marks AS (
     SELECT run_label, sequence_id, cluster, memorized,
-           (coalesce(non_embedding_parameters, 0), coalesce(trained_tokens, 0), run_label) AS size
+           -- A model of no revision is its last checkpoint, whether its tokens are known or not.
+           (coalesce(non_embedding_parameters, 0), coalesce(trained_tokens, if(revision IS NULL, 1::BIGINT << 62, 0)),
+            coalesce(try_cast(regexp_extract(revision, '[0-9]+$') AS BIGINT), 0), run_label) AS size
     FROM memorization
     WHERE sample = $sample
 ),
@@ -39,7 +42,7 @@ pairs AS (
     FROM documents_of_pair
     GROUP BY ALL
 )
-SELECT smaller_size[3] AS smaller, larger_size[3] AS larger, sequences,
+SELECT smaller_size[4] AS smaller, larger_size[4] AS larger, sequences,
        memorized_smaller, memorized_larger, memorized_both,
        memorized_both / nullif(memorized_smaller, 0) AS "precision",
        precision_ends.low AS precision_low,

@@ -3,7 +3,8 @@
 -- note: In each family the largest model, at its last checkpoint, is the target. Precision is the share of the predictor's
 --   memorized sequences that the target memorized too; recall is the same number over the target's (Biderman et al. 2023).
 --   The mark is the target's rate: the precision of a guess. The training share is the predictor's trained tokens over the
---   target's. 95 % intervals, bootstrapped by document. All pairs of models are in the query overlap.
+--   target's; where tokens are not known, the number in a revision orders checkpoints. Models of unknown size are left
+--   out. 95 % intervals, bootstrapped by document. All pairs of models are in the query overlap.
 -- parameter sample: uniform
 -- optional: yes
 -- figure: dots
@@ -18,10 +19,10 @@ WITH marks AS (
     SELECT coalesce(family, architecture, 'other') AS family, model_id, run_label, non_embedding_parameters,
            trained_tokens, sequence_id, cluster, memorized,
            -- A model of no revision is its last checkpoint, whether its tokens are known or not.
-           (coalesce(non_embedding_parameters, 0), coalesce(trained_tokens, if(revision IS NULL, 1::BIGINT << 62, 0)),
-            run_label) AS size
+           (non_embedding_parameters, coalesce(trained_tokens, if(revision IS NULL, 1::BIGINT << 62, 0)),
+            coalesce(try_cast(regexp_extract(revision, '[0-9]+$') AS BIGINT), 0), run_label) AS size
     FROM memorization
-    WHERE sample = $sample
+    WHERE sample = $sample AND non_embedding_parameters IS NOT NULL
 ),
 targets AS (
     SELECT family, max(size) AS size, arg_max(model_id, size) AS model_id, arg_max(trained_tokens, size) AS tokens
@@ -29,7 +30,7 @@ targets AS (
     GROUP BY family
 ),
 documents_of_pair AS (
-    SELECT t.family, p.size, t.size[3] AS target, p.non_embedding_parameters, p.trained_tokens, t.tokens, p.cluster,
+    SELECT t.family, p.size, t.size[4] AS target, p.non_embedding_parameters, p.trained_tokens, t.tokens, p.cluster,
            count(*) AS sequences,
            count_if(p.memorized) AS known,
            count_if(m.memorized) AS known_target,
@@ -50,7 +51,7 @@ pairs AS (
     FROM documents_of_pair
     GROUP BY ALL
 )
-SELECT family, size[3] AS predictor, target, non_embedding_parameters, trained_tokens,
+SELECT family, size[4] AS predictor, target, non_embedding_parameters, trained_tokens,
        trained_tokens / nullif(tokens, 0) AS training_share,
        sequences, known AS memorized, known_target AS memorized_target, known_both AS memorized_both,
        ['precision', 'recall'][place] AS measure,

@@ -18,7 +18,8 @@ WITH marks AS (
     SELECT coalesce(family, architecture, 'other') AS family, architecture, model_id, run_label, non_embedding_parameters,
            CASE WHEN non_embedding_parameters > 0 THEN log10(non_embedding_parameters) END AS x,
            -- A model of no revision is its last checkpoint, whether its tokens are known or not.
-           coalesce(trained_tokens, if(revision IS NULL, NULL, 0)) AS tokens,
+           (coalesce(trained_tokens, if(revision IS NULL, 1::BIGINT << 62, 0)),
+            coalesce(try_cast(regexp_extract(revision, '[0-9]+$') AS BIGINT), 0)) AS training,
            memorized, cluster
     FROM memorization
     WHERE sample = $sample
@@ -33,7 +34,7 @@ rates AS (
     GROUP BY ALL
 ),
 models AS (
-    SELECT family, model_id, x, avg(memorized::INTEGER) AS y, any_value(tokens) AS tokens
+    SELECT family, model_id, x, avg(memorized::INTEGER) AS y, any_value(training) AS training
     FROM marks
     WHERE x IS NOT NULL
     GROUP BY family, model_id, x
@@ -41,7 +42,7 @@ models AS (
 fitted_models AS (
     SELECT family, model_id, x, y
     FROM models
-    QUALIFY tokens IS NULL OR tokens = max(tokens) OVER (PARTITION BY family, x)
+    QUALIFY training = max(training) OVER (PARTITION BY family, x)
 ),
 fits AS (
     SELECT family,

@@ -13,8 +13,10 @@
 WITH scores AS (
     -- Whole numbers of matching tokens, because 0.7 as a float32 falls just short of its bin.
     SELECT run_label, non_embedding_parameters, sample, cluster,
-           (round(score * len(suffix))::BIGINT * $bins) // len(suffix) AS bin
+           (round(score * coalesce(suffix_length, len(suffix)))::BIGINT * $bins) // coalesce(suffix_length, len(suffix))
+               AS bin
     FROM memorization
+    WHERE coalesce(suffix_length, len(suffix)) > 0
 ),
 documents_of_run AS (
     SELECT run_label, non_embedding_parameters, sample, cluster, count(*) AS in_document, list(bin) AS bins_of_document
@@ -25,7 +27,7 @@ counts AS (
     SELECT run_label, non_embedding_parameters, sample, bin, in_document,
            len(list_filter(bins_of_document, lambda of_sequence: of_sequence = bin)) AS in_bin
     FROM documents_of_run
-    CROSS JOIN (SELECT unnest(range(0, $bins + 1)) AS bin)
+    CROSS JOIN (SELECT unnest(range(0, if($bins > 0, $bins + 1, error('bins must be 1 or more')))) AS bin)
 )
 SELECT run_label, sample, bin / $bins AS score_from,
        sum(in_bin)::BIGINT AS sequences,
