@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from importing_world import make_world, run, store, windows
 from scored_study import make_indexes, make_study
+from synthetic_index import write_index
 
 from memindex.errors import MemindexError, QueryError
 from memindex.index import Index, build_index
@@ -361,3 +362,12 @@ def test_a_million_lookups_take_no_loop_over_rows(index):
     found = ngram_statistics(index, Ragged(ids.reshape(-1), np.arange(20_001) * 64), 5)
     assert time.perf_counter() - start < 20
     assert (found.ngrams == 60).all()
+
+
+@pytest.mark.parametrize("tokens", [1, 2, 3, 2**62, 2**63 - 1])
+@pytest.mark.parametrize("width", [1, 4])
+def test_prefixes_of_any_length_are_counted_with_their_queries(tmp_path, width, tokens):
+    index = write_index(tmp_path, [[1, 2, 3, 1, 2], [2, 3]], 2, width)
+    queries = [[1, 2, 3], [2, 3], [3], [9]]
+    expected = [index.count([query[:tokens] for query in queries]), index.count(queries)]
+    assert index.count_with_prefix(queries, tokens).T.tolist() == [counts.tolist() for counts in expected]

@@ -201,7 +201,9 @@ class Index:
         from memindex.index.lookups import at_least_one, sum_over_shards
 
         batch = self._batch(queries)
-        lookup = partial(_core.Shard.count_with_prefix, tokens=at_least_one("tokens", tokens))
+        # No query is longer than all of them; a number that the core can't multiply would end in a panic.
+        tokens = min(at_least_one("tokens", tokens), max(len(batch.values), 1))
+        lookup = partial(_core.Shard.count_with_prefix, tokens=tokens)
         return sum_over_shards(self.shards, lookup, batch).reshape(batch.rows, 2)
 
     def count_by_domain(self, queries: Queries) -> npt.NDArray[np.uint64]:
