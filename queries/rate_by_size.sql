@@ -25,7 +25,7 @@ WITH marks AS (
     WHERE sample = $sample
 ),
 rates AS (
-    SELECT family, architecture, model_id, run_label, non_embedding_parameters,
+    SELECT family, architecture, model_id, run_label, non_embedding_parameters, training,
            count(*) AS sequences,
            count_if(memorized)::BIGINT AS memorized,
            avg(memorized::INTEGER) AS rate,
@@ -63,7 +63,9 @@ slopes AS (
     SEMI JOIN fits USING (family)
     GROUP BY family
 )
-SELECT run_label, family, architecture, non_embedding_parameters, sequences, memorized, rate,
+SELECT run_label, model_id, family, architecture, non_embedding_parameters,
+       training = max(training) OVER (PARTITION BY family, non_embedding_parameters) AS last_checkpoint,
+       sequences, memorized, rate,
        ends.low AS rate_low,
        ends.high AS rate_high,
        slope AS slope_per_tenfold,
@@ -76,4 +78,4 @@ SELECT run_label, family, architecture, non_embedding_parameters, sequences, mem
 FROM rates
 LEFT JOIN fits USING (family)
 LEFT JOIN slopes USING (family)
-ORDER BY family, non_embedding_parameters, run_label
+ORDER BY family, non_embedding_parameters, training, run_label

@@ -10,13 +10,14 @@ from urllib.parse import unquote
 import pandas as pd
 import pyarrow as pa
 import pytest
-from synthetic_study import HOSTILE, MODELS, make_study
+from synthetic_study import HOSTILE, MODELS, add_checkpoints, make_study
 
 from memindex.errors import MemindexError
 from memindex.report import save_figure, write_report
 from memindex.report.figures import NARROW, inline_svg
 from memindex.report.html_tables import csv_link, csv_text, html_table
 from memindex.report.numbers import cell, percent, short
+from memindex.report.summary import summary
 from memindex.tables.connection import connect
 from memindex.tables.queries import list_queries, load_query, run_query
 from memindex.tables.store import TableStore
@@ -151,6 +152,18 @@ def test_the_first_sentence_has_the_true_numbers(text: str, study: Path) -> None
         f"{percent(floor[0]['rate'])} of {unseen} held-out sequences whose suffix never occurs in the corpus "
         f"({percent(floor[1]['rate_up_to_here'])} of the {never} that as a whole never occur)."
     ) in sentence
+
+
+def test_the_first_sentence_tells_of_finished_models(tmp_path: Path) -> None:
+    study = make_study(tmp_path, rows=200, models=MODELS[:2])
+    add_checkpoints(study, rows=200)
+    rates = {row["run_label"]: row["rate"] for row in run_query(connect(study), "rate_by_size").to_pylist()}
+    sentence = summary(connect(study))
+    assert "Of 2 models, the largest, middle (middle-run) (4.7M parameters" in sentence
+    assert f"continued {percent(rates['middle (middle-run)'])} of 100 uniformly drawn sequences" in sentence
+    assert sentence.split("; the smallest, ")[1].startswith(
+        f"small (790k parameters outside the embeddings), {percent(rates['small'])}."
+    )
 
 
 @pytest.mark.parametrize(

@@ -12,16 +12,21 @@ from memindex.tables.queries import run_query
 
 
 def summary(con: duckdb.DuckDBPyConnection) -> str:
-    """One sentence about the uniform sample, then one about frequency and unseen text where there are any."""
-    sizes = sorted(run_query(con, "rate_by_size").to_pylist(), key=lambda row: row["non_embedding_parameters"] or 0)
+    """One sentence about the uniform sample, then one about frequency and unseen text where there are any.
+
+    Of a model's checkpoints it tells of the last one.
+    """
+    rows = [row for row in run_query(con, "rate_by_size").to_pylist() if row["last_checkpoint"]]
+    sizes = sorted(rows, key=lambda row: row["non_embedding_parameters"] or 0)
     if not sizes:
         return "No model has been scored on this study's uniform sample yet; memindex study run does that."
     smallest, largest = sizes[0], sizes[-1]
-    if len(sizes) == 1:
+    models = len({row["model_id"] for row in sizes})
+    if models == 1:
         first = f"{_name(largest)} {_continued(largest)} word for word, {_interval(largest)}."
     else:
         first = (
-            f"Of {len(sizes)} models, the largest, {_name(largest)}, {_continued(largest)} word for word, "
+            f"Of {models} models, the largest, {_name(largest)}, {_continued(largest)} word for word, "
             f"{_interval(largest)}; the smallest, {_name(smallest)}, {percent(smallest['rate'])}."
         )
     return f"{first}{_frequency(con, largest['run_label'])}"
