@@ -333,3 +333,15 @@ def test_a_connection_takes_only_the_processors_it_may_use(study: Path) -> None:
         assert connect(study).sql("SELECT current_setting('threads')").fetchall() == [(1,)]
     finally:
         os.sched_setaffinity(0, allowed)
+
+
+def test_a_file_that_a_run_removes_meanwhile_is_left_out(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = TableStore.readable
+
+    def listed_before(store: TableStore, name: str) -> list[Path]:
+        return [*listed(store, name), store.file(name, "stale")]
+
+    monkeypatch.setattr(TableStore, "readable", listed_before)
+    con = connect(study)
+    assert con.sql("SELECT count(*) FROM continuations").fetchall() != [(0,)]
+    assert con.sql("SELECT count(*) FROM spans WHERE run_id = 'stale'").fetchall() == [(0,)]

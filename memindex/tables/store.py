@@ -136,8 +136,9 @@ class TableStore:
         later = [c.name for c in _table(table_name).columns if c.nullable or c.length_of or c.before is not None]
         groups: dict[tuple[str, ...], list[Path]] = {}
         for file in files:
-            names = pq.read_schema(file).names
-            groups.setdefault(tuple(name for name in later if name not in names), []).append(file)
+            with suppress(FileNotFoundError):  # another process removed it since: a unit that was stale
+                names = pq.read_schema(file).names
+                groups.setdefault(tuple(name for name in later if name not in names), []).append(file)
         return groups
 
     def read(self, table_name: str, units: Iterable[str] | None = None) -> pa.Table:
