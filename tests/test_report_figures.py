@@ -322,6 +322,21 @@ def test_a_matrix_has_its_values_written() -> None:
     assert [text.get_text() for text in ax.texts] == ["1.00", "-0.25", "—"]
 
 
+@pytest.mark.parametrize("width", [WIDE, NARROW])
+def test_cells_too_small_for_their_values_have_a_colour_scale(width: int) -> None:
+    query = query_of("figure: cells", "x: b | Model", "y: r | Memorized by both | percent", "series: a")
+    pairs = [(f"m{i}", f"m{j}", i / 60) for i in range(30) for j in range(i, 30)]
+    a, b, r = map(list, zip(*pairs, strict=True))
+    (ax,) = axes_of(query, table(a=a, b=b, r=r), width)
+    assert [text.get_text() for text in ax.texts] == ["0 % to 100 %: Memorized by both"]
+    [scale] = ax.child_axes
+    assert [scale.patches[end].get_alpha() for end in (0, -1)] == [0.08, 0.5]
+    box = ax.figure.bbox
+    text = ax.texts[0].get_window_extent()
+    assert box.x0 <= text.x0 < text.x1 <= box.x1
+    assert box.y0 <= text.y0 < text.y1 <= box.y1
+
+
 # Files
 
 

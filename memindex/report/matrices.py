@@ -44,6 +44,8 @@ def cells(ax: Axes, query: Query, panel: Panel, palette: Palette, narrow: bool) 
     if narrow or len(across) > 6:
         axes.slant(ax)
     ax.set_xlabel(figure.x.label)
+    if width < 22:
+        _colour_scale(ax, palette, (least, most), CELL_DEPTHS, query, narrow)
 
 
 def heat(ax: Axes, query: Query, panel: Panel, palette: Palette, narrow: bool) -> None:
@@ -62,7 +64,7 @@ def heat(ax: Axes, query: Query, panel: Panel, palette: Palette, narrow: bool) -
     _thin(ax)
     ax.set_xlabel(figure.x.label)
     ax.set_ylabel(figure.series.replace("_", " ").capitalize())
-    _colour_scale(ax, palette, (least, most), figure.y.label, figure.y.style)
+    _colour_scale(ax, palette, (least, most), _DEPTHS, query, narrow)
 
 
 def _squares(ax: Axes, places: npt.NDArray[np.float64], palette: Palette, level: int) -> None:
@@ -75,21 +77,24 @@ def _squares(ax: Axes, places: npt.NDArray[np.float64], palette: Palette, level:
     ax.add_patch(PathPatch(path, color=palette.colour(0), alpha=_depth(level), lw=0))
 
 
-def _depth(level: int) -> float:
-    return _DEPTHS[0] + (_DEPTHS[1] - _DEPTHS[0]) * level / (_LEVELS - 1)
+def _depth(level: int, depths: tuple[float, float] = _DEPTHS) -> float:
+    return depths[0] + (depths[1] - depths[0]) * level / (_LEVELS - 1)
 
 
-def _colour_scale(ax: Axes, palette: Palette, ends: tuple[float, float], label: str, style: str) -> None:
+def _colour_scale(
+    ax: Axes, palette: Palette, ends: tuple[float, float], depths: tuple[float, float], query: Query, narrow: bool
+) -> None:
     """The depths of colour with the values at their ends, above the map."""
-    scale = ax.inset_axes((0.0, 1.02, 0.32, 12 / max(ax.bbox.height, 60)))
+    scale = ax.inset_axes((0.0, 1.02, 0.2 if narrow else 0.32, 12 / max(ax.bbox.height, 60)))
     for level in range(_LEVELS):
-        scale.add_patch(Rectangle((level, 0), 1, 1, color=palette.colour(0), alpha=_depth(level), lw=0))
+        scale.add_patch(Rectangle((level, 0), 1, 1, color=palette.colour(0), alpha=_depth(level, depths), lw=0))
     scale.set(xlim=(0, _LEVELS), ylim=(0, 1), xticks=[], yticks=[])
     for spine in scale.spines.values():
         spine.set_visible(False)
-    low, high = (_written(end, style, 99) for end in ends)
+    figure = query.figure
+    low, high = (_written(end, figure.y.style, 99) for end in ends)
     ax.annotate(
-        f"{low} to {high}: {label}",
+        f"{low} to {high}: {figure.y.label}",
         (1.03, 0.5),
         xycoords=scale.transAxes,
         va="center",
