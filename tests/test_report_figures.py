@@ -322,6 +322,19 @@ def test_a_matrix_has_its_values_written() -> None:
     assert [text.get_text() for text in ax.texts] == ["1.00", "-0.25", "—"]
 
 
+@pytest.mark.parametrize("known", [[0.2, 0.4], [0.2, None], [None, None]])
+def test_a_reference_stands_in_the_legend_where_it_is_drawn(known: list[float | None]) -> None:
+    query = query_of("figure: dots", "x: d | Domain", "y: r | Share", "series: m", "reference: c | share of the corpus")
+    columns = {"d": ["Law", "Code"] * 2, "r": [0.1, 0.2, 0.3, 0.4], "m": ["a", "a", "b", "b"]}
+    (ax,) = axes_of(query, table(**columns, c=pa.array(known * 2, pa.float64())))
+    named = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert ("share of the corpus" in named) == (known != [None, None])
+    drawn = [line.get_xdata() for line in ax.lines if line.get_marker() == "|" and line.get_ms() == 15]
+    assert [np.isfinite(np.array(marks, dtype=float)).sum() for marks in drawn] == [
+        number for number in [sum(mark is not None for mark in known)] if number
+    ]
+
+
 @pytest.mark.parametrize("width", [WIDE, NARROW])
 def test_cells_too_small_for_their_values_have_a_colour_scale(width: int) -> None:
     query = query_of("figure: cells", "x: b | Model", "y: r | Memorized by both | percent", "series: a")

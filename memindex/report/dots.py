@@ -35,8 +35,8 @@ def dots(ax: Axes, query: Query, panel: Panel, palette: Palette, narrow: bool) -
             ax.plot(x, y, "o", ms=3, color=look.colour, zorder=1.5)
         else:
             ax.errorbar(x, y, xerr=axes.errors(query, part, zero), label=label, **style)
-    if figure.reference.column:
-        marks = [_mark(query, panel, name) for name in names]
+    marks = [_mark(query, panel, name) for name in names] if figure.reference.column else []
+    if np.isfinite(marks).any():
         ax.plot(marks, range(len(names)), "|", ms=15, mew=2, color=palette.ink, label=figure.reference.label)
     ax.set_yticks(range(len(names)), [_name(panel, name, narrow) for name in names])
     ax.set_ylim(len(names) - 0.5, -0.5)
