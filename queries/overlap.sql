@@ -13,9 +13,7 @@
 
 WITH marks AS (
     SELECT run_label, sequence_id, cluster, memorized,
-           -- A model of no revision is its last checkpoint, whether its tokens are known or not.
-           (coalesce(non_embedding_parameters, 0), coalesce(trained_tokens, if(revision IS NULL, 1::BIGINT << 62, 0)),
-            coalesce(try_cast(regexp_extract(revision, '[0-9]+$') AS BIGINT), 0), run_label) AS size
+           (coalesce(non_embedding_parameters, 0), training_order(trained_tokens, revision), run_label) AS size
     FROM memorization
     WHERE sample = $sample
 ),
@@ -42,7 +40,7 @@ pairs AS (
     FROM documents_of_pair
     GROUP BY ALL
 )
-SELECT smaller_size[4] AS smaller, larger_size[4] AS larger, sequences,
+SELECT smaller_size[3] AS smaller, larger_size[3] AS larger, sequences,
        memorized_smaller, memorized_larger, memorized_both,
        memorized_both / nullif(memorized_smaller, 0) AS "precision",
        precision_ends.low AS precision_low,

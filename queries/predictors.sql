@@ -18,9 +18,7 @@
 WITH marks AS (
     SELECT coalesce(family, architecture, 'other') AS family, model_id, run_label, non_embedding_parameters,
            trained_tokens, sequence_id, cluster, memorized,
-           -- A model of no revision is its last checkpoint, whether its tokens are known or not.
-           (non_embedding_parameters, coalesce(trained_tokens, if(revision IS NULL, 1::BIGINT << 62, 0)),
-            coalesce(try_cast(regexp_extract(revision, '[0-9]+$') AS BIGINT), 0), run_label) AS size
+           (non_embedding_parameters, training_order(trained_tokens, revision), run_label) AS size
     FROM memorization
     WHERE sample = $sample AND non_embedding_parameters IS NOT NULL
 ),
@@ -30,7 +28,7 @@ targets AS (
     GROUP BY family
 ),
 documents_of_pair AS (
-    SELECT t.family, p.size, t.size[4] AS target, p.non_embedding_parameters, p.trained_tokens, t.tokens, p.cluster,
+    SELECT t.family, p.size, t.size[3] AS target, p.non_embedding_parameters, p.trained_tokens, t.tokens, p.cluster,
            count(*) AS sequences,
            count_if(p.memorized) AS known,
            count_if(m.memorized) AS known_target,
@@ -51,7 +49,7 @@ pairs AS (
     FROM documents_of_pair
     GROUP BY ALL
 )
-SELECT family, size[4] AS predictor, target, non_embedding_parameters, trained_tokens,
+SELECT family, size[3] AS predictor, target, non_embedding_parameters, trained_tokens,
        trained_tokens / nullif(tokens, 0) AS training_share,
        sequences, known AS memorized, known_target AS memorized_target, known_both AS memorized_both,
        ['precision', 'recall'][place] AS measure,

@@ -17,9 +17,7 @@
 WITH marks AS (
     SELECT coalesce(family, architecture, 'other') AS family, architecture, model_id, run_label, non_embedding_parameters,
            CASE WHEN non_embedding_parameters > 0 THEN log10(non_embedding_parameters) END AS x,
-           -- A model of no revision is its last checkpoint, whether its tokens are known or not.
-           (coalesce(trained_tokens, if(revision IS NULL, 1::BIGINT << 62, 0)),
-            coalesce(try_cast(regexp_extract(revision, '[0-9]+$') AS BIGINT), 0)) AS training,
+           training_order(trained_tokens, revision) AS training,
            memorized, cluster
     FROM memorization
     WHERE sample = $sample

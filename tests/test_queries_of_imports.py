@@ -13,6 +13,7 @@ from synthetic_study import MODELS, SUFFIX, make_study, model_row, run_row
 
 from memindex.errors import MemindexError
 from memindex.importers.results import from_score
+from memindex.report import families_of
 from memindex.tables.connection import connect
 from memindex.tables.queries import run_query
 from memindex.tables.schema import CONTINUATIONS, SEQUENCES
@@ -75,6 +76,7 @@ def test_numbers_in_revisions_order_checkpoints_of_unknown_training(con: duckdb.
     early, late, other = (name for name, *_ in IMPORTED)
     answer = frame(con, "predictors")
     assert set(zip(answer["predictor"], answer["target"], strict=True)) == {(early, late)}
+    assert families_of(con).member(late).number == families_of(con).member(early).number + 1
     pairs = frame(con, "overlap")
     assert list(zip(pairs["smaller"], pairs["larger"], strict=True)) == [(other, early), (other, late), (early, late)]
 
@@ -96,3 +98,10 @@ def test_a_checkpoint_takes_no_part_in_a_fit_beside_the_finished_model(tmp_path:
     assert "middle@step1" in answer.index
     assert answer["slope_per_tenfold"].to_numpy() == pytest.approx(fit["slope_per_tenfold"].iloc[0])
     assert answer.loc["large", "fitted"] == pytest.approx(fit.loc["large", "fitted"])
+
+
+def test_checkpoints_are_sorted_by_tokens_then_by_their_names(con: duckdb.DuckDBPyConnection) -> None:
+    unknown = "(6, NULL, NULL), (1, NULL, 'main'), (3, NULL, 'step143000'), (2, NULL, 'step99000')"
+    rows = f"(4, 5, 'step9'), {unknown}, (5, 9, NULL)"
+    asked = f"SELECT place FROM (VALUES {rows}) AS t(place, tokens, revision) ORDER BY training_order(tokens, revision)"
+    assert [place for (place,) in con.execute(asked).fetchall()] == [1, 2, 3, 4, 5, 6]

@@ -22,7 +22,7 @@ MANY = 8
 _MODELS = """
 SELECT model_id, coalesce(family, architecture, 'other'), non_embedding_parameters, trained_tokens
 FROM models
-ORDER BY coalesce(non_embedding_parameters, 0), coalesce(trained_tokens, 0), model_id
+ORDER BY coalesce(non_embedding_parameters, 0), training_order(trained_tokens, revision), model_id
 """
 
 

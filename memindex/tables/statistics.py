@@ -62,6 +62,8 @@ MEANINGS = {
     "frequency_label(bucket)": "how a frequency bucket is written: 1, 2–3, 4–7 …",
     "template(prefix, suffix)": "`repeating` where every token of the suffix equals the one some p places before it, "
     "`incrementing` where all rise by the same step as these did, else `none`",
+    "training_order(trained_tokens, revision)": "sorts checkpoints of one size: by tokens, where they are not known by "
+    "the number in the revision; a model of no revision is a finished one",
     "study_index()": "name of the index of study.toml",
 }
 
@@ -81,6 +83,8 @@ _MACROS = (
     " WHEN p_z >= 1 OR (p <= 0 AND p_z IS NOT NULL) THEN 1::DOUBLE"
     " WHEN p_z > 0 AND p < 1 THEN"
     " _settled(p_z::DOUBLE, p::DOUBLE, _tries(p_z::DOUBLE, p::DOUBLE)) END",
+    "training_order(trained_tokens, revision) AS (coalesce(trained_tokens, if(revision IS NULL, 1::BIGINT << 62, 0)),"
+    " coalesce(try_cast(regexp_extract(revision, '[0-9]+$') AS BIGINT), 0))",
     # 0 is '1', 1 is '2-3', 2 is '4-7', …, with an en dash (U+2013)
     "frequency_label(bucket) AS CASE WHEN bucket = 0 THEN '1'"
     " ELSE (1::BIGINT << bucket)::VARCHAR || chr(8211) || ((1::BIGINT << (bucket + 1)) - 1)::VARCHAR END",
