@@ -23,6 +23,7 @@ class Shard:
         domain_block: int = 1,
         keys: bool = False,
         sidecars: _Path | None = None,
+        columns: int = 0,
     ) -> None: ...
     def __len__(self) -> int: ...
     def count(self, values: npt.NDArray[np.uint32], offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]: ...
@@ -66,6 +67,18 @@ class DocumentWriter:
     def __init__(self, directory: _Path, shards: int, token_width: int) -> None: ...
     def append(self, values: npt.NDArray[np.uint32], offsets: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]: ...
     def close(self) -> None: ...
+
+class RecordDealer:
+    """Appends records to files: `targets` are (data, offsets) of each; offsets are u64, where records start."""
+
+    def __init__(self, targets: Sequence[tuple[_Path, _Path]]) -> None: ...
+    def deal(self, data: _Path, offsets: _Path, targets: npt.NDArray[np.int32]) -> None:
+        """Append each record of `data` to the target of its number; those of number -1 are left out."""
+
+    def close(self) -> None: ...
+
+def exchange(one: _Path, other: _Path) -> None:
+    """Give two folders of one file system each other's name in one step; OSError where the system can't."""
 
 def sort_shard(
     directory: _Path,

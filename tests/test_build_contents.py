@@ -369,6 +369,7 @@ def test_rows_of_documents_are_collected_to_row_groups(corpus, tmp_path, monkeyp
     build_index([corpus], tmp_path / "one", tokenizer="bytes", options=OPTIONS)
     assert row_groups(tmp_path / "one" / "documents.parquet") == [len(ROWS)]
     monkeypatch.setattr("memindex.index.document_table.GROUP_ROWS", 50)
+    monkeypatch.setattr("memindex.index.dealing.ROWS", 20)
     build_index([corpus], tmp_path / "rows", tokenizer="bytes", options=OPTIONS)
     groups = row_groups(tmp_path / "rows" / "documents.parquet")
     assert sum(groups) == len(ROWS)
@@ -389,15 +390,22 @@ def test_documents_of_several_sources_have_paths_of_their_own(tmp_path):
     assert pd.read_parquet(tmp_path / "out" / "documents.parquet")["path"].tolist() == ["p/x/f.txt", "q/x/f.txt"]
 
 
-def test_a_sorting_process_that_is_killed_is_told_in_one_line(corpus, tmp_path, monkeypatch):
-    killed = tmp_path / "python"
+def test_a_sorting_process_that_is_killed_is_told_in_one_line_and_its_build_goes_on_later(
+    corpus, tmp_path, monkeypatch
+):
+    python, killed = sys.executable, tmp_path / "python"
     killed.write_text("#!/bin/sh\nkill -9 $$\n")
     killed.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(killed))
     with pytest.raises(MemindexError, match=r"sorting process ended with code -9.*memory") as caught:
         build_index([corpus], tmp_path / "out", tokenizer="bytes", shards=2)
     assert len(str(caught.value).splitlines()) == 1
-    assert list(tmp_path.iterdir()) == [killed]
+    assert "what is finished is kept" in str(caught.value)
+    monkeypatch.setattr(sys, "executable", python)
+    monkeypatch.setattr("memindex.index.tokenizing.read_documents", None)
+    assert build_index([corpus], tmp_path / "out", tokenizer="bytes", shards=2).taken_over == 1
+    Index.open(tmp_path / "out").verify()
+    assert {file.name for file in tmp_path.iterdir()} == {"python", "out"}
 
 
 def damaged(manifest, **changes):

@@ -1,11 +1,13 @@
-"""A build is there whole or not at all: killed, failed, repeated, and run twice at once."""
+"""A build is there whole or not at all, and goes on where it was: killed, failed, repeated, and run twice at once."""
 
 from __future__ import annotations
 
 import fcntl
 import json
 import os
+import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,14 +34,15 @@ def corpus(tmp_path_factory):
 
 
 def arguments(corpus, out):
-    options = ["--tokenizer", corpus / "small.json", "--domain-field", "d", "--shards", "3"]
+    options = ["--tokenizer", corpus / "small.json", "--domain-field", "d", "--shards", "3", "--unit-size", "1kB"]
     return ["index", "build", corpus / "text", "--out", out, *options]
 
 
 def build(corpus, out, **options):
     """The same in this process."""
     tokenizer, fields = corpus / "small.json", ReadOptions("text", "d")
-    build_index([corpus / "text"], out, tokenizer=tokenizer, options=fields, shards=3, **options)
+    options = {"shards": 3, "unit_bytes": 1000, "workers": 1} | options
+    return build_index([corpus / "text"], out, tokenizer=tokenizer, options=fields, **options)
 
 
 @pytest.fixture(scope="module")
@@ -67,22 +70,31 @@ def test_a_second_build_gives_the_same_bytes(corpus, reference, tmp_path):
 
 
 def test_the_order_of_workers_changes_nothing(corpus, reference, tmp_path):
-    for workers in (1, 3):
-        build(corpus, tmp_path / str(workers), workers=workers)
-        assert_same_index(tmp_path / str(workers), reference)
+    build(corpus, tmp_path / "three", workers=3)
+    assert_same_index(tmp_path / "three", reference)
+
+
+def test_the_size_of_units_changes_nothing(corpus, reference, tmp_path):
+    build(corpus, tmp_path / "whole", unit_bytes=1 << 30)
+    assert_same_index(tmp_path / "whole", reference)
 
 
 def partial(folder):
     return folder / ".out.partial"
 
 
+def units(folder, pattern):
+    return list((partial(folder) / "units").glob(pattern))
+
+
 MOMENTS = {
     "the folder is made": lambda folder: partial(folder).exists(),
-    "the first tokens are written": lambda folder: size(partial(folder) / "tokenized.0") > 0,
-    "sorting begins": lambda folder: (partial(folder) / "unigram.0").exists(),
-    "a table is begun": lambda folder: (partial(folder) / "table.0").exists(),
-    "the domain column is begun": lambda folder: (partial(folder) / "domain.2").exists(),
-    "the tokenizer is copied": lambda folder: (partial(folder) / "tokenizer.json").exists(),
+    "the first tokens are written": lambda folder: units(folder, "*tokens-*/tokenized.0"),
+    "a unit is finished": lambda folder: units(folder, "tokens-*"),
+    "documents are dealt": lambda folder: (partial(folder) / "index" / "tokenized.2").exists(),
+    "sorting begins": lambda folder: (partial(folder) / "index" / "unigram.0").exists(),
+    "a shard is sorted": lambda folder: units(folder, "sorted-*"),
+    "the tokenizer is copied": lambda folder: (partial(folder) / "index" / "tokenizer.json").exists(),
 }
 
 
@@ -128,18 +140,76 @@ def test_a_build_that_is_stopped_leaves_no_half_index_and_can_be_repeated(corpus
     if (tmp_path / "out").exists():
         # The build was faster than the signal: then all of it must be there.
         assert_same_index(tmp_path / "out", reference)
+        # Or it was stopped while it tidied up; that is done by the next one.
+        assert_refused(memindex(*arguments(corpus, tmp_path / "out")), "exists already")
         assert left_in(tmp_path) == ["out"]
         return
     if kill == signal.SIGINT:
-        assert (process.returncode, stderr.split("\n")) == (130, ["", "memindex: stopped", ""])
-        assert left_in(tmp_path) == []
+        kept = ["what is finished is kept, and the same command goes on with it"] * bool(units(tmp_path, "[!.]*"))
+        assert (process.returncode, stderr.split("\n")) == (130, [*kept, "", "memindex: stopped", ""])
     deadline = time.monotonic() + 10
     while any(map(alive, sorters)) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not any(map(alive, sorters)), "a sorting process outlived its build"
-    build(corpus, tmp_path / "out")
+    finished = len(units(tmp_path, "tokens-*")) or len(units(tmp_path, "dealt-*.json") + units(tmp_path, "sorted-*"))
+    assert build(corpus, tmp_path / "out").taken_over == finished
     assert_same_index(tmp_path / "out", reference)
     assert left_in(tmp_path) == ["out"]
+
+
+def test_a_build_that_is_killed_over_and_over_ends_with_the_same_files(corpus, reference, tmp_path):
+    moment, kills, since = random.Random(6), 0, time.monotonic()
+    build(corpus, tmp_path / "warm")
+    usual = time.monotonic() - since + 1
+    command = [sys.executable, "-m", "memindex.cli", *map(str, arguments(corpus, tmp_path / "out")), "--json"]
+    while True:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            try:
+                answer, stderr = process.communicate(timeout=moment.uniform(0.3, usual) if kills < 5 else 60)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                kills += 1
+                continue
+        break
+    assert process.returncode == 0, stderr
+    assert kills > 0
+    assert_same_index(tmp_path / "out", reference)
+    assert json.loads(answer)["tokens"] == Index.open(reference).manifest.tokens
+    assert left_in(tmp_path) == ["out", "warm"]
+
+
+def add_document(file):
+    file.write_bytes((file.read_bytes() if file.exists() else b"") + b'{"text": "more", "d": "e"}\n')
+
+
+CHANGES = {
+    "a file is newer": ("tokenize", lambda folder, options: os.utime(folder / "2.jsonl", (1, 1))),
+    "a file is longer": ("tokenize", lambda folder, options: add_document(folder / "0.jsonl")),
+    "a file more": ("sort", lambda folder, options: add_document(folder / "9.jsonl")),
+    "a file less": ("sort", lambda folder, options: (folder / "1.jsonl").unlink()),
+    "another number of shards": ("sort", lambda folder, options: options.update(shards=2)),
+    "other domains": ("tokenize", lambda folder, options: options.update(options=ReadOptions("text"))),
+    "wider tokens": ("tokenize", lambda folder, options: options.update(token_width=4)),
+    "larger units": ("tokenize", lambda folder, options: options.update(unit_bytes=1 << 20)),
+    "fewer keys": ("sort", lambda folder, options: options.update(key_stride=64)),
+}
+
+
+@pytest.mark.parametrize(("stopped_at", "change"), CHANGES.values(), ids=CHANGES)
+def test_what_was_made_from_something_else_is_made_again(corpus, tmp_path, stopped_at, change):
+    shutil.copytree(corpus / "text", tmp_path / "text")
+    how = {"tokenizer": corpus / "small.json", "options": ReadOptions("text", "d"), "shards": 3, "unit_bytes": 1000}
+
+    def stop(stage, done, total):
+        if stage == stopped_at and done > total / 2:
+            raise MemindexError("stop")
+
+    with pytest.raises(MemindexError, match="stop; what is finished is kept"):
+        build_index([tmp_path / "text"], tmp_path / "out", **how, workers=1, progress=stop)
+    change(tmp_path / "text", how)
+    build_index([tmp_path / "text"], tmp_path / "out", **how, workers=1)
+    build_index([tmp_path / "text"], tmp_path / "fresh", **how, workers=1)
+    assert_same_index(tmp_path / "out", tmp_path / "fresh")
 
 
 @pytest.mark.parametrize("stage", ["tokenize", "sort"])
@@ -193,15 +263,20 @@ def test_a_build_that_waited_for_one_that_failed_takes_its_place(corpus, referen
     assert_same_index(tmp_path / "out", reference)
 
 
-def test_an_index_that_appears_during_a_build_is_not_overwritten(corpus, tmp_path):
+def test_an_index_that_appears_during_a_build_is_not_overwritten(corpus, reference, tmp_path):
     def appear(stage, done, total):
         (tmp_path / "out").mkdir(exist_ok=True)
         (tmp_path / "out" / "precious").write_text("mine")
 
-    with pytest.raises((MemindexError, OSError)):
-        build_index([corpus / "text"], tmp_path / "out", tokenizer="bytes", progress=appear)
-    assert left_in(tmp_path) == ["out"]
-    assert left_in(tmp_path / "out") == ["precious"]
+    for _ in range(2):
+        with pytest.raises((MemindexError, OSError)):
+            build(corpus, tmp_path / "out", progress=appear)
+        assert left_in(tmp_path) == [".out.partial", "out"]
+        assert left_in(tmp_path / "out") == ["precious"]
+    shutil.rmtree(tmp_path / "out")
+    # Nothing is done again but the manifest.
+    assert build(corpus, tmp_path / "out").taken_over == 4
+    assert_same_index(tmp_path / "out", reference)
 
 
 def limited(most_bytes):
@@ -212,27 +287,46 @@ FULL_AT = ["documents.parquet", "metadata.0", "metaoff.1", "tokenized.0", "table
 
 
 @pytest.mark.parametrize("name", FULL_AT)
-def test_a_disk_that_fills_up_gives_one_line_and_leaves_nothing(corpus, reference, tmp_path, name):
+def test_a_disk_that_fills_up_gives_one_line_and_the_next_build_goes_on(corpus, reference, tmp_path, name):
     # No file may grow beyond the limit, as on a disk with that much room for it.
     result = memindex(*arguments(corpus, tmp_path / "out"), preexec_fn=limited(size(reference / name) - 1))
     assert_refused(result, "File too large")
-    assert left_in(tmp_path) == []
+    finished = units(tmp_path, "[!.]*")
+    assert (left_in(tmp_path), "what is finished is kept" in result.stderr) == (
+        ([".out.partial"], True) if finished else ([], False)
+    )
+    assert bool(build(corpus, tmp_path / "out").taken_over) == bool(finished)
+    assert_same_index(tmp_path / "out", reference)
+    assert left_in(tmp_path) == ["out"]
 
 
-def test_a_manifest_that_can_not_be_written_leaves_nothing(corpus, tmp_path, monkeypatch):
+def test_a_manifest_that_can_not_be_written_leaves_all_but_it(corpus, reference, tmp_path, monkeypatch):
     def full(self, directory):
         raise OSError(28, "No space left on device", str(directory))
 
-    monkeypatch.setattr(builder_module.Manifest, "write", full)
-    with pytest.raises(OSError, match="No space left"):
-        build_index([corpus / "text" / "0.jsonl"], tmp_path / "out", tokenizer="bytes")
-    assert left_in(tmp_path) == []
+    with monkeypatch.context() as patch:
+        patch.setattr(builder_module.Manifest, "write", full)
+        with pytest.raises(OSError, match="No space left on device; what is finished is kept"):
+            build(corpus, tmp_path / "out")
+    assert left_in(tmp_path) == [".out.partial"]
+    assert build(corpus, tmp_path / "out").taken_over == 4
+    assert_same_index(tmp_path / "out", reference)
+
+
+def test_nothing_is_kept_of_a_corpus_without_documents(tmp_path):
+    (tmp_path / "a.jsonl").write_text("\n\n")
+    assert_refused(
+        memindex("index", "build", tmp_path / "a.jsonl", "--out", tmp_path / "out", "--tokenizer", "bytes"),
+        "no documents",
+    )
+    assert left_in(tmp_path) == ["a.jsonl"]
 
 
 def test_what_a_killed_build_left_is_removed_by_the_next(tmp_path):
     write_jsonl(tmp_path / "a.jsonl", [{"text": "abc"}])
     partial(tmp_path).mkdir()
-    for name in ("table.7", "index.json", ".index.json.1.tmp", "stray"):
+    for name in ("table.7", "index.json", ".index.json.1.tmp", "stray", "units/tokens-00000-0", "index/table.7"):
+        (partial(tmp_path) / name).parent.mkdir(exist_ok=True)
         (partial(tmp_path) / name).write_text("old")
     build_index([tmp_path / "a.jsonl"], tmp_path / "out", tokenizer="bytes")
     assert left_in(tmp_path) == ["a.jsonl", "out"]

@@ -57,18 +57,16 @@ pub fn build_shard(
     let order = text.sort()?;
     let sort_seconds = start.elapsed().as_secs_f64();
     let start = std::time::Instant::now();
-    write_table(&shard_file(directory, "table", shard), &order, width, text_bytes)?;
-    let tokens = map(&shard_file(directory, "tokenized", shard))?;
-    let suffixes = order.iter().step_by(stride).map(|&position| Ok(position as usize * width));
-    write_keys(
-        &shard_file(directory, "keys", shard),
-        tokens.as_deref().unwrap_or(&[]),
-        width,
-        largest,
-        stride,
-        suffixes,
-    )?;
-    drop(tokens);
+    std::thread::scope(|scope| {
+        let table = shard_file(directory, "table", shard);
+        let order = &order;
+        let table = scope.spawn(move || write_table(&table, order, width, text_bytes));
+        let tokens = map(&shard_file(directory, "tokenized", shard))?;
+        let suffixes = order.iter().step_by(stride).map(|&position| Ok(position as usize * width));
+        let text = tokens.as_deref().unwrap_or(&[]);
+        write_keys(&shard_file(directory, "keys", shard), text, width, largest, stride, suffixes)?;
+        table.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })?;
     if let Some(labels) = labels {
         let offsets = shard_file(directory, "offset", shard);
         let of_position = spread_domains(&offsets, &labels, order.len(), width)?;

@@ -12,26 +12,38 @@ use crate::shard::{Bytes, Shard};
 pub struct Domains {
     column: Bytes,
     sums: Bytes,
+    /// Domains that answers have columns for.
     count: usize,
+    /// Domains there were when the shard was built: columns of the files.
+    stored: usize,
     block: usize,
 }
 
 impl Domains {
-    /// Opens both files and checks their sizes against `len` suffixes.
-    pub fn open(directory: &Path, shard: usize, count: usize, block: usize, len: usize) -> Result<Domains> {
+    /// Opens both files, which have `stored` domains, and checks their sizes against `len` suffixes. Answers have `count`
+    /// columns: domains that came to the index after the shard was built have none of its suffixes.
+    pub fn open(
+        directory: &Path,
+        shard: usize,
+        stored: usize,
+        count: usize,
+        block: usize,
+        len: usize,
+    ) -> Result<Domains> {
         let column = Bytes::open(shard_file(directory, "domain", shard))?;
         let sums = Bytes::open(shard_file(directory, "domainsum", shard))?;
-        if block == 0 || count > 1 << 16 {
-            return Err(Error::Corrupt(format!("{}: {count} domains in blocks of {block}", column.path.display())));
+        if block == 0 || count > 1 << 16 || stored > count {
+            let what = format!("{stored} of {count} domains in blocks of {block}");
+            return Err(Error::Corrupt(format!("{}: {what}", column.path.display())));
         }
-        let width = if count > 256 { 2 } else { 1 };
+        let width = if stored > 256 { 2 } else { 1 };
         let rows = len.div_ceil(block) + 1;
-        for (file, expected) in [(&column, len * width), (&sums, rows * count * 8)] {
+        for (file, expected) in [(&column, len * width), (&sums, rows * stored * 8)] {
             if file.get().len() != expected {
                 return Err(Error::corrupt(&file.path, file.get().len(), format!("expected {expected} bytes")));
             }
         }
-        Ok(Domains { column, sums, count, block })
+        Ok(Domains { column, sums, count, stored, block })
     }
 
     /// Both files, for size checks.
@@ -61,11 +73,11 @@ impl Domains {
         if first >= last {
             return self.scan(range, into);
         }
-        for (domain, slot) in into.iter_mut().enumerate() {
+        for (domain, slot) in into[..self.stored].iter_mut().enumerate() {
             let (low, high) = (self.sum(first, domain), self.sum(last, domain));
             let whole = high.checked_sub(low).filter(|&n| n <= (range.end - range.start) as u64);
             *slot += whole.ok_or_else(|| {
-                Error::corrupt(&self.sums.path, (last * self.count + domain) * 8, "cumulative counts are not in order")
+                Error::corrupt(&self.sums.path, (last * self.stored + domain) * 8, "cumulative counts are not in order")
             })?;
         }
         self.scan(range.start..first * self.block, into)?;
@@ -74,7 +86,7 @@ impl Domains {
 
     fn prefetch(&self, range: &Range<usize>) {
         let (column, sums) = (self.column.get(), self.sums.get());
-        let width = if self.count > 256 { 2 } else { 1 };
+        let width = if self.stored > 256 { 2 } else { 1 };
         prefetch(column, range.start * width);
         if range.len() >= self.block {
             prefetch(column, (range.end - 1) * width);
@@ -84,18 +96,18 @@ impl Domains {
     }
 
     fn row_of(&self, rank: usize) -> usize {
-        rank / self.block * self.count * 8
+        rank / self.block * self.stored * 8
     }
 
     /// Suffixes of the whole shard in every domain, as the last row of cumulative counts says.
     pub fn totals(&self) -> Vec<u64> {
-        let last = self.sums.get().len() / (8 * self.count) - 1;
-        (0..self.count).map(|domain| self.sum(last, domain)).collect()
+        let last = self.sums.get().len() / (8 * self.stored) - 1;
+        (0..self.count).map(|domain| if domain < self.stored { self.sum(last, domain) } else { 0 }).collect()
     }
 
     /// The domain of the suffix of rank `rank`.
     pub fn at(&self, rank: usize) -> usize {
-        match self.count > 256 {
+        match self.stored > 256 {
             true => {
                 let pair = &self.column.get()[rank * 2..rank * 2 + 2];
                 usize::from(u16::from_le_bytes([pair[0], pair[1]]))
@@ -111,7 +123,7 @@ impl Domains {
                 return Err(Error::Query(format!("rank {rank} is out of range: the shard has {len} suffixes")));
             }
             let domain = self.at(rank as usize);
-            match domain < self.count {
+            match domain < self.stored {
                 true => Ok(domain as u16),
                 false => {
                     Err(Error::corrupt(&self.column.path, self.place(rank as usize), "a domain that does not exist"))
@@ -123,7 +135,7 @@ impl Domains {
 
     /// Byte of the column where the domain of a rank stands.
     fn place(&self, rank: usize) -> usize {
-        rank * if self.count > 256 { 2 } else { 1 }
+        rank * if self.stored > 256 { 2 } else { 1 }
     }
 
     /// Suffixes between two rows of cumulative counts.
@@ -133,12 +145,12 @@ impl Domains {
 
     /// Checks the cumulative counts before and after block number `block` against the column, which has `len` suffixes.
     pub fn check_block(&self, block: usize, len: usize) -> Result<()> {
-        let mut counts = vec![0; self.count];
+        let mut counts = vec![0; self.stored];
         self.scan(block * self.block..((block + 1) * self.block).min(len), &mut counts)?;
         for (domain, count) in counts.into_iter().enumerate() {
             let (low, high) = (self.sum(block, domain), self.sum(block + 1, domain));
             if high.checked_sub(low) != Some(count) {
-                let at = ((block + 1) * self.count + domain) * 8;
+                let at = ((block + 1) * self.stored + domain) * 8;
                 return Err(Error::corrupt(&self.sums.path, at, self.unlike_column(low, high, count)));
             }
         }
@@ -152,7 +164,7 @@ impl Domains {
 
     /// Checks that the cumulative counts begin with zeros and are those of the column of `len` suffixes.
     pub fn verify_sums(&self, len: usize) -> Result<()> {
-        if let Some(domain) = (0..self.count).find(|&domain| self.sum(0, domain) != 0) {
+        if let Some(domain) = (0..self.stored).find(|&domain| self.sum(0, domain) != 0) {
             return Err(Error::corrupt(&self.sums.path, domain * 8, "cumulative counts do not begin with 0"));
         }
         (0..len.div_ceil(self.block)).try_for_each(|block| self.check_block(block, len))
@@ -170,13 +182,14 @@ impl Domains {
     }
 
     fn sum(&self, row: usize, domain: usize) -> u64 {
-        let at = (row * self.count + domain) * 8;
+        let at = (row * self.stored + domain) * 8;
         u64::from_le_bytes(self.sums.get()[at..at + 8].try_into().expect("8 bytes"))
     }
 
     fn scan(&self, range: Range<usize>, into: &mut [u64]) -> Result<()> {
         let out_of_range = |rank: usize| Error::corrupt(&self.column.path, rank, "a domain that does not exist");
-        if self.count > 256 {
+        let into = &mut into[..self.stored];
+        if self.stored > 256 {
             for rank in range {
                 let pair = &self.column.get()[rank * 2..rank * 2 + 2];
                 let domain = usize::from(u16::from_le_bytes([pair[0], pair[1]]));

@@ -42,6 +42,45 @@ pub fn map_file(file: &File, path: &Path) -> Result<Option<Mmap>> {
     Ok(Some(map))
 }
 
+/// Which folder stands under a name: another one when its place was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FolderIdentity {
+    device: u64,
+    inode: u64,
+}
+
+impl FolderIdentity {
+    /// Of the folder that is there now.
+    pub fn of(folder: &Path) -> Result<FolderIdentity> {
+        use std::os::unix::fs::MetadataExt;
+        let facts = std::fs::metadata(folder).map_err(Error::io(folder))?;
+        Ok(FolderIdentity { device: facts.dev(), inode: facts.ino() })
+    }
+}
+
+/// Gives two folders of one file system each other's name in one step, so that each name leads to a whole folder at every
+/// moment; fails with ENOSYS or EINVAL where the system has no such step.
+pub fn exchange_folders(one: &Path, other: &Path) -> Result<()> {
+    use std::os::unix::ffi::OsStrExt;
+    let name = |path: &Path| {
+        std::ffi::CString::new(path.as_os_str().as_bytes())
+            .map_err(|_| Error::Io(std::io::Error::from_raw_os_error(libc::EINVAL), path.display().to_string()))
+    };
+    let (first, second) = (name(one)?, name(other)?);
+    // SAFETY: both are texts that end in NUL and live until the call returns.
+    #[cfg(target_os = "linux")]
+    let failed = unsafe {
+        libc::renameat2(libc::AT_FDCWD, first.as_ptr(), libc::AT_FDCWD, second.as_ptr(), libc::RENAME_EXCHANGE)
+    };
+    // SAFETY: as above.
+    #[cfg(target_os = "macos")]
+    let failed = unsafe { libc::renamex_np(first.as_ptr(), second.as_ptr(), libc::RENAME_SWAP) };
+    match failed {
+        0 => Ok(()),
+        _ => Err(Error::Io(std::io::Error::last_os_error(), one.display().to_string())),
+    }
+}
+
 /// A file that is complete on disk once `finish` returns.
 pub struct Output<'p> {
     path: &'p Path,

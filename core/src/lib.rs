@@ -22,6 +22,7 @@ mod probe;
 mod python;
 mod python_statistics;
 mod query;
+mod records;
 mod repeats;
 mod shard;
 mod shard_documents;

@@ -9,10 +9,11 @@ use pyo3::types::PyBytes;
 use crate::build::{Built, DomainColumn, build_shard};
 use crate::documents::{self, Documents};
 use crate::error::{Error, Result};
-use crate::files::shard_file;
+use crate::files::{FolderIdentity, exchange_folders, shard_file};
 use crate::keys::{MOST_STRIDE, STRIDE};
 use crate::lookup::{Answer, Count, CountWithPrefix, Ragged, Ranks, answer_batch, check_ids, find_one, in_parts};
 use crate::query::Query;
+use crate::records::RecordDealer;
 use crate::shard::{Shard, Sidecars};
 use crate::{blocks, following, jsonl, matching, metadata, occurrences, probe, sidecars, verify, windows};
 
@@ -21,6 +22,7 @@ use crate::{blocks, following, jsonl, matching, metadata, occurrences, probe, si
 pub(crate) struct PyShard {
     pub(crate) inner: Shard,
     directory: PathBuf,
+    opened: FolderIdentity,
     number: usize,
     documents: std::sync::OnceLock<Documents>,
 }
@@ -28,7 +30,7 @@ pub(crate) struct PyShard {
 #[pymethods]
 impl PyShard {
     #[new]
-    #[pyo3(signature = (directory, shard, token_width, domains=0, domain_block=1, keys=false, sidecars=None))]
+    #[pyo3(signature = (directory, shard, token_width, domains=0, domain_block=1, keys=false, sidecars=None, columns=0))]
     #[allow(clippy::too_many_arguments)]
     fn open(
         py: Python<'_>,
@@ -39,11 +41,13 @@ impl PyShard {
         domain_block: usize,
         keys: bool,
         sidecars: Option<PathBuf>,
+        columns: usize,
     ) -> PyResult<PyShard> {
         let beside = sidecars.unwrap_or_else(|| directory.clone());
-        let sidecars = Sidecars { keys, domains, domain_block };
+        let sidecars = Sidecars { keys, domains, columns, domain_block };
+        let opened = FolderIdentity::of(&directory)?;
         let inner = py.detach(|| Shard::open(&directory, &beside, shard, token_width, sidecars))?;
-        Ok(PyShard { inner, directory, number: shard, documents: std::sync::OnceLock::new() })
+        Ok(PyShard { inner, directory, opened, number: shard, documents: std::sync::OnceLock::new() })
     }
 
     fn __len__(&self) -> usize {
@@ -324,8 +328,14 @@ impl PyShard {
     /// The document files, opened at first use: counting never needs them.
     fn documents(&self) -> Result<&Documents> {
         if self.documents.get().is_none() {
+            let documents = Documents::open(&self.directory, self.number);
+            // Whatever was found then belongs to other tokens.
+            if self.opened != FolderIdentity::of(&self.directory)? {
+                let what = format!("{}: another version took its place: open it again", self.directory.display());
+                return Err(Error::Corrupt(what));
+            }
             // Another thread may have been faster; then its handle is kept.
-            let _ = self.documents.set(Documents::open(&self.directory, self.number)?);
+            let _ = self.documents.set(documents?);
         }
         let documents = self.documents.get().ok_or_else(|| Error::Query("the shard has no documents".into()))?;
         documents.check_sizes()?;
@@ -438,6 +448,41 @@ impl PyDocumentWriter {
         }
         Ok(firsts)
     }
+}
+
+/// Deals records (tokens or metadata of documents) out to files; see `RecordDealer` in `_core.pyi`.
+#[pyclass(name = "RecordDealer", module = "memindex._core")]
+struct PyRecordDealer(RecordDealer);
+
+#[pymethods]
+impl PyRecordDealer {
+    #[new]
+    fn create(targets: Vec<(PathBuf, PathBuf)>) -> PyResult<PyRecordDealer> {
+        Ok(PyRecordDealer(RecordDealer::create(&targets)?))
+    }
+
+    /// Appends each record of a file to the target of its number; those of number -1 are left out.
+    fn deal(
+        &mut self,
+        py: Python<'_>,
+        data: PathBuf,
+        offsets: PathBuf,
+        targets: PyReadonlyArray1<'_, i32>,
+    ) -> PyResult<()> {
+        let targets = targets.as_slice()?;
+        Ok(py.detach(|| self.0.deal(&data, &offsets, targets))?)
+    }
+
+    /// Flushes and syncs all files; a full disk shows here at the latest.
+    fn close(&mut self, py: Python<'_>) -> PyResult<()> {
+        Ok(py.detach(|| self.0.close())?)
+    }
+}
+
+/// Gives two folders each other's name, at once; see `exchange` in `_core.pyi`.
+#[pyfunction]
+fn exchange(py: Python<'_>, one: PathBuf, other: PathBuf) -> PyResult<()> {
+    Ok(py.detach(|| exchange_folders(&one, &other))?)
 }
 
 /// Sorts one shard's suffixes and writes its table, unigrams and domain column; returns (tokens, seconds of sorting,
@@ -612,6 +657,8 @@ fn sample_windows<'py>(
 pub fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<PyShard>()?;
     module.add_class::<PyDocumentWriter>()?;
+    module.add_class::<PyRecordDealer>()?;
+    module.add_function(wrap_pyfunction!(exchange, module)?)?;
     module.add_function(wrap_pyfunction!(sort_shard, module)?)?;
     module.add_function(wrap_pyfunction!(write_sidecars, module)?)?;
     module.add_function(wrap_pyfunction!(parse_metadata, module)?)?;

@@ -123,6 +123,8 @@ pub struct Sidecars {
     pub keys: bool,
     /// Domains in the domain column; 0 for none.
     pub domains: usize,
+    /// Domains that answers have columns for; at least as many.
+    pub columns: usize,
     /// Suffixes between two rows of its cumulative counts.
     pub domain_block: usize,
 }
@@ -151,7 +153,7 @@ impl Shard {
         };
         let domains = match sidecars.domains {
             0 => None,
-            d => Some(Domains::open(beside, shard, d, sidecars.domain_block, token_count)?),
+            d => Some(Domains::open(beside, shard, d, sidecars.columns.max(d), sidecars.domain_block, token_count)?),
         };
         tokens.at_random();
         table.at_random();

@@ -1,4 +1,4 @@
-"""`memindex index`: build, describe and verify indexes; `open`, `pull` and `stats` have modules of their own."""
+"""`memindex index`: build, describe and verify indexes; the other commands have modules of their own."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from memindex.cli.index_open import open_index
 from memindex.cli.index_path import INDEX
 from memindex.cli.index_pull import pull
 from memindex.cli.index_reading import check_room, difference, reading_options, request_from
+from memindex.cli.index_revising import add, remove
+from memindex.cli.index_scale import print_estimate, resumable, scale_options
 from memindex.cli.index_stats import stats
 from memindex.errors import MemindexError
 from memindex.index.index import Index
@@ -35,12 +37,13 @@ index.add_command(open_index)
 index.add_command(list_indexes)
 index.add_command(pull)
 index.add_command(stats)
+index.add_command(add)
+index.add_command(remove)
 
 
 @index.command()
 @click.argument("sources", nargs=-1, required=True, type=click.Path(), metavar="SRC…|RECIPE")
 @reading_options
-@click.option("--shards", default=1, show_default=True, help="Independent parts; up to 2 billion tokens each.")
 @click.option("--token-width", type=int, help="Bytes per token: 1, 2 or 4. [default: the least that holds all ids]")
 @click.option(
     "--key-stride",
@@ -48,15 +51,17 @@ index.add_command(stats)
     show_default=True,
     help="Suffixes per key: fewer take more space and read less of the text.",
 )
-@click.option("--workers", type=int, help="Shards sorted at the same time. [default: all, at most one per processor]")
+@scale_options
+@click.option(
+    "--dry-run", is_flag=True, help="Only say which units there are, and estimate disk, memory and time from samples."
+)
 @click.option("--skip-bad", is_flag=True, help="Leave malformed documents out and report them, instead of stopping.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was built as JSON.")
 def build(
     sources: tuple[str, ...],
-    shards: int,
     token_width: int | None,
     key_stride: int,
-    workers: int | None,
+    dry_run: bool,
     skip_bad: bool,
     as_json: bool,
     **given: Any,
@@ -72,6 +77,10 @@ def build(
     one document of plain text. A folder that holds both is refused: choose with --include. Plain .json files beside
     text files are text too. Hidden files are not read.
 
+    A build that was stopped or killed goes on where it was when the same command is given again; the files come out the
+    same. What it finished lies in a hidden folder beside DIR until then. Shards hold up to 2 billion tokens, and take 6
+    (ids of 4 bytes: 8) bytes of memory per token while they are sorted; --memory decides how many there must be.
+
     \b
     Examples:
       memindex index build pile --files 'pile/train/*.jsonl.zst' --out pile-index
@@ -79,34 +88,34 @@ def build(
       memindex index build s3://bucket/texts --out texts --tokenizer olmo-2 --domain-sql "split_part(path, '/', 2)"
       memindex index build the-stack/ --out stack --tokenizer tokenizer.json --text-field content --domain-field lang
       memindex index build src/ --out mine --tokenizer bytes --include '*.py' --include '*.md'
+      memindex index build dolma/ --out dolma --tokenizer olmo-1 --memory 100GB --dry-run
     """
     from memindex.cli.output import note, progress_bar
     from memindex.index.builder import build_index
+    from memindex.index.estimating import estimate_build
 
     wanted = request_from(sources, given)
+    how = {"tokenizer": wanted.tokenizer, "options": wanted.options, "token_width": token_width, **given}
+    if dry_run:
+        print_estimate(estimate_build(wanted.sources, wanted.out, key_stride=key_stride, **how), as_json)
+        return
     check_room(wanted)
-    with progress_bar() as progress:
+    with progress_bar() as progress, resumable(wanted.out):
         report = build_index(
-            wanted.sources,
-            wanted.out,
-            tokenizer=wanted.tokenizer,
-            options=wanted.options,
-            shards=shards,
-            token_width=token_width,
-            key_stride=key_stride,
-            workers=workers,
-            skip_bad=skip_bad,
-            progress=progress,
+            wanted.sources, wanted.out, key_stride=key_stride, skip_bad=skip_bad, progress=progress, **how
         )
-    _print_build(wanted.out, report, as_json)
+    print_build(wanted.out, report, as_json)
     if told := difference(wanted, report.manifest):
         note(told)
 
 
-def _print_build(out: str, report: BuildReport, as_json: bool) -> None:
+def print_build(out: str, report: BuildReport, as_json: bool) -> None:
+    """Say what was built: stdout has the result, stderr the stages."""
     from memindex.cli.output import note, print_table
 
     manifest = report.manifest
+    if report.taken_over:
+        note(f"took over {report.taken_over:,} units of work from a build that was stopped")
     if report.skipped.count:
         note(f"left out {report.skipped.count:,} malformed documents:")
         for line in report.skipped.first[:MOST_LINES]:
@@ -118,8 +127,10 @@ def _print_build(out: str, report: BuildReport, as_json: bool) -> None:
             "index": out,
             "documents": manifest.documents,
             "tokens": manifest.tokens,
+            "shards": manifest.shards,
             "skipped_documents": report.skipped.count,
             "skipped": report.skipped.first,
+            "taken_over": report.taken_over,
             "domains": {d.name: {"documents": d.documents, "tokens": d.tokens} for d in manifest.domains},
             "seconds": {stage: round(seconds, 3) for stage, seconds in report.seconds.items()},
             "peak_memory": report.peak_memory,

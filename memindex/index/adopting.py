@@ -21,13 +21,14 @@ import memindex
 from memindex import _core
 from memindex.corpus.tokenizer import Tokenizer
 from memindex.errors import MemindexError
-from memindex.index.builder import BuildReport, Progress
+from memindex.index.builder import BuildReport
 from memindex.index.checksums import write_checksums
 from memindex.index.document_table import DocumentRows
 from memindex.index.folder_documents import ShardDocuments
 from memindex.index.layout import Layout, read_layout, shard_files, tokenizer_for
 from memindex.index.manifest import CHECKSUMS_FILE, DOCUMENTS_FILE, FILE, TOKENIZER_FILE, Manifest
 from memindex.index.partial import check_free, partial_directory, partial_inside
+from memindex.index.pipeline import Progress
 from memindex.index.sorting import peak_memory
 
 

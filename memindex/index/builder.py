@@ -1,51 +1,55 @@
 """Building an index: documents -> tokens -> suffix array and domain column -> manifest.
 
-Everything is written into a hidden folder beside the target and renamed at the very end, so that an index is there
-whole or not at all. Text streams through in batches of bounded size; suffix sorting runs in processes of its own that
-hold nothing but one shard.
+Everything is written into a hidden folder beside the target, in units of work that a stopped build leaves to the next
+one (`pipeline`). The index is renamed to its place at the very end, so that it is there whole or not at all.
 """
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 import memindex
-from memindex import _core
-from memindex.corpus.documents import BadDocuments, BytesRead, SourceFile
-from memindex.corpus.sources import ReadOptions, find_files, read_documents
+from memindex.corpus.documents import BadDocuments
+from memindex.corpus.sources import ReadOptions, find_files
 from memindex.corpus.tokenizer import Tokenizer, load_tokenizer
-from memindex.corpus.tokens import tokens_of
-from memindex.errors import CorpusError, MemindexError
+from memindex.errors import MemindexError
 from memindex.index.checksums import write_checksums
-from memindex.index.document_table import DocumentTable
+from memindex.index.document_table import domain_block
 from memindex.index.manifest import SKIPPED_FILE, TOKENIZER_FILE, Manifest
-from memindex.index.partial import check_free, partial_directory
-from memindex.index.sorting import SortJob, peak_memory, sort_shard
+from memindex.index.partial import INDEX, check_free, work_folder
+from memindex.index.pipeline import Done, EngineName, Pipeline, Plan, Progress
+from memindex.index.sharding import default_budget, most_tokens
+from memindex.index.sorting import peak_memory
+from memindex.index.units import UNIT_BYTES
 
 #: Suffixes per key of the key table, and at most.
 KEY_STRIDE = 8
 MOST_KEY_STRIDE = 1 << 16
 
-#: Called with a stage's name, work done and work in all (bytes of files, or shards).
-Progress = Callable[[str, int, int], None]
-
 
 @dataclass
 class BuildReport:
-    """What a build did: seconds by stage, peak memory in bytes, and the documents that were left out."""
+    """What a build did.
+
+    Attributes:
+        manifest: The manifest of the index.
+        seconds: Time by stage. Stages overlap, and several processes' times add up, so the sum is not the whole.
+        peak_memory: Peak memory of this process in bytes.
+        sorting_peak_memory: That of the largest sorting process.
+        skipped: The documents that were left out.
+        taken_over: Units of work that an earlier build had finished.
+    """
 
     manifest: Manifest
     seconds: dict[str, float] = field(default_factory=dict)
     peak_memory: int = 0
     sorting_peak_memory: int = 0
     skipped: BadDocuments = field(default_factory=BadDocuments)
+    taken_over: int = 0
 
 
 def build_index(
@@ -54,56 +58,111 @@ def build_index(
     *,
     tokenizer: str | Path | Tokenizer,
     options: ReadOptions | None = None,
-    shards: int = 1,
+    shards: int | None = None,
     token_width: int | None = None,
     key_stride: int = KEY_STRIDE,
     skip_bad: bool = False,
     workers: int | None = None,
+    memory: int | None = None,
+    unit_bytes: int = UNIT_BYTES,
+    engine: EngineName = "local",
     progress: Progress | None = None,
 ) -> BuildReport:
     """Build an index of the documents in `sources` (files or folders) at `out`, which must not exist.
+
+    A build that was stopped, killed or failed leaves what it finished in a hidden folder beside `out`; the same call
+    goes on there, and gives the same bytes as one that was not stopped.
 
     Args:
         sources: Files or folders; see `memindex.corpus.sources`.
         out: Directory of the new index.
         tokenizer: A tokenizer.json, a name, `bytes`, or a loaded tokenizer.
         options: Where text and domain stand in the files.
-        shards: Independent parts; document i goes to shard i modulo shards.
+        shards: Independent parts; document i goes to shard i modulo shards. By default as few as fit into `memory`.
         token_width: Bytes per token (1, 2, 4); by default the least that holds the tokenizer's ids.
         key_stride: Suffixes per key: 8 takes 1.1 bytes per token; 4 takes twice that, and lookups in files that do not
             fit into memory read one page less.
         skip_bad: Leave malformed documents out, and count them, instead of stopping at the first.
-        workers: Processes that sort shards at the same time; by default one per shard, at most one per processor.
+        workers: Processes that tokenize, and then sort, at the same time; by default one per processor. The files do
+            not depend on it.
+        memory: Bytes that all processes together may take; by default four fifths of the machine's.
+        unit_bytes: Bytes of corpus files in a unit of work; what is lost at most, per worker, when a build is killed.
+        engine: `local`, or `ray`: the Ray cluster that RAY_ADDRESS names, all of whose nodes see sources and `out`.
         progress: Told about every stage.
 
     Raises:
         CorpusError: A source is missing, malformed, or holds no document.
-        MemindexError: The target exists, or the tokenizer is unknown.
+        MemindexError: The target exists, the tokenizer is unknown, or the memory is not enough.
     """
     target = Path(out).absolute()
-    check_free(target)
-    if shards < 1:
+    plan = make_plan(
+        load_tokenizer(tokenizer) if not isinstance(tokenizer, Tokenizer) else tokenizer,
+        options or ReadOptions(),
+        token_width=token_width,
+        shards=shards,
+        memory=memory,
+        key_stride=key_stride,
+        skip_bad=skip_bad,
+        workers=workers,
+        unit_bytes=unit_bytes,
+        engine=engine,
+    )
+    if not _is_resumed(target):
+        check_free(target)
+    files = find_files(sources, plan.options)
+    with work_folder(target, free=True) as work:
+        pipeline = Pipeline(work, plan, progress or (lambda *_: None))
+        done = pipeline.run(files)
+        report = _finish(work / INDEX, target, plan, pipeline, done)
+        (work / INDEX).rename(target)
+    return report
+
+
+def _is_resumed(target: Path) -> bool:
+    """Whether a work folder stands beside the target; then it is looked at under lock."""
+    from memindex.index.partial import partial_of
+
+    return partial_of(target).is_dir()
+
+
+def make_plan(
+    tokenizer: Tokenizer,
+    options: ReadOptions,
+    *,
+    token_width: int | None = None,
+    shards: int | None = None,
+    memory: int | None = None,
+    key_stride: int = KEY_STRIDE,
+    skip_bad: bool = False,
+    workers: int | None = None,
+    unit_bytes: int = UNIT_BYTES,
+    engine: EngineName = "local",
+) -> Plan:
+    """Check what was asked for, and fill in the rest; raises MemindexError."""
+    if shards is not None and shards < 1:
         raise MemindexError(f"an index needs at least 1 shard, not {shards}")
     if workers is not None and workers < 1:
-        raise MemindexError(f"shards are sorted by at least 1 worker, not {workers}")
+        raise MemindexError(f"a build needs at least 1 worker, not {workers}")
     if not 1 <= key_stride <= MOST_KEY_STRIDE:
         raise MemindexError(f"--key-stride {key_stride}: one key stands for 1 to {MOST_KEY_STRIDE} suffixes")
-    loaded = tokenizer if isinstance(tokenizer, Tokenizer) else load_tokenizer(tokenizer)
-    width = _token_width(loaded, token_width)
-    bad = BadDocuments(skip=skip_bad)
-    options = options or ReadOptions()
-    files = find_files(sources, options)
-    with partial_directory(target) as partial:
-        build = _Build(partial, loaded, options, shards, width, bad, progress or (lambda *_: None))
-        build.write_tokens(files)
-        if not build.documents.rows:
-            reason = f" ({bad.first[0]})" if bad.first else ""
-            raise CorpusError(f"no documents in {', '.join(map(str, sources))}{reason}")
-        if build.documents.rows < shards:
-            # infini-gram's engine ends its process at an empty shard.
-            raise CorpusError(f"{build.documents.rows} documents can't fill {shards} shards: use fewer --shards")
-        build.sort(workers, key_stride)
-        return build.finish(target)
+    if engine not in ("local", "ray"):
+        raise MemindexError(f"no engine {engine!r}: it is local or ray")
+    width = _token_width(tokenizer, token_width)
+    if memory is not None:
+        most_tokens(memory, width)
+    return Plan(
+        tokenizer,
+        options,
+        width,
+        shards,
+        default_budget() if memory is None else memory,
+        memory is not None,
+        key_stride,
+        skip_bad,
+        workers,
+        unit_bytes,
+        engine,
+    )
 
 
 def _token_width(tokenizer: Tokenizer, asked: int | None) -> int:
@@ -120,126 +179,50 @@ def _token_width(tokenizer: Tokenizer, asked: int | None) -> int:
     return asked
 
 
-class _Build:
-    """One build under way."""
+def _finish(directory: Path, target: Path, plan: Plan, pipeline: Pipeline, done: Done) -> BuildReport:
+    """Checksum the files that no shard owns, and write the manifest."""
+    if plan.tokenizer.definition is not None:
+        (directory / TOKENIZER_FILE).write_bytes(plan.tokenizer.definition)
+    write_skipped(directory, done.skipped)
+    start = time.perf_counter()
+    files = write_checksums(directory, _listed(directory), known=done.files)
+    done.seconds["checksums"] = done.seconds.get("checksums", 0.0) + time.perf_counter() - start
+    domains = tuple(done.dealt.domains)
+    manifest = Manifest(
+        name=target.name,
+        tokenizer=plan.tokenizer.name,
+        tokenizer_checksum=plan.tokenizer.checksum,
+        vocabulary=plan.tokenizer.vocabulary,
+        token_width=plan.token_width,
+        documents=done.dealt.documents,
+        tokens=sum(domain.tokens for domain in domains),
+        shards=len(done.dealt.tokens),
+        domains=domains,
+        domain_block=domain_block(len(domains)),
+        files=files,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        memindex_version=memindex.__version__,
+        text_field=plan.options.text_field,
+        domain_field=plan.options.domain_field,
+        domain_sql=plan.options.domain_sql,
+        domain_map=dict(plan.options.domain_map),
+        rows_per_step=plan.options.rows_per_step,
+        skipped_documents=done.skipped.count,
+    )
+    manifest.write(directory)
+    return BuildReport(manifest, done.seconds, peak_memory(), done.sorting_peak_memory, done.skipped, done.taken_over)
 
-    def __init__(
-        self,
-        directory: Path,
-        tokenizer: Tokenizer,
-        options: ReadOptions,
-        shards: int,
-        width: int,
-        bad: BadDocuments,
-        progress: Progress,
-    ) -> None:
-        self.directory = directory
-        self.tokenizer = tokenizer
-        self.options = options
-        self.shards = shards
-        self.width = width
-        self.bad = bad
-        self.progress = progress
-        self.documents = DocumentTable(directory, shards)
-        self.seconds: dict[str, float] = {}
-        self.sorting_peak_memory = 0
 
-    @contextmanager
-    def _timed(self, stage: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self._add(stage, time.perf_counter() - start)
+def write_skipped(directory: Path, skipped: BadDocuments, before: str = "") -> None:
+    """Write the lines about documents that were left out, behind those of earlier builds; no file without any."""
+    (directory / SKIPPED_FILE).unlink(missing_ok=True)
+    if skipped.count or before:
+        lines = "".join(f"{line}\n" for line in skipped.first)
+        (directory / SKIPPED_FILE).write_text(before + lines, encoding="utf-8")
 
-    def _add(self, stage: str, seconds: float) -> None:
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
 
-    def write_tokens(self, files: Sequence[SourceFile]) -> None:
-        """Stream all documents through the tokenizer into tokenized.S, offset.S, metadata.S and the document table."""
-        try:
-            self._write_tokens(files)
-        except BaseException:
-            self.documents.abandon()
-            raise
+def _listed(directory: Path) -> list[Path]:
+    """The files of an index that is being put together; not what an earlier build may have left last."""
+    from memindex.index.manifest import CHECKSUMS_FILE, FILE
 
-    def _write_tokens(self, files: Sequence[SourceFile]) -> None:
-        writer = _core.DocumentWriter(self.directory, self.shards, self.width)
-        total = sum(file.bytes for file in files)
-        read = BytesRead()
-        batches = read_documents(files, self.options, self.bad, read)
-        while True:
-            with self._timed("read"):
-                batch = next(batches, None)
-            if batch is None:
-                break
-            if not len(batch):
-                continue
-            with self._timed("tokenize"):
-                tokens = tokens_of(batch, self.tokenizer)
-            with self._timed("write tokens"):
-                firsts = writer.append(tokens.values, tokens.offsets)
-                self.documents.append(batch, firsts, tokens.lengths())
-            # A file may grow while it is read.
-            self.progress("tokenize", min(read.total, total), total)
-        self.progress("tokenize", total, total)
-        with self._timed("write tokens"):
-            writer.close()
-            self.documents.close()
-
-    def sort(self, workers: int | None, stride: int) -> None:
-        """Sort every shard in a process of its own."""
-        labels = self.documents.domain_codes()
-        count, block = len(self.documents.domains), self.documents.domain_block()
-        jobs = [
-            SortJob(self.directory, s, self.width, labels[s :: self.shards].tobytes(), count, block, stride)
-            for s in range(self.shards)
-        ]
-        most = workers or min(self.shards, os.cpu_count() or 1)
-        # The threads only wait for their processes.
-        with self._timed("sort and write table"), ThreadPoolExecutor(most) as pool:
-            self.progress("sort", 0, self.shards)
-            for done, shard in enumerate(pool.map(sort_shard, jobs), start=1):
-                self.progress("sort", done, self.shards)
-                self._add("suffix sorting", shard.sort_seconds)
-                self._add("table and domain column", shard.write_seconds)
-                self.sorting_peak_memory = max(self.sorting_peak_memory, shard.peak_memory)
-
-    def finish(self, target: Path) -> BuildReport:
-        """Checksum every file, write the manifest, rename the folder to the target."""
-        if self.tokenizer.definition is not None:
-            (self.directory / TOKENIZER_FILE).write_bytes(self.tokenizer.definition)
-        if self.bad.count:
-            lines = "".join(f"{line}\n" for line in self.bad.first)
-            (self.directory / SKIPPED_FILE).write_text(lines, encoding="utf-8")
-        with self._timed("checksums"):
-            files = write_checksums(self.directory, self.directory.iterdir())
-        domains = self.documents.domain_facts()
-        manifest = Manifest(
-            name=target.name,
-            tokenizer=self.tokenizer.name,
-            tokenizer_checksum=self.tokenizer.checksum,
-            vocabulary=self.tokenizer.vocabulary,
-            token_width=self.width,
-            documents=self.documents.rows,
-            tokens=sum(domain.tokens for domain in domains),
-            shards=self.shards,
-            domains=domains,
-            domain_block=self.documents.domain_block(),
-            files=files,
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-            memindex_version=memindex.__version__,
-            text_field=self.options.text_field,
-            domain_field=self.options.domain_field,
-            domain_sql=self.options.domain_sql,
-            domain_map=dict(self.options.domain_map),
-            rows_per_step=self.options.rows_per_step,
-            skipped_documents=self.bad.count,
-        )
-        manifest.write(self.directory)
-        self.directory.rename(target)
-        return BuildReport(
-            manifest=manifest,
-            seconds=self.seconds,
-            peak_memory=peak_memory(),
-            sorting_peak_memory=self.sorting_peak_memory,
-            skipped=self.bad,
-        )
+    return [file for file in directory.iterdir() if file.name not in {CHECKSUMS_FILE, FILE}]

@@ -6,8 +6,10 @@ of one block has none: its own checksum says all. Both come from one reading of 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from memindex import _core
 from memindex.errors import CorruptIndexError
@@ -16,23 +18,60 @@ from memindex.index.manifest import CHECKSUMS_FILE, FILE, FileFacts, Manifest, w
 SIZE = 32
 
 
+#: Facts of a file, and the checksums of its blocks one after the other.
+Checked = tuple[FileFacts, bytes]
+
+
+def checksums_of(files: Iterable[Path]) -> dict[str, Checked]:
+    """Facts and blocks of files, by their names."""
+    found = {}
+    for file in files:
+        whole, parts = _core.block_checksums(file)
+        found[file.name] = FileFacts(file.stat().st_size, whole), parts
+    return found
+
+
+def write_record(record: Path, files: dict[str, Checked], more: dict[str, Any]) -> None:
+    """Write what is known of files, and `more`, atomically as JSON."""
+    listed = {name: [facts.bytes, facts.blake3, blocks.hex()] for name, (facts, blocks) in files.items()}
+    write_atomically(record, json.dumps(more | {"files": listed}).encode())
+
+
+def read_record(record: Path) -> tuple[dict[str, Checked], dict[str, Any]]:
+    """What `write_record` wrote."""
+    more: dict[str, Any] = json.loads(record.read_bytes())
+    listed = more.pop("files")
+    return {
+        name: (FileFacts(size, whole), bytes.fromhex(blocks)) for name, (size, whole, blocks) in listed.items()
+    }, more
+
+
+def recorded_blocks(directory: Path, manifest: Manifest) -> dict[str, Checked]:
+    """Facts and blocks of all files of an index but checksums.bin, as they were written; without reading the files."""
+    names = [name for name in manifest.files if name != CHECKSUMS_FILE]
+    return {name: (manifest.files[name], _recorded(directory, name, manifest.files)) for name in names}
+
+
 def write_checksums(
-    directory: Path, listed: Iterable[Path], progress: Callable[[int, int], None] | None = None
+    directory: Path,
+    listed: Iterable[Path],
+    progress: Callable[[int, int], None] | None = None,
+    known: dict[str, Checked] | None = None,
 ) -> dict[str, FileFacts]:
     """Write checksums.bin for these files, and give the facts of all of them and of itself, for the manifest.
 
-    `progress` is told how many files are done, of how many.
+    `progress` is told how many files are done, of how many; the files in `known` are not read.
     """
-    files, blocks = {}, []
+    checked = {}
     in_order = sorted(listed, key=lambda file: file.name)
     for done, file in enumerate(in_order, start=1):
-        whole, parts = _core.block_checksums(file)
-        files[file.name] = FileFacts(file.stat().st_size, whole)
-        blocks.append(parts)
+        name = file.name
+        checked[name] = known[name] if known and name in known else checksums_of([file])[name]
         if progress:
             progress(done, len(in_order))
-    content = b"".join(blocks)
+    content = b"".join(blocks for _, blocks in checked.values())
     write_atomically(directory / CHECKSUMS_FILE, content)
+    files = {name: facts for name, (facts, _) in checked.items()}
     files[CHECKSUMS_FILE] = FileFacts(len(content), _core.checksum_bytes(content))
     return files
 

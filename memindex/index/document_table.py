@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -38,13 +40,16 @@ GROUP_BYTES = 64 << 20
 
 
 class DocumentRows:
-    """Writes documents.parquet, and keeps the domain code of every document."""
+    """Writes documents.parquet, and keeps the domain code of every document.
 
-    def __init__(self, directory: Path) -> None:
+    Domains that are `known` keep their codes, documents and tokens.
+    """
+
+    def __init__(self, directory: Path, known: Sequence[DomainFacts] = ()) -> None:
         self.rows = 0
-        self.domains: dict[str, int] = {}
-        self._documents: list[int] = []
-        self._tokens: list[int] = []
+        self.domains: dict[str, int] = {domain.name: code for code, domain in enumerate(known)}
+        self._documents = [domain.documents for domain in known]
+        self._tokens = [domain.tokens for domain in known]
         self._codes: list[npt.NDArray[np.uint16]] = []
         self._parquet = pq.ParquetWriter(directory / DOCUMENTS_FILE, SCHEMA, compression="zstd")
         self._group: list[pa.RecordBatch] = []
@@ -81,6 +86,11 @@ class DocumentRows:
             self._write_group()
         self.rows += len(batch)
 
+    def copy(self, table: pa.Table) -> None:
+        """Write rows that are known already, with documents and tokens of their domains, as a row group."""
+        self._write_group()
+        self._parquet.write_table(table.cast(SCHEMA), row_group_size=max(len(table), 1))
+
     def _write_group(self) -> None:
         """Write the collected rows as one row group: small ones make the file large and slow to scan."""
         if self._group:
@@ -111,11 +121,11 @@ class DocumentRows:
 
     def domain_codes(self) -> npt.NDArray[np.uint16]:
         """Domain code of every document of the build, uint16 of shape (documents,)."""
-        return np.concatenate(self._codes).astype("<u2")
+        return np.concatenate([np.empty(0, np.uint16), *self._codes]).astype("<u2")
 
     def domain_block(self) -> int:
-        """Suffixes between two rows of cumulative counts: keeps those rows at a quarter byte per suffix at most."""
-        return max(128, 32 * len(self.domains))
+        """Suffixes between two rows of cumulative counts."""
+        return domain_block(len(self.domains))
 
     def domain_facts(self) -> tuple[DomainFacts, ...]:
         """Documents and tokens of every domain, in the order of the codes."""
@@ -124,51 +134,51 @@ class DocumentRows:
 
 
 class DocumentTable(DocumentRows):
-    """Takes the batches of a build in order; document i belongs to shard i modulo shards. Writes the metadata too."""
+    """Takes the batches of one shard in order, and writes infini-gram's metadata of them too."""
 
-    def __init__(self, directory: Path, shards: int) -> None:
+    def __init__(self, directory: Path) -> None:
         super().__init__(directory)
-        self.shards = shards
-        self._metadata: list[BinaryIO] = []
-        self._metaoff: list[BinaryIO] = []
+        self._bytes = 0
+        self._files: list[BinaryIO] = []
         try:
-            for shard in range(shards):
-                self._metadata.append((directory / f"metadata.{shard}").open("wb"))
-                self._metaoff.append((directory / f"metaoff.{shard}").open("wb"))
+            for name in ("metadata.0", "metaoff.0"):
+                self._files.append((directory / name).open("wb"))
         except OSError:
             self.abandon()
             raise
-        self._bytes = [0] * shards
 
     def append(self, batch: pa.RecordBatch, firsts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> None:
         """Add documents (`corpus.documents.SCHEMA`) with the position and number of their tokens."""
-        number = self.rows + np.arange(len(batch), dtype=np.int64)
-        self.append_rows(batch, (number % self.shards).astype(np.int32), number // self.shards, firsts, lengths)
+        numbers = self.rows + np.arange(len(batch), dtype=np.int64)
+        self.append_rows(batch, np.zeros(len(batch), dtype=np.int32), numbers, firsts, lengths)
         lines = _metadata_lines(batch)
-        for shard in range(self.shards):
-            self._write_metadata(shard, lines.take(pa.array(np.flatnonzero(number % self.shards == shard))))
-
-    def _write_metadata(self, shard: int, lines: pa.Array) -> None:
         if not len(lines):
             return
         offsets = np.frombuffer(lines.buffers()[1], dtype=np.int64)[lines.offset : lines.offset + len(lines) + 1]
-        self._metadata[shard].write(memoryview(lines.buffers()[2])[int(offsets[0]) : int(offsets[-1])])
-        starts = offsets[:-1] - offsets[0] + self._bytes[shard]
-        self._metaoff[shard].write(starts.astype("<u8").tobytes())
-        self._bytes[shard] += int(offsets[-1] - offsets[0])
+        metadata, metaoff = self._files
+        metadata.write(memoryview(lines.buffers()[2])[int(offsets[0]) : int(offsets[-1])])
+        metaoff.write((offsets[:-1] - offsets[0] + self._bytes).astype("<u8").tobytes())
+        self._bytes += int(offsets[-1] - offsets[0])
 
     def close(self) -> None:
         """Finish the files; a full disk shows here at the latest."""
         super().close()
-        for stream in (*self._metadata, *self._metaoff):
+        for stream in self._files:
+            stream.flush()
+            os.fsync(stream.fileno())
             stream.close()
 
     def abandon(self) -> None:
         """Let go of the files of a build that failed, also where closing fails again, as on a full disk."""
         super().abandon()
-        for file in (*self._metadata, *self._metaoff):
+        for file in self._files:
             with suppress(Exception):
                 file.close()
+
+
+def domain_block(domains: int) -> int:
+    """Suffixes between two rows of cumulative counts: keeps those rows at a quarter byte per suffix at most."""
+    return max(128, 32 * domains)
 
 
 def document_rows(

@@ -16,7 +16,7 @@ from memindex import _core
 from memindex.errors import CorruptIndexError, MemindexError, QueryError
 from memindex.index.manifest import DOCUMENTS_FILE, FILE, TOKENIZER_FILE, Manifest
 from memindex.index.names import check_known, index_directory
-from memindex.index.opening import check_files, check_shards
+from memindex.index.opening import check_files, check_shards, identity_of, read_at_rest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -66,6 +66,7 @@ class Index:
         self.data = manifest.folder_of_data(path)
         self.manifest = manifest
         self.shards = shards
+        self._folder = identity_of(path)
         # A single lookup is so short that walking a list of one shard would show.
         self._only = shards[0] if len(shards) == 1 else None
 
@@ -87,16 +88,9 @@ class Index:
         """
         directory = index_directory(path).resolve()
         check_known(directory)
-        manifest = _manifest_of(directory)
-        check_files(directory, manifest)
-        domains, block = len(manifest.domains), manifest.domain_block
-        data = manifest.folder_of_data(directory)
-        shards = [
-            _core.Shard(data, s, manifest.token_width, domains, block, f"keys.{s}" in manifest.files, directory)
-            for s in range(manifest.shards)
-        ]
-        check_shards(directory, manifest, shards)
+        folder, (manifest, shards) = read_at_rest(directory, _open_files)
         opened = cls(directory, manifest, shards)
+        opened._folder = folder
         if tokenizer is not None:
             opened._take_tokenizer(tokenizer)
         return opened
@@ -118,7 +112,13 @@ class Index:
         )
 
     def file(self, name: str) -> Path:
-        """Where a file of the index lies: infini-gram's own may lie elsewhere than the manifest and the sidecars."""
+        """Where a file of the index lies: infini-gram's own may lie elsewhere than the manifest and the sidecars.
+
+        Raises:
+            CorruptIndexError: Another version of the index took its place since it was opened.
+        """
+        if identity_of(self.path) != self._folder:
+            raise CorruptIndexError(f"{self.path}: another version took its place: open it again")
         return self.manifest.file(self.path, name)
 
     def __repr__(self) -> str:
@@ -445,6 +445,20 @@ class Index:
         from memindex.index import verifying
 
         verifying.verify(self.path, self.manifest, self.shards, progress)
+
+
+def _open_files(directory: Path) -> tuple[Manifest, list[_core.Shard]]:
+    """The manifest of an index and its shards, checked against each other."""
+    manifest = _manifest_of(directory)
+    check_files(directory, manifest)
+    data, columns = manifest.folder_of_data(directory), len(manifest.domains)
+    shards = []
+    for shard in range(manifest.shards):
+        domains, block = manifest.domains_of_shard(shard)
+        keys = f"keys.{shard}" in manifest.files
+        shards.append(_core.Shard(data, shard, manifest.token_width, domains, block, keys, directory, columns))
+    check_shards(directory, manifest, shards)
+    return manifest, shards
 
 
 def _manifest_of(directory: Path) -> Manifest:

@@ -50,6 +50,26 @@ class DomainFacts:
 
 
 @dataclass(frozen=True)
+class Revision:
+    """What was done to a finished index.
+
+    Attributes:
+        kind: `add` or `remove`.
+        request: SHA-256 of what was asked for, so that a repeated command is recognized.
+        revised: Checksum of the index.json before.
+        documents: How many came or went, and their tokens (separators not counted).
+        created: When, in UTC.
+    """
+
+    kind: str
+    request: str
+    revised: str
+    documents: int
+    tokens: int
+    created: str
+
+
+@dataclass(frozen=True)
 class Manifest:
     """The content of index.json.
 
@@ -66,6 +86,9 @@ class Manifest:
         files: Every file of the index but this one; without checksum (an empty text) where none was made.
         text_field, domain_field, domain_sql, domain_map, rows_per_step: How documents were read (`ReadOptions`).
         data: Folder of infini-gram's files, absolute, when they do not lie beside index.json.
+        shard_domains: Domains and `domain_block` of each shard, where a shard was built when there were fewer domains;
+            empty where all shards have those of the index.
+        revisions: What was added and removed since the index was built, in order.
         checksum: BLAKE3 of what stands before it in index.json; empty until it is written.
     """
 
@@ -89,12 +112,18 @@ class Manifest:
     rows_per_step: int | None = None
     skipped_documents: int = 0
     data: str | None = None
+    shard_domains: tuple[tuple[int, int], ...] = ()
+    revisions: tuple[Revision, ...] = ()
     format: str = field(default=FORMAT)
     checksum: str = field(default="", compare=False)
 
     def domain_names(self) -> list[str]:
         """Names of the domains in the order of their codes."""
         return [domain.name for domain in self.domains]
+
+    def domains_of_shard(self, shard: int) -> tuple[int, int]:
+        """Domains, and suffixes between two rows of domainsum.S, of a shard's domain column."""
+        return self.shard_domains[shard] if self.shard_domains else (len(self.domains), self.domain_block)
 
     def folder_of_data(self, directory: Path) -> Path:
         """Where infini-gram's files lie, for a manifest in `directory`."""
@@ -128,9 +157,11 @@ class Manifest:
             raise CorruptIndexError(f"{file}: the content changed: its checksum is not that of the build")
         try:
             raw["domains"] = tuple(DomainFacts(**domain) for domain in raw["domains"])
+            raw["shard_domains"] = tuple((domains, block) for domains, block in raw.get("shard_domains", ()))
+            raw["revisions"] = tuple(Revision(**revision) for revision in raw.get("revisions", ()))
             raw["files"] = {str(name): FileFacts(**facts) for name, facts in raw["files"].items()}
             manifest = cls(**raw)
-        except (TypeError, KeyError, AttributeError) as error:
+        except (TypeError, ValueError, KeyError, AttributeError) as error:
             raise CorruptIndexError(f"{file}: a field is missing, unknown or of a wrong type: {error}") from None
         wrong = manifest._damage()
         if wrong:
@@ -149,7 +180,7 @@ class Manifest:
             return "token_width, shards or domain_block is out of range"
         if self.data is not None and not (isinstance(self.data, str) and self.data.startswith("/")):
             return f"data is {str(self.data)[:40]!r}, which is no absolute path"
-        return self._damaged_domains() or self._damaged_files()
+        return self._damaged_domains() or self._damaged_shards() or self._damaged_files()
 
     def _damaged_domains(self) -> str | None:
         if not all(isinstance(d.name, str) and _is_count(d.documents) and _is_count(d.tokens) for d in self.domains):
@@ -159,6 +190,14 @@ class Manifest:
         sums = sum(d.documents for d in self.domains), sum(d.tokens for d in self.domains)
         if sums != (self.documents, self.tokens):
             return f"the domains hold {sums[0]} documents and {sums[1]} tokens, not {self.documents} and {self.tokens}"
+        return None
+
+    def _damaged_shards(self) -> str | None:
+        if self.shard_domains and len(self.shard_domains) != self.shards:
+            return f"shard_domains tells of {len(self.shard_domains)} shards, there are {self.shards}"
+        for shard, (domains, block) in enumerate(self.shard_domains):
+            if not (_is_count(domains) and _is_count(block) and domains <= len(self.domains) and block):
+                return f"shard_domains of shard {shard} is out of range"
         return None
 
     def _damaged_files(self) -> str | None:

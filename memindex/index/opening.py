@@ -4,11 +4,45 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from memindex import _core
-from memindex.errors import CorruptIndexError
+from memindex.errors import CorruptIndexError, MemindexError
 from memindex.index.manifest import FILE, INFINI_GRAM_FILES, Manifest
+
+Read = TypeVar("Read")
+
+#: Times an index is opened anew because another version took its place meanwhile.
+OPENINGS = 5
+
+
+def identity_of(directory: Path) -> tuple[int, int] | None:
+    """Which folder stands under the name: another one when its place was taken; None when there is none."""
+    try:
+        found = os.stat(directory)  # noqa: PTH116 (pathlib's takes twice as long)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def read_at_rest(directory: Path, read: Callable[[Path], Read]) -> tuple[tuple[int, int] | None, Read]:
+    """The folder's identity and what `read` makes of its files, all of them of one version of the index.
+
+    A revision takes the place of the whole folder at once; what was read on both sides of that is read anew.
+    """
+    for _ in range(OPENINGS):
+        folder = identity_of(directory)
+        try:
+            found = read(directory)
+        except (MemindexError, OSError):
+            if folder == identity_of(directory):
+                raise
+            continue
+        if folder == identity_of(directory):
+            return folder, found
+    raise MemindexError(f"{directory} is being replaced over and over: open it again when that is done")
 
 
 def check_files(directory: Path, manifest: Manifest) -> None:

@@ -1,4 +1,7 @@
-"""Folders that are there whole or not at all: everything is written into a hidden one, which is locked meanwhile."""
+"""Folders that are there whole or not at all: everything is written into a hidden one, which is locked meanwhile.
+
+A build keeps the units of work that it finished there when it is stopped, and the next one goes on with them.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,9 @@ from memindex.errors import MemindexError
 #: The hidden folder that `partial_inside` writes into.
 INSIDE = ".memindex.partial"
 
+#: Folders in the hidden one of a build: finished units of work, and the index that is put together.
+UNITS, INDEX = "units", "index"
+
 
 def check_free(target: Path) -> None:
     """Raise MemindexError when something stands where a new folder is to be."""
@@ -21,14 +27,73 @@ def check_free(target: Path) -> None:
         raise MemindexError(f"{target} exists already: choose another --out, or remove it first")
 
 
-@contextmanager
-def partial_directory(target: Path) -> Iterator[Path]:
-    """A folder beside the target that is gone at the end, unless it was renamed to the target."""
-    partial = target.with_name(f".{target.name}.partial")
+def partial_of(target: Path) -> Path:
+    """The hidden folder that a build writes into, beside the target."""
+    return target.with_name(f".{target.name}.partial")
+
+
+def _locked_partial(target: Path) -> tuple[Path, int]:
     target.parent.mkdir(parents=True, exist_ok=True)
+    partial = partial_of(target)
     handle = locked(partial)
     if handle is None:
         raise MemindexError(f"another build is writing {target}: wait for it, or choose another --out")
+    return partial, handle
+
+
+@contextmanager
+def work_folder(target: Path, free: bool) -> Iterator[Path]:
+    """The hidden folder of a build, with what an earlier one finished in `units`, and an empty or half-made `index`.
+
+    It is gone at the end, unless the build failed and a unit is finished: then it is kept for the next.
+
+    Args:
+        target: Where the index is to be.
+        free: Whether nothing may stand there.
+    """
+    partial, handle = _locked_partial(target)
+    try:
+        if free and (target.exists() or target.is_symlink()):
+            if not (partial / INDEX).exists() or not any(finished_units(partial)):
+                # A build that was killed after its last step left nothing that is needed.
+                shutil.rmtree(partial, ignore_errors=True)
+            check_free(target)
+        for leftover in partial.iterdir():
+            if leftover.name not in {UNITS, INDEX}:
+                _remove(leftover)
+        for name in (UNITS, INDEX):
+            (partial / name).mkdir(exist_ok=True)
+        try:
+            yield partial
+        except BaseException as error:
+            if any(finished_units(partial)):
+                _say_kept(error)
+            else:
+                shutil.rmtree(partial, ignore_errors=True)
+            raise
+        shutil.rmtree(partial, ignore_errors=True)
+    finally:
+        os.close(handle)
+
+
+def _say_kept(error: BaseException) -> None:
+    kept = "what is finished is kept, and the same command goes on with it"
+    if isinstance(error, MemindexError):
+        error.args = (f"{error}; {kept}",)
+    elif isinstance(error, OSError):
+        error.strerror = f"{error.strerror or error}; {kept}"
+
+
+def finished_units(partial: Path) -> Iterator[Path]:
+    """What is finished of a build that is under way or was stopped."""
+    folder = partial / UNITS
+    return (unit for unit in (folder.iterdir() if folder.is_dir() else ()) if not unit.name.startswith("."))
+
+
+@contextmanager
+def partial_directory(target: Path) -> Iterator[Path]:
+    """A folder beside the target that is gone at the end, unless it was renamed to the target."""
+    partial, handle = _locked_partial(target)
     try:
         try:
             # Another build may have finished between the first look and the lock.
@@ -101,4 +166,11 @@ def partial_inside(folder: Path, names: Iterable[str], last: str) -> Iterator[Pa
 
 def _empty(folder: Path) -> None:
     for leftover in folder.iterdir():
+        _remove(leftover)
+
+
+def _remove(leftover: Path) -> None:
+    if leftover.is_dir() and not leftover.is_symlink():
+        shutil.rmtree(leftover)
+    else:
         leftover.unlink()

@@ -13,15 +13,22 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, NamedTuple
 
 from memindex import _core, errors
+from memindex.index.checksums import checksums_of, write_record
 
 
 class SortJob(NamedTuple):
-    """One shard to sort; fields as the arguments of `_core.sort_shard`."""
+    """One shard to sort; fields as the arguments of `_core.sort_shard`, and then:
+
+    Attributes:
+        record: File that says that the shard is done, and holds the facts of its files; None writes none.
+        memory: Bytes that the process will need at most, as far as can be told.
+    """
 
     directory: Path
     shard: int
@@ -30,19 +37,26 @@ class SortJob(NamedTuple):
     domains: int
     domain_block: int
     key_stride: int
+    record: Path | None = None
+    memory: int = 0
 
 
 class Sorted(NamedTuple):
-    """Tokens of the shard, seconds of sorting and of writing, peak memory of the process in bytes."""
+    """Tokens of the shard, seconds of sorting, writing and checksums, peak memory of the process in bytes."""
 
     tokens: int
     sort_seconds: float
     write_seconds: float
+    checksum_seconds: float
     peak_memory: int
 
 
-def sort_shard(job: SortJob) -> Sorted:
+def sort_shard(job: SortJob, running: set[subprocess.Popen[bytes]] | None = None) -> Sorted:
     """Sort a shard's suffixes and write its table, unigrams and domain column, in a new process.
+
+    Args:
+        job: The shard.
+        running: Holds the process while it runs, for whoever wants to end it.
 
     Raises:
         MemindexError: The shard can't be sorted, or the process was killed.
@@ -56,17 +70,22 @@ def sort_shard(job: SortJob) -> Sorted:
     ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
+        running = set() if running is None else running
+        running.add(process)
         try:
             _send(process.stdin, job)
             answer = process.stdout.read()
         except BaseException:
             process.kill()
             raise
+        finally:
+            running.discard(process)
     return _read_answer(answer, process.returncode)
 
 
 def _send(stream: IO[bytes], job: SortJob) -> None:
     fields = job._asdict() | {"directory": str(job.directory), "domain_of_document": len(job.domain_of_document)}
+    fields["record"] = str(job.record) if job.record else None
     try:
         stream.write(json.dumps(fields).encode() + b"\n" + job.domain_of_document)
         stream.flush()
@@ -79,7 +98,8 @@ def _send(stream: IO[bytes], job: SortJob) -> None:
 def _read_answer(answer: bytes, code: int | None) -> Sorted:
     if not answer:
         raise errors.MemindexError(
-            f"a sorting process ended with code {code}, most likely for want of memory: build with more --shards"
+            f"a sorting process ended with code {code}, most likely for want of memory: build with more --shards or "
+            "less --memory"
         )
     read = json.loads(answer)
     if "errno" in read:
@@ -95,7 +115,7 @@ def main() -> None:
     threading.Thread(target=_exit_at_end_of_input, daemon=True).start()
     answer: dict[str, object]
     try:
-        answer = Sorted(*_core.sort_shard(*job), peak_memory())._asdict()
+        answer = _sort(job)._asdict()
     except OSError as error:
         answer = {"errno": error.errno, "strerror": error.strerror, "filename": error.filename}
     except errors.MemindexError as error:
@@ -105,10 +125,21 @@ def main() -> None:
     os._exit(0)
 
 
+def _sort(job: SortJob) -> Sorted:
+    tokens, sort_seconds, write_seconds = _core.sort_shard(*job[:7])
+    start = time.perf_counter()
+    files = checksums_of(job.directory.glob(f"*.{job.shard}")) if job.record else {}
+    done = Sorted(tokens, sort_seconds, write_seconds, time.perf_counter() - start, peak_memory())
+    if job.record:
+        write_record(job.record, files, done._asdict())
+    return done
+
+
 def _receive(stream: IO[bytes]) -> SortJob:
     fields = json.loads(stream.readline())
     labels = stream.read(fields["domain_of_document"])
-    return SortJob(**fields | {"directory": Path(fields["directory"]), "domain_of_document": labels})
+    record = Path(fields["record"]) if fields["record"] else None
+    return SortJob(**fields | {"directory": Path(fields["directory"]), "domain_of_document": labels, "record": record})
 
 
 def _exit_at_end_of_input() -> None:

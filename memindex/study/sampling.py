@@ -179,7 +179,7 @@ def _domains(index: Index, shard: npt.NDArray[np.int32], document: npt.NDArray[n
     """Domain of each document."""
     if DOCUMENTS_FILE not in index.manifest.files:
         raise MemindexError(f"{index.path} has no document table: write it with: memindex index open {index.path}")
-    table = pq.read_table(index.path / DOCUMENTS_FILE, columns=["shard", "domain"])
+    table = pq.read_table(index.file(DOCUMENTS_FILE), columns=["shard", "domain"])
     rows = document_rows(table.column("shard").to_numpy(), shard, document)
     return table.column("domain").take(pa.array(rows)).combine_chunks()
 

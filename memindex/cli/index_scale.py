@@ -1,0 +1,96 @@
+"""Options of `memindex index build` and `add` that say how much of the machine, or which machines, a build takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from memindex.errors import MemindexError
+
+if TYPE_CHECKING:
+    from memindex.index.estimating import Estimate
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class Size(click.ParamType):  # type: ignore[type-arg, unused-ignore]
+    """A number of bytes, as 8GB."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Bytes of the text; fails with one line when it is no size."""
+        if isinstance(value, int):
+            return value
+        from memindex.index.sharding import parse_size
+
+        try:
+            return parse_size(value)
+        except MemindexError as error:
+            self.fail(str(error), param, ctx)
+
+
+SCALE = [
+    click.option("--shards", type=int, help="Independent parts. [default: as few as can be sorted within --memory]"),
+    click.option(
+        "--memory",
+        type=Size(),
+        help="What all processes together may take, as 8GB. [default: four fifths of the machine's memory]",
+    ),
+    click.option("--workers", type=int, help="Processes at the same time. [default: one per processor]"),
+    click.option(
+        "--unit-size",
+        "unit_bytes",
+        type=Size(),
+        default="64MiB",
+        show_default=True,
+        help="Corpus files that are tokenized as one unit of work. A killed build loses the unfinished units.",
+    ),
+    click.option(
+        "--engine",
+        type=click.Choice(["local", "ray"]),
+        default="local",
+        show_default=True,
+        help="Who does the units: this machine, or the Ray cluster of RAY_ADDRESS.",
+    ),
+]
+
+
+def scale_options(command: Command) -> Command:
+    """Add the options; the command gets them under the names that `build_index` has for them."""
+    for option in reversed(SCALE):
+        command = option(command)
+    return command
+
+
+def print_estimate(estimate: Estimate, as_json: bool) -> None:
+    """Say what a build would take."""
+    from dataclasses import asdict
+
+    from memindex.cli.output import note, print_json, print_table
+    from memindex.index.estimating import lines_of
+
+    if as_json:
+        print_json(asdict(estimate))
+    else:
+        print_table(["estimated from samples", ""], list(lines_of(estimate)))
+    if estimate.disk_bytes > estimate.free_bytes:
+        note("the disk has too little room for this build")
+
+
+@contextmanager
+def resumable(out: str) -> Iterator[None]:
+    """Tell, when a build is stopped by hand, that another one can go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        from memindex.cli.output import note
+        from memindex.index.partial import finished_units, partial_of
+
+        if any(finished_units(partial_of(Path(out).absolute()))):
+            note("what is finished is kept, and the same command goes on with it")
+        raise

@@ -1,0 +1,121 @@
+"""Who does the units of a build: this machine, in this process and in others, or a Ray cluster (`cluster`)."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from typing import Protocol, TypeVar
+
+from memindex.corpus.tokenizer import Tokenizer
+from memindex.index.sharding import processors
+from memindex.index.sorting import Sorted, SortJob, sort_shard
+from memindex.index.tokenizing import UnitFacts, tokenize_unit
+from memindex.index.tokenizing_process import TokenProcess, TokenTask
+from memindex.index.units import TokenUnit
+
+Unit = TypeVar("Unit")
+Facts = TypeVar("Facts")
+
+#: Called with a unit and the bytes of its files that were read so far.
+UnitRead = Callable[[TokenUnit, int], None]
+
+
+class Engine(Protocol):
+    """Does units in any order, and raises what the first of them that fails raises."""
+
+    def tokenize(self, task: TokenTask, units: Sequence[TokenUnit], read: UnitRead) -> list[UnitFacts]:
+        """Tokenize the units into their folders."""
+
+    def sort(self, jobs: Sequence[SortJob], done: Callable[[Sorted], None]) -> None:
+        """Sort the shards."""
+
+
+class Local:
+    """This machine.
+
+    One tokenizer works in this process, several in processes of their own; every shard is sorted in a new one.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, tokenizers: int, sorters: Callable[[Sequence[SortJob]], int]) -> None:
+        self._tokenizer = tokenizer
+        self._tokenizers = tokenizers
+        self._sorters = sorters
+
+    def tokenize(self, task: TokenTask, units: Sequence[TokenUnit], read: UnitRead) -> list[UnitFacts]:
+        """Tokenize the units into their folders."""
+        count = min(self._tokenizers, len(units))
+        if count <= 1:
+            return [
+                tokenize_unit(task.units, unit, self._tokenizer, task.skip_bad, lambda n, unit=unit: read(unit, n))  # type: ignore[misc]
+                for unit in units
+            ]
+        return _in_processes(task, units, count, read)
+
+    def sort(self, jobs: Sequence[SortJob], done: Callable[[Sorted], None]) -> None:
+        """Sort the shards, as many at a time as memory and processors allow."""
+        sort_here(jobs, self._sorters(jobs), done)
+
+
+def sort_here(jobs: Sequence[SortJob], count: int, done: Callable[[Sorted], None]) -> None:
+    """Sort shards on this machine, `count` at a time; the threads wait for their processes."""
+    told, running = threading.Lock(), set[subprocess.Popen[bytes]]()
+
+    def do(job: SortJob) -> None:
+        facts = sort_shard(job, running)
+        with told:
+            done(facts)
+
+    with ThreadPoolExecutor(count) as pool:
+        try:
+            _all(pool, do, jobs)
+        except KeyboardInterrupt:
+            for process in list(running):
+                process.kill()
+            raise
+
+
+def _in_processes(task: TokenTask, units: Sequence[TokenUnit], count: int, read: UnitRead) -> list[UnitFacts]:
+    """Tokenize in `count` processes, each led by a thread of its own."""
+    mine, told = threading.local(), threading.Lock()
+    processes: list[TokenProcess] = []
+
+    def start() -> None:
+        mine.process = TokenProcess(task, max(1, processors() // count))
+        processes.append(mine.process)
+
+    def tell(unit: TokenUnit, done: int) -> None:
+        with told:
+            read(unit, done)
+
+    def do(unit: TokenUnit) -> UnitFacts:
+        facts: UnitFacts = mine.process.do(unit, lambda done: tell(unit, done))
+        return facts
+
+    try:
+        with ThreadPoolExecutor(count, initializer=start) as pool:
+            try:
+                return _all(pool, do, units)
+            finally:
+                # A thread whose process is gone waits no longer.
+                for process in processes:
+                    process.kill()
+    finally:
+        for process in processes:
+            process.close()
+
+
+def _all(pool: ThreadPoolExecutor, do: Callable[[Unit], Facts], units: Sequence[Unit]) -> list[Facts]:
+    """What `do` gives for every unit; after the first failure no other is begun."""
+    futures: list[Future[Facts]] = [pool.submit(do, unit) for unit in units]
+    try:
+        wait(futures, return_when=FIRST_EXCEPTION)
+        for future in futures:
+            if future.done() and not future.cancelled() and (error := future.exception()):
+                raise error
+        return [future.result() for future in futures]
+    except BaseException:
+        for future in futures:
+            future.cancel()
+        raise

@@ -1,0 +1,202 @@
+"""What a build will take, told from samples of the corpus: the first documents of files of every kind and folder."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+
+from memindex.corpus.documents import BadDocuments, BytesRead, SourceFile
+from memindex.corpus.sources import ReadOptions, find_files, read_documents
+from memindex.corpus.tokenizer import Tokenizer, load_tokenizer
+from memindex.corpus.tokens import tokens_of
+from memindex.errors import CorpusError
+from memindex.index.builder import make_plan
+from memindex.index.document_table import domain_block
+from memindex.index.pipeline import Plan
+from memindex.index.sharding import PROCESS_BYTES, most_tokens, processors, sorting_memory
+from memindex.index.units import plan_units
+
+#: Files that are sampled of each kind, and in all.
+FILES_OF_A_KIND = 3
+MOST_FILES = 24
+
+#: Batches (of 4 MiB of text) that are read of a file.
+BATCHES = 2
+
+#: Tokens a second that one core deals, sorts, and writes (table, keys, domains, checksums); docs/benchmarks.md.
+DEALT, SORTED, WRITTEN = 150e6, 9e6, 25e6
+
+#: Seconds that a build takes beside its stages: programs and tokenizers are loaded.
+START_SECONDS = 1.5
+
+
+@dataclass
+class _Sample:
+    """Sums over what was read of some files."""
+
+    disk: float = 0.0
+    documents: float = 0.0
+    tokens: float = 0.0
+    text: float = 0.0
+    metadata: float = 0.0
+    read_seconds: float = 0.0
+    tokenize_seconds: float = 0.0
+
+    def add(self, other: _Sample, times: float = 1.0) -> None:
+        """Add another one, `times` over."""
+        for name in (one.name for one in fields(self)):
+            setattr(self, name, getattr(self, name) + times * getattr(other, name))
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a build will do and take.
+
+    Attributes:
+        files: Corpus files, and their bytes on the disk.
+        sampled_bytes: Bytes of them that the estimate is from.
+        units: Units of work that tokenize; each shard is one more.
+        documents: Documents, tokens (separators not counted) and bytes of text, as far as samples tell.
+        shards: Shards there will be.
+        index_bytes: Size of the index.
+        disk_bytes: The most that lies on the disk during the build; of which `free_bytes` are free.
+        memory: Peak memory of all processes together.
+        seconds: Time of the whole build.
+    """
+
+    files: int
+    bytes: int
+    sampled_bytes: int
+    units: int
+    documents: int
+    tokens: int
+    text_bytes: int
+    shards: int
+    index_bytes: int
+    disk_bytes: int
+    free_bytes: int
+    memory: int
+    seconds: float
+
+
+def estimate_build(
+    sources: Sequence[str | Path],
+    out: str | Path,
+    *,
+    tokenizer: str | Path | Tokenizer,
+    options: ReadOptions | None = None,
+    **how: Any,
+) -> Estimate:
+    """Tell what `build_index` would do with the same arguments, without writing anything.
+
+    Raises:
+        CorpusError: A source is missing, malformed where it was read, or holds no document.
+        MemindexError: The tokenizer is unknown, or the memory is not enough.
+    """
+    loaded = tokenizer if isinstance(tokenizer, Tokenizer) else load_tokenizer(tokenizer)
+    plan = make_plan(loaded, options or ReadOptions(), **how)
+    files = find_files(sources, plan.options)
+    kinds: dict[tuple[str, str], list[SourceFile]] = {}
+    for file in files:
+        kinds.setdefault((file.folder, Path(file.name).suffix), []).append(file)
+    whole, sampled, domains = _Sample(), _Sample(), set[str]()
+    for number, of_kind in enumerate(kinds.values()):
+        if number * FILES_OF_A_KIND < MOST_FILES:
+            read = _sample(of_kind, plan, domains)
+            sampled.add(read)
+        else:
+            # Too many kinds to look at all of them: the rest is taken for what was seen.
+            read = sampled
+        whole.add(read, sum(file.bytes for file in of_kind) / max(read.disk, 1.0))
+    if not whole.documents:
+        raise CorpusError(f"no documents in the files that were sampled of {', '.join(map(str, sources))}")
+    return _estimate(files, plan, whole, sampled, max(len(domains), 1), Path(out).absolute())
+
+
+def _sample(files: Sequence[SourceFile], plan: Plan, domains: set[str]) -> _Sample:
+    step = max(1, len(files) // FILES_OF_A_KIND)
+    total = _Sample()
+    # Text files are small: a batch holds many of them.
+    chosen = [files[: 1 << 12]] if files[0].format == "text" else [[file] for file in files[::step][:FILES_OF_A_KIND]]
+    for group in chosen:
+        read = BytesRead()
+        start, done = time.perf_counter(), _Sample()
+        for batch in itertools.islice(read_documents(group, plan.options, BadDocuments(skip=True), read), BATCHES):
+            done.read_seconds += time.perf_counter() - start
+            start = time.perf_counter()
+            done.tokens += len(tokens_of(batch, plan.tokenizer).values)
+            done.tokenize_seconds += time.perf_counter() - start
+            done.documents += len(batch)
+            done.text += batch.column(0).nbytes
+            done.metadata += batch.column("metadata").nbytes
+            domains.update(pc.unique(batch.column("domain")).to_pylist())
+            start = time.perf_counter()
+        done.disk = float(read.total)
+        total.add(done)
+    return total
+
+
+def _estimate(
+    files: Sequence[SourceFile], plan: Plan, whole: _Sample, sampled: _Sample, domains: int, out: Path
+) -> Estimate:
+    units = len(plan_units(files, plan.options, plan.tokenizer, plan.token_width, plan.unit_bytes))
+    tokens = whole.tokens + whole.documents
+    shards = plan.shards or max(1, -(-int(tokens) // most_tokens(plan.memory, plan.token_width)))
+    workers = plan.workers or processors()
+    tokenizers = max(1, min(workers, units, plan.memory // PROCESS_BYTES - 1))
+    sorter = sorting_memory(int(tokens / shards), int(whole.documents / shards), plan.token_width)
+    sorters = max(1, min(workers, shards, (plan.memory - PROCESS_BYTES) // sorter))
+    # In one process reading and tokenizing go on at the same time.
+    tokenizing = (
+        max(whole.read_seconds, whole.tokenize_seconds)
+        if tokenizers == 1
+        else ((whole.read_seconds + whole.tokenize_seconds * min(2, processors())) / tokenizers)
+    )
+    seconds = tokenizing + tokens / DEALT + (tokens / SORTED + tokens / WRITTEN) / sorters + START_SECONDS
+    dealt, index = _disk(tokens / shards, whole, plan, domains, shards)
+    return Estimate(
+        files=len(files),
+        bytes=sum(file.bytes for file in files),
+        sampled_bytes=int(sampled.disk),
+        units=units,
+        documents=int(whole.documents),
+        tokens=int(whole.tokens),
+        text_bytes=int(whole.text),
+        shards=shards,
+        index_bytes=index,
+        disk_bytes=max(2 * dealt, index),
+        free_bytes=shutil.disk_usage(next(parent for parent in out.parents if parent.is_dir())).free,
+        memory=PROCESS_BYTES + max(sorters * sorter, PROCESS_BYTES * tokenizers if tokenizers > 1 else 0),
+        seconds=round(seconds, 1),
+    )
+
+
+def _disk(per_shard: float, whole: _Sample, plan: Plan, domains: int, shards: int) -> tuple[int, int]:
+    """Bytes of the tokens and documents, and of the whole index."""
+    pointer = next(size for size in itertools.count(1) if 256**size >= per_shard * plan.token_width)
+    label = 1 if domains <= 256 else 2
+    per_token = plan.token_width + pointer + label + 8 * domains / domain_block(domains) + 9 / plan.key_stride
+    described = 2 * whole.metadata + 100 * whole.documents
+    return int(per_shard * shards * plan.token_width + described), int(per_shard * shards * per_token + described)
+
+
+def lines_of(estimate: Estimate) -> Iterator[tuple[str, str]]:
+    """The estimate as rows that people read."""
+    from memindex.index.sharding import shown
+
+    part = estimate.sampled_bytes / max(estimate.bytes, 1)
+    yield "corpus", f"{estimate.files:,} files, {shown(estimate.bytes)} ({part:.1%} of it sampled)"
+    yield "units of work", f"{estimate.units:,} to tokenize, {estimate.shards:,} shards to sort"
+    yield "documents", f"{estimate.documents:,}"
+    yield "tokens", f"{estimate.tokens:,}"
+    yield "index", f"{shown(estimate.index_bytes)}"
+    yield "disk during the build", f"{shown(estimate.disk_bytes)}, {shown(estimate.free_bytes)} are free"
+    yield "memory", shown(estimate.memory)
+    yield "time", f"{estimate.seconds:,.0f} s"
