@@ -18,7 +18,7 @@ from synthetic_corpus import assert_refused, left_in, memindex, train_bpe, write
 from memindex.cli import cli, main
 from memindex.corpus import tokenizer as tokenizer_module
 from memindex.errors import MemindexError
-from memindex.index import builder as builder_module
+from memindex.index import engines as engines_module
 
 GOOD = b'{"text": "a good line", "d": "x"}\n'
 
@@ -162,7 +162,7 @@ def test_tokenizers_that_are_unknown_or_broken(refused, tmp_path, monkeypatch):
         (["--shards", "0"], "at least 1 shard"),
         (["--shards", "-3"], "at least 1 shard"),
         (["--shards", "many"], "--shards"),
-        (["--shards", "1000000"], "Too many open files"),
+        (["--shards", "1000000"], "documents can't fill 1000000 shards"),
         (["--workers", "0"], "at least 1 worker"),
         (["--workers", "-2"], "at least 1 worker"),
         (["--workers", "many"], "--workers"),
@@ -231,18 +231,13 @@ def test_what_was_built_is_told_as_json_or_text(run, tmp_path):
 
 
 def test_workers_sort_the_shards(run, tmp_path, monkeypatch):
-    pools = []
-
-    class Pool(builder_module.ThreadPoolExecutor):
-        def __init__(self, most):
-            pools.append(most)
-            super().__init__(most)
-
-    monkeypatch.setattr(builder_module, "ThreadPoolExecutor", Pool)
+    asked = []
+    monkeypatch.setattr(engines_module, "sort_here", lambda jobs, count, done: asked.append((len(jobs), count)))
     write_jsonl(tmp_path / "a.jsonl", [{"text": "ab"}, {"text": "cd"}, {"text": "ef"}])
     build = ["index", "build", tmp_path / "a.jsonl", "--tokenizer", "bytes", "--shards", "3"]
-    assert run(*build, "--out", tmp_path / "out", "--workers", "2").returncode == 0
-    assert pools == [2]
+    # Nobody sorted, so the marks of the shards are missing.
+    assert run(*build, "--out", tmp_path / "out", "--workers", "2").returncode != 0
+    assert asked == [(3, 2)]
 
 
 def test_a_folder_of_corpus_and_text_files_is_refused(refused, run, tmp_path):

@@ -9,11 +9,14 @@ use std::path::Path;
 use crate::error::{Error, Result};
 use crate::files::{Output, map, pointer_width, shard_file};
 use crate::keys::write_keys;
-use crate::lookup::prefetch_slice;
+use crate::lookup::{cores, prefetch_slice};
 use crate::suffix_array::Text;
 
 /// Suffixes converted at a time; bounds the buffers to a few megabytes.
 const CHUNK: usize = 1 << 18;
+
+/// Suffixes whose domains are looked up at a time, by all processor threads; bounds the buffer to eight megabytes.
+const SPREAD_AT_ONCE: usize = 1 << 22;
 
 /// Suffixes whose domains are asked for ahead of their use.
 const AHEAD: usize = 32;
@@ -70,17 +73,30 @@ pub fn build_shard(
     if let Some(labels) = labels {
         let offsets = shard_file(directory, "offset", shard);
         let of_position = spread_domains(&offsets, &labels, order.len(), width)?;
-        // Each entry is at another place: it is asked for while those before it are written.
-        let ahead = order[AHEAD.min(order.len())..].iter().copied().map(Some).chain(std::iter::repeat(None));
-        let of_suffix = order.iter().zip(ahead).map(|(&position, ahead)| {
-            if let Some(ahead) = ahead {
-                prefetch_slice(&of_position[ahead as usize..]);
-            }
-            Ok(of_position[position as usize])
-        });
+        let of_suffix = order.chunks(SPREAD_AT_ONCE).flat_map(|positions| domains_of(&of_position, positions)).map(Ok);
         write_domains(directory, shard, labels.domains, labels.block, of_suffix)?;
     }
     Ok(Built { tokens: order.len(), sort_seconds, write_seconds: start.elapsed().as_secs_f64() })
+}
+
+/// The domains of some positions; each stands at another place, and is asked for while those before it are read.
+fn domains_of(of_position: &[u16], positions: &[i32]) -> Vec<u16> {
+    let mut domains = vec![0u16; positions.len()];
+    let part = positions.len().div_ceil(cores()).max(1);
+    std::thread::scope(|scope| {
+        for (domains, positions) in domains.chunks_mut(part).zip(positions.chunks(part)) {
+            scope.spawn(move || {
+                let ahead = positions[AHEAD.min(positions.len())..].iter().map(Some).chain(std::iter::repeat(None));
+                for ((domain, &position), ahead) in domains.iter_mut().zip(positions).zip(ahead) {
+                    if let Some(&ahead) = ahead {
+                        prefetch_slice(&of_position[ahead as usize..]);
+                    }
+                    *domain = of_position[position as usize];
+                }
+            });
+        }
+    });
+    domains
 }
 
 fn write_table(path: &Path, order: &[i32], width: usize, text_bytes: usize) -> Result<()> {

@@ -105,6 +105,11 @@ impl Domains {
         (0..self.count).map(|domain| if domain < self.stored { self.sum(last, domain) } else { 0 }).collect()
     }
 
+    /// Asks for the domain of the suffix of rank `rank` ahead of its use.
+    pub fn prefetch_at(&self, rank: usize) {
+        prefetch(self.column.get(), self.place(rank));
+    }
+
     /// The domain of the suffix of rank `rank`.
     pub fn at(&self, rank: usize) -> usize {
         match self.stored > 256 {

@@ -60,7 +60,8 @@ impl RecordDealer {
                 continue;
             }
             let target = self.targets.get_mut(number as usize);
-            let target = target.ok_or_else(|| Error::Query(format!("record {i} is dealt to {number}: no such file")))?;
+            let target =
+                target.ok_or_else(|| Error::Query(format!("record {i} is dealt to {number}: no such file")))?;
             self.record.resize((end - first) as usize, 0);
             reader.read_exact(&mut self.record).map_err(Error::io(data))?;
             target.offsets.write_all(&target.bytes.to_le_bytes()).map_err(Error::io(&target.path))?;

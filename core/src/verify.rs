@@ -5,6 +5,7 @@
 //! (Burkhardt & Kärkkäinen, CPM 2003, section 8.) That takes time linear in the tokens, and 4 bytes for each.
 
 use std::ops::Range;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use crate::error::{Error, Result};
 use crate::lookup::{PER_THREAD, cores, in_parts, prefetch};
@@ -27,14 +28,17 @@ pub fn verify_documents(shard: &Shard) -> Result<()> {
 pub fn verify_suffixes(shard: &Shard, labels: Option<&[u16]>) -> Result<()> {
     shard.check_sizes()?;
     let ranks = verify_order(shard)?;
-    verify_keys(shard)?;
-    if let Some(domains) = &shard.domains {
-        if let Some(labels) = labels {
-            verify_domains(shard, &Offsets::verified(shard)?, labels, &ranks)?;
-        }
-        domains.verify_sums(shard.token_count())?;
-    }
-    Ok(())
+    std::thread::scope(|scope| {
+        let keys = scope.spawn(|| verify_keys(shard));
+        let domains = match (&shard.domains, labels) {
+            (None, _) => Ok(()),
+            (Some(domains), None) => domains.verify_sums(shard.token_count()),
+            (Some(domains), Some(labels)) => Offsets::verified(shard)
+                .and_then(|offsets| verify_domains(shard, &offsets, labels, &ranks))
+                .and_then(|()| domains.verify_sums(shard.token_count())),
+        };
+        keys.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)).and(domains)
+    })
 }
 
 /// Fails at the first entry of the table that is damaged or out of order; gives the rank of every position.
@@ -44,14 +48,7 @@ pub fn verify_order(shard: &Shard) -> Result<Vec<u32>> {
     if len >= NOWHERE as usize {
         return Err(Error::Corpus(format!("shards of 2^32 tokens and more can't be verified: this one has {len}")));
     }
-    let mut ranks = vec![NOWHERE; len];
-    for rank in 0..len {
-        let slot = &mut ranks[shard.suffix(rank)? / shard.width];
-        if *slot != NOWHERE {
-            return Err(shard.damaged(rank, "the same suffix stands twice"));
-        }
-        *slot = rank as u32;
-    }
+    let ranks = ranks_of_positions(shard, NOWHERE)?;
     let part = len.div_ceil(cores()).max(PER_THREAD);
     let mut found: Vec<Result<()>> = (1..len).step_by(part).map(|_| Ok(())).collect();
     in_parts(&mut found, 1, |number, found| {
@@ -61,6 +58,45 @@ pub fn verify_order(shard: &Shard) -> Result<Vec<u32>> {
     })?;
     found.into_iter().collect::<Result<()>>()?;
     Ok(ranks)
+}
+
+/// The rank of every position; fails where a suffix stands twice in the table, or is none.
+fn ranks_of_positions(shard: &Shard, nowhere: u32) -> Result<Vec<u32>> {
+    let len = shard.token_count();
+    let ranks: Vec<AtomicU32> = (0..len).map(|_| AtomicU32::new(nowhere)).collect();
+    let part = len.div_ceil(cores()).max(PER_THREAD);
+    let mut found: Vec<Result<()>> = (0..len).step_by(part).map(|_| Ok(())).collect();
+    in_parts(&mut found, 1, |number, found| {
+        let some = number * part..((number + 1) * part).min(len);
+        found[0] = some.clone().try_for_each(|rank| {
+            if rank + AHEAD < some.end {
+                prefetch(&ranks, shard.suffix(rank + AHEAD)? / shard.width);
+            }
+            ranks[shard.suffix(rank)? / shard.width].store(rank as u32, Relaxed);
+            Ok(())
+        });
+        Ok(())
+    })?;
+    found.into_iter().collect::<Result<()>>()?;
+    // As many suffixes as positions: where none is missing, none stands twice.
+    if ranks.iter().any(|rank| rank.load(Relaxed) == nowhere) {
+        return Err(first_twice(shard));
+    }
+    // Collected in place: the two types have the same layout.
+    Ok(ranks.into_iter().map(AtomicU32::into_inner).collect())
+}
+
+/// The error for the first suffix that stands in the table for a second time.
+fn first_twice(shard: &Shard) -> Error {
+    let mut seen = vec![false; shard.token_count()];
+    for rank in 0..seen.len() {
+        match shard.suffix(rank) {
+            Ok(offset) if !std::mem::replace(&mut seen[offset / shard.width], true) => (),
+            Ok(_) => return shard.damaged(rank, "the same suffix stands twice"),
+            Err(error) => return error,
+        }
+    }
+    shard.damaged(0, "the table changed while it was read")
 }
 
 /// Fails at the first of some ranks whose suffix is smaller than the one before it.
@@ -89,6 +125,9 @@ fn verify_keys(shard: &Shard) -> Result<()> {
     shard.keys.verify_header()?;
     let mut before: &[u8] = &[];
     for (key, rank) in (0..shard.token_count()).step_by(shard.keys.stride()).enumerate() {
+        if let Some(ahead) = Some(rank + AHEAD * shard.keys.stride()).filter(|&ahead| ahead < shard.token_count()) {
+            prefetch(shard.text(), shard.suffix(ahead)?);
+        }
         let suffix = &shard.text()[shard.suffix(rank)?..];
         shard.keys.check(key, suffix)?;
         shard.keys.check_common(key, before, suffix)?;
@@ -105,7 +144,9 @@ fn verify_domains(shard: &Shard, offsets: &Offsets, labels: &[u16], ranks: &[u32
     }
     for (document, &label) in labels.iter().enumerate() {
         let end = if document + 1 < offsets.len() { offsets.get(document + 1) / shard.width } else { ranks.len() };
-        for &rank in &ranks[offsets.get(document) / shard.width..end] {
+        let ranks = &ranks[offsets.get(document) / shard.width..end];
+        for (i, &rank) in ranks.iter().enumerate() {
+            ranks.get(i + AHEAD).into_iter().for_each(|&ahead| domains.prefetch_at(ahead as usize));
             if domains.at(rank as usize) != usize::from(label) {
                 return Err(domains.wrong(rank as usize, usize::from(label)));
             }
