@@ -2,18 +2,22 @@
 
     python benchmarks/build.py CORPUS… --tokenizer TOKENIZER [--text-field F] [--domain-field F] [--rounds N]
 
-Prints, as minimum and median over the rounds: seconds and tokens/s of each stage of a build, bytes of peak memory per
-token, the ratio of suffix sorting to infini-gram's builder (2 processes, its best here), the time to open the index in
-a warm process, and the time of a whole `memindex count` process.
+Prints, as minimum and median over the rounds: seconds and tokens/s of the build and of its stages (which overlap) and
+of the proof of the index, peak memory of all processes, how near the estimate of `--dry-run` came, the ratio of suffix
+sorting to infini-gram's builder (2 processes, its best here), the time to open the index in a warm process, and the
+time of a whole `memindex count` process.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import resource
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -21,6 +25,8 @@ import numpy as np
 
 from memindex.corpus.sources import ReadOptions
 from memindex.index import Index, build_index
+from memindex.index.estimating import estimate_build
+from memindex.index.sharding import parse_size
 
 
 def infini_gram_seconds(index: Path, scratch: Path, width: int, processes: int = 2) -> float:
@@ -64,6 +70,45 @@ def infini_gram_seconds(index: Path, scratch: Path, width: int, processes: int =
     return seconds
 
 
+def processor_seconds() -> float:
+    """Time that this process and its children which ended spent on processors."""
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+class Watch:
+    """Looks at the memory of this process and of all it started, every 20 ms: `peak` is the most, in bytes."""
+
+    def __enter__(self) -> Watch:
+        self.peak = 0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(0.02):
+            self.peak = max(self.peak, resident(os.getpid()))
+
+
+def resident(pid: int) -> int:
+    """Bytes in memory of a process and of all that it started."""
+    total, family = 0, {pid}
+    for stat in sorted(Path("/proc").glob("[0-9]*/stat"), key=lambda file: int(file.parent.name)):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(stat.parent.name) in family or int(fields[1]) in family:
+            family.add(int(stat.parent.name))
+            total += int(fields[21]) * os.sysconf("SC_PAGE_SIZE")
+    return total
+
+
 def timed(action) -> float:
     """Seconds that an action takes."""
     start = time.perf_counter()
@@ -78,10 +123,28 @@ def one_round(arguments: argparse.Namespace, compare: bool) -> dict[str, float]:
         out = Path(scratch) / "index"
         start = time.perf_counter()
         options = ReadOptions(arguments.text_field, arguments.domain_field)
-        report = build_index(arguments.corpus, out, tokenizer=arguments.tokenizer, options=options)
-        figures["whole build, s"] = time.perf_counter() - start
+        busy = processor_seconds()
+        how = {"shards": arguments.shards, "memory": arguments.memory and parse_size(arguments.memory)}
+        estimate = estimate_build(arguments.corpus, out, tokenizer=arguments.tokenizer, options=options, **how)
+        with Watch() as watch:
+            start = time.perf_counter()
+            report = build_index(arguments.corpus, out, tokenizer=arguments.tokenizer, options=options, **how)
+            figures["whole build, s"] = time.perf_counter() - start
+        figures["whole build, processor s"] = processor_seconds() - busy
+        figures["all processes together, peak MB"] = watch.peak / 1e6
+        busy, start = processor_seconds(), time.perf_counter()
+        Index.open(out).verify()
+        figures["verify, s"] = time.perf_counter() - start
+        figures["verify, processor s"] = processor_seconds() - busy
+        figures["build and verify, s"] = figures["whole build, s"] + figures["verify, s"]
+        figures["shards"] = report.manifest.shards
         tokens = report.manifest.tokens + report.manifest.documents
         figures["tokens"] = tokens
+        figures["estimated / true tokens"] = estimate.tokens / report.manifest.tokens
+        size = sum(file.bytes for file in report.manifest.files.values())
+        figures["estimated / true bytes of the index"] = estimate.index_bytes / size
+        figures["estimated / true memory"] = estimate.memory / watch.peak
+        figures["estimated / true seconds"] = estimate.seconds / figures["whole build, s"]
         for stage, seconds in report.seconds.items():
             figures[f"{stage}, s"] = seconds
             figures[f"{stage}, M tokens/s"] = tokens / seconds / 1e6
@@ -93,7 +156,7 @@ def one_round(arguments: argparse.Namespace, compare: bool) -> dict[str, float]:
         figures["memindex count, whole process, s"] = timed(
             lambda: subprocess.run(query, check=True, capture_output=True)
         )
-        if compare:
+        if compare and report.manifest.shards == 1:
             theirs = infini_gram_seconds(out, Path(scratch), report.manifest.token_width)
             ours = report.seconds["suffix sorting"] + report.seconds["table and domain column"]
             figures["infini-gram's builder, s"] = theirs
@@ -108,6 +171,8 @@ def main() -> None:
     parser.add_argument("--tokenizer", required=True)
     parser.add_argument("--text-field", default="text")
     parser.add_argument("--domain-field")
+    parser.add_argument("--shards", type=int)
+    parser.add_argument("--memory", help="as for `memindex index build`")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--no-peer", action="store_true", help="leave infini-gram out")
     arguments = parser.parse_args()

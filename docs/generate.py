@@ -29,6 +29,9 @@ PUBLIC = {
     "memindex.corpus.tokenizer": ["load_tokenizer", "Tokenizer"],
     "memindex.index.adopting": ["adopt_index"],
     "memindex.index.builder": ["BuildReport"],
+    "memindex.index.adding": ["add_documents"],
+    "memindex.index.removing": ["remove_documents", "choose_documents", "RemoveReport"],
+    "memindex.index.estimating": ["estimate_build", "Estimate"],
     "memindex.index.recipes": ["find_recipe", "Recipe", "Needs"],
     "memindex.index.answers": [
         "Matches",
@@ -48,6 +51,7 @@ PUBLIC = {
     "memindex.index.pulling": ["pull_files", "Pulled"],
     "memindex.index.statistics": ["index_statistics", "IndexStatistics", "RepeatedWindows", "FrequentNgrams"],
     "memindex.index.statistics_documents": ["Lengths", "Duplicates", "Copies"],
+    "memindex.index.manifest": ["Manifest", "Revision"],
     "memindex.study.config": ["load_study", "SequenceConfig", "FrequencyConfig"],
     "memindex.study.sampling": ["sample_sequences"],
     "memindex.study.frequencies": [

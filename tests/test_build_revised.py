@@ -292,6 +292,7 @@ def test_the_same_files_are_not_added_twice_and_other_folders_not_at_all(small, 
     assert_refused(memindex("index", "add", tmp_path / "adopted", tmp_path / "a.jsonl"), "can be changed")
     assert_refused(memindex("index", "remove", tmp_path / "adopted", "--document", "0:0"), "can be changed")
     assert Index.open(tmp_path / "out").manifest.documents == 6
+    assert "3 documents, " in memindex("index", "info", tmp_path / "out").stdout
 
 
 def test_dry_runs_and_results_are_told(small, tmp_path):

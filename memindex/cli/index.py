@@ -180,6 +180,7 @@ def info(directory: str, as_json: bool) -> None:
         ["size", f"{size / 1e6:,.1f} MB ({size / max(manifest.tokens, 1):.2f} bytes a token)"],
         *([["data", manifest.data]] if manifest.data else []),
         ["built", f"{manifest.created} by memindex {manifest.memindex_version}" if manifest.created else "elsewhere"],
+        *([f"{r.kind} at {r.created}", f"{r.documents:,} documents, {r.tokens:,} tokens"] for r in manifest.revisions),
     ]
     print_table(
         ["", opened.name],

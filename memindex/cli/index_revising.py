@@ -16,7 +16,7 @@ from memindex.cli.index_scale import Size, resumable, scale_options
 @click.argument("sources", nargs=-1, required=True, type=click.Path(), metavar="SRC…")
 @click.option("--text-field", help="Dotted path of the text. [default: as the index was built]")
 @click.option("--domain-field", help="Dotted path of the domain. [default: as the index was built]")
-@click.option("--domain-sql", metavar="EXPRESSION", help="As for `index build`.")
+@click.option("--domain-sql", metavar="EXPRESSION", help="As for `index build`. [default: as it was built]")
 @click.option("--domain-map", type=click.Path(), metavar="FILE", help="As for `index build`.")
 @click.option("--include", multiple=True, help="Shell pattern of file names to take from folders; repeatable.")
 @scale_options
@@ -46,19 +46,18 @@ def add(
     """
     from memindex.cli.index import print_build
     from memindex.cli.output import progress_bar
-    from memindex.corpus.documents import ReadOptions
+    from dataclasses import replace
+
     from memindex.corpus.domains import read_domain_map
-    from memindex.index.adding import add_documents
+    from memindex.index.adding import add_documents, options_of
     from memindex.index.manifest import Manifest
     from memindex.index.names import index_directory
 
-    manifest = Manifest.read(index_directory(directory))
-    options = ReadOptions(
-        text_field or manifest.text_field,
-        domain_field or manifest.domain_field,
-        include,
-        domain_sql,
-        read_domain_map(domain_map) if domain_map else {},
+    given = {"text_field": text_field, "domain_field": domain_field, "domain_sql": domain_sql, "include": include}
+    options = replace(
+        options_of(Manifest.read(index_directory(directory))),
+        **{name: value for name, value in given.items() if value},
+        **({"domain_map": read_domain_map(domain_map)} if domain_map else {}),
     )
     with progress_bar() as progress, resumable(directory):
         report = add_documents(directory, sources, options=options, skip_bad=skip_bad, progress=progress, **scale)

@@ -52,7 +52,7 @@ def add_documents(
     """
     directory = index_directory(index).resolve()
     manifest = Manifest.read(directory)
-    options = options or ReadOptions(manifest.text_field, manifest.domain_field)
+    options = options or options_of(manifest)
     plan = make_plan(_tokenizer_of(directory, manifest), options, token_width=manifest.token_width, **how)
     files = find_files(sources, options)
     units = plan_units(files, options, plan.tokenizer, plan.token_width, plan.unit_bytes)
@@ -77,6 +77,17 @@ def add_documents(
         return BuildReport(after, taken_over=1)
     done = run[0][1]
     return BuildReport(after, done.seconds, peak_memory(), done.sorting_peak_memory, done.skipped, done.taken_over)
+
+
+def options_of(manifest: Manifest) -> ReadOptions:
+    """How the documents of an index were found in their files, without patterns of file names."""
+    return ReadOptions(
+        manifest.text_field,
+        manifest.domain_field,
+        domain_sql=manifest.domain_sql,
+        domain_map=manifest.domain_map,
+        rows_per_step=manifest.rows_per_step,
+    )
 
 
 def _tokenizer_of(directory: Path, manifest: Manifest) -> Tokenizer:

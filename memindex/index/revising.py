@@ -120,6 +120,7 @@ def _keep(directory: Path, folder: Path, manifest: Manifest, kept: Iterable[tupl
 
 def _take_place(folder: Path, directory: Path) -> None:
     """Exchange the two folders; where the system can't, the index is gone for the moment between two renames."""
+    shutil.copymode(directory, folder)
     try:
         _core.exchange(folder, directory)
     except OSError as error:
