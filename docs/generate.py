@@ -46,7 +46,6 @@ PUBLIC = {
         "InfinigramNextTokens",
     ],
     "memindex.index.domain_counts": ["domain_counts", "DomainCounts"],
-    "memindex.index.manifest": ["Manifest"],
     "memindex.index.published": ["find_address", "Address", "Published"],
     "memindex.index.pulling": ["pull_files", "Pulled"],
     "memindex.index.statistics": ["index_statistics", "IndexStatistics", "RepeatedWindows", "FrequentNgrams"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -46,19 +47,15 @@ def add(
     """
     from memindex.cli.index import print_build
     from memindex.cli.output import progress_bar
-    from dataclasses import replace
-
     from memindex.corpus.domains import read_domain_map
     from memindex.index.adding import add_documents, options_of
     from memindex.index.manifest import Manifest
     from memindex.index.names import index_directory
 
-    given = {"text_field": text_field, "domain_field": domain_field, "domain_sql": domain_sql, "include": include}
-    options = replace(
-        options_of(Manifest.read(index_directory(directory))),
-        **{name: value for name, value in given.items() if value},
-        **({"domain_map": read_domain_map(domain_map)} if domain_map else {}),
-    )
+    given: dict[str, Any] = {"text_field": text_field, "domain_field": domain_field, "domain_sql": domain_sql}
+    given |= {"include": include, "domain_map": read_domain_map(domain_map) if domain_map else None}
+    as_built = options_of(Manifest.read(index_directory(directory)))
+    options = replace(as_built, **{name: value for name, value in given.items() if value})
     with progress_bar() as progress, resumable(directory):
         report = add_documents(directory, sources, options=options, skip_bad=skip_bad, progress=progress, **scale)
     print_build(directory, report, as_json)
