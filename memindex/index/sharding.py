@@ -18,7 +18,7 @@ from memindex.errors import MemindexError
 from memindex.index.sorting import SortJob
 
 #: Peak bytes per token while a shard is sorted and written, by token width (measured: docs/benchmarks.md).
-SORTING_BYTES = {1: 6.1, 2: 6.1, 4: 8.1}
+SORTING_BYTES = {1: 6.7, 2: 6.7, 4: 8.7}
 
 #: The same per document: its label, and where it starts.
 DOCUMENT_BYTES = 24
