@@ -60,7 +60,7 @@ def main() -> None:
                     process.kill()
                     kills += 1
                     units = folder / ".killed.partial" / "units"
-                    left = units.iterdir() if units.is_dir() else ()
+                    left = list(units.iterdir()) if units.is_dir() else []
                     found.append(sum(not unit.name.startswith(".") and unit.suffix != ".codes" for unit in left))
             spent += time.perf_counter() - start
         same = digest(folder / "straight") == digest(folder / "killed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import subprocess
 import threading
 from collections.abc import Callable, Sequence
@@ -77,24 +78,27 @@ def sort_here(jobs: Sequence[SortJob], count: int, done: Callable[[Sorted], None
 
 
 def _in_processes(task: TokenTask, units: Sequence[TokenUnit], count: int, read: UnitRead) -> list[UnitFacts]:
-    """Tokenize in `count` processes, each led by a thread of its own."""
-    mine, told = threading.local(), threading.Lock()
+    """Tokenize in `count` processes, which threads hand the units to."""
+    idle, told = queue.SimpleQueue[TokenProcess](), threading.Lock()
     processes: list[TokenProcess] = []
-
-    def start() -> None:
-        mine.process = TokenProcess(task, max(1, processors() // count))
-        processes.append(mine.process)
 
     def tell(unit: TokenUnit, done: int) -> None:
         with told:
             read(unit, done)
 
     def do(unit: TokenUnit) -> UnitFacts:
-        facts: UnitFacts = mine.process.do(unit, lambda done: tell(unit, done))
-        return facts
+        process = idle.get()
+        try:
+            return process.do(unit, lambda done: tell(unit, done))
+        finally:
+            idle.put(process)
 
     try:
-        with ThreadPoolExecutor(count, initializer=start) as pool:
+        # Here, not in the threads: one that was being started when the build is stopped must find its process gone.
+        for _ in range(count):
+            processes.append(TokenProcess(task, max(1, processors() // count)))
+            idle.put(processes[-1])
+        with ThreadPoolExecutor(count) as pool:
             try:
                 return _all(pool, do, units)
             finally:
@@ -108,8 +112,9 @@ def _in_processes(task: TokenTask, units: Sequence[TokenUnit], count: int, read:
 
 def _all(pool: ThreadPoolExecutor, do: Callable[[Unit], Facts], units: Sequence[Unit]) -> list[Facts]:
     """What `do` gives for every unit; after the first failure no other is begun."""
-    futures: list[Future[Facts]] = [pool.submit(do, unit) for unit in units]
+    futures: list[Future[Facts]] = []
     try:
+        futures.extend(pool.submit(do, unit) for unit in units)
         wait(futures, return_when=FIRST_EXCEPTION)
         for future in futures:
             if future.done() and not future.cancelled() and (error := future.exception()):
