@@ -58,7 +58,9 @@ def test_every_station_leaves_its_tables(finished):
     assert run_query(con, "rate_by_frequency").num_rows > 4
     empty = {name for name in list_queries() if not run_query(con, name).num_rows}
     # Nothing but the main protocol was run, and no probe; models this small may know nothing by heart.
-    assert empty <= {"compression", "context_curve", "controls", "most_memorized_documents"}
+    probes = {"compression", "layer_decoding", "layer_depth", "perturbation"}
+    probes |= {name for name in empty if name.startswith(("noise_", "head_"))}
+    assert empty <= probes | {"context_curve", "controls", "most_memorized_documents"}
     con.close()
     assert (target / "python" / "index.json").is_file()
     assert load_study(study).name == "demo"

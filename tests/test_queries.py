@@ -20,6 +20,7 @@ from memindex.tables.store import TableStore
 ALL = (
     "across_domains",
     "approximate",
+    "compression",
     "context_curve",
     "controls",
     "copied_continuations",
@@ -27,17 +28,37 @@ ALL = (
     "discoverable",
     "domain_shares",
     "frequency_of_memorized",
+    "head_importance",
+    "head_overlap",
+    "head_signature",
     "kinds_of_memorization",
+    "layer_decoding",
+    "layer_depth",
     "most_memorized_documents",
     "ngram_frequency",
+    "noise_domains",
+    "noise_output",
+    "noise_recovery",
+    "noise_similarity",
     "overlap",
     "perplexity_of_memorized",
+    "perturbation",
     "predictors",
     "rate_by_frequency",
     "rate_by_size",
     "score_histogram",
     "unseen_floor",
 )
+
+
+#: Questions about probes, which the made-up study has none of: test_probe_groups and test_probe_study ask them.
+PROBES = {
+    "compression",
+    "layer_decoding",
+    "layer_depth",
+    "perturbation",
+    *(q for q in ALL if q.startswith(("noise_", "head_"))),
+}
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +112,7 @@ def test_every_query_is_described_and_answers_an_empty_study(
     assert query.question.endswith("?")
     nothing, something = run_query(empty, name), run_query(con, name)
     assert nothing.num_rows == 0
-    assert (something.num_rows > 0) == (name not in {"context_curve", "controls"})
+    assert (something.num_rows > 0) == (name not in PROBES and name not in {"context_curve", "controls"})
     assert nothing.column_names == something.column_names
     figure = query.figure
     named = {figure.x.column, figure.y.column, *figure.interval, figure.series, figure.panel, figure.order}

@@ -30,6 +30,7 @@ COMMANDS = {
     "next": ("next_tokens", "next_tokens", "Tell which tokens follow a text, and how often."),
     "study": ("study", "study", "Sample sequences and score models on them, into tables."),
     "run": ("run", "run", "Score a model on a study's sequences, into its tables."),
+    "probe": ("probe", "probe", "Measure inside the models: compression, noise, layers."),
     "import": ("importing", "import_", "Read results of other runners into a study's tables."),
     "export": ("exporting", "export", "Write a study's sequences for another runner."),
     "models": ("models", "models", "List the families of published models and their checkpoints."),

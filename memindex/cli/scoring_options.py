@@ -71,7 +71,9 @@ WHERE = (
     click.option("--workers", type=click.IntRange(1), help="Processes, or Ray actors. [default: one per GPU]"),
     click.option("--unit", metavar="I/N", callback=_share, help="Do only this share of the units, for job arrays."),
     click.option(
-        "--unit-size", type=click.IntRange(1), help="Sequences per unit, the same in all jobs. [default: 16384]"
+        "--unit-size",
+        type=click.IntRange(1),
+        help="Sequences per unit, the same in all jobs. [default: 16384; of probes 1024]",
     ),
 )
 
@@ -102,12 +104,11 @@ def scoring_from(base: ScoringConfig, given: dict[str, Any], controls: Sequence[
 
 def options_from(given: dict[str, Any]) -> RunOptions:
     """Where it runs, from the WHERE options; takes them out of `given`."""
-    from memindex.study.planning import UNIT
     from memindex.study.running import RunOptions
 
     part, unit_size = given.pop("unit"), given.pop("unit_size")
     names = ("device", "batch_size", "engine", "workers")
-    return RunOptions(part=part, unit_size=unit_size or UNIT, **{name: given.pop(name) for name in names})
+    return RunOptions(part=part, unit_size=unit_size, **{name: given.pop(name) for name in names})
 
 
 def run_and_tell(

@@ -77,8 +77,8 @@ def run(directory: str, only: str | None, **given: Any) -> None:
     """Run what a study lacks: sample and count its sequences, score its models, look up what these generated.
 
     Models and protocols stand in study.toml ([[models]], [scoring]); options go before what [scoring] says. There,
-    [frequencies] ngrams = [1, 5] says which n-grams of the sequences are counted. A study made before a table existed
-    gets it from its next run.
+    [frequencies] ngrams = [1, 5] says which n-grams of the sequences are counted, and [probes] run = ["compression"]
+    what is measured inside the models. A study made before a table existed gets it from its next run.
 
     \b
     Examples:

@@ -75,12 +75,18 @@ def choose(
 
 def _gumbel(seed: int, ids: torch.Tensor, columns: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
     """Gumbel noise, float32, by hashing."""
-    state = torch.full_like(ids, seed)
-    for part in (ids, columns, tokens):
-        state = _mix(state + _GOLDEN * (part + 1))
+    state = hashed(seed, ids, columns, tokens)
     # 24 bits fill a float32; a half keeps the uniform number away from 0 and 1.
     uniform = (_shift(state, 40).float() + 0.5) * 2.0**-24
     return -(-uniform.log()).log()
+
+
+def hashed(seed: int, *parts: torch.Tensor) -> torch.Tensor:
+    """64 bits, as int64, for the parts (int64, of shapes that broadcast): equal ones get equal bits."""
+    state = torch.full((), seed, dtype=torch.int64, device=parts[0].device)
+    for part in parts:
+        state = _mix(state + _GOLDEN * (part + 1))
+    return state
 
 
 def _mix(state: torch.Tensor) -> torch.Tensor:

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from memindex.errors import MemindexError
+from memindex.study.probe_config import ProbeConfig
 from memindex.study.protocol import OTHER_CORPUS, ScoringConfig
 
 FILE = "study.toml"
 
 #: The steps of a study, in their order.
-STEPS = ("sequences", "frequencies", "scores", "spans")
+STEPS = ("sequences", "frequencies", "scores", "spans", "probes")
 
 #: Largest number in [sequences]: what the compiled core can hold on every machine.
 MOST = 2**31 - 1
@@ -93,6 +94,7 @@ class StudyConfig:
     frequencies: FrequencyConfig = field(default_factory=FrequencyConfig)
     models: tuple[ModelConfig, ...] = ()
     scoring: ScoringConfig = field(default_factory=ScoringConfig)
+    probes: ProbeConfig = field(default_factory=ProbeConfig)
 
     @property
     def tables(self) -> Path:
@@ -130,7 +132,7 @@ def parse_study(text: str, root: Path) -> StudyConfig:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise MemindexError(f"{file}: {error}") from None
-    known = {"name", "index", "heldout", "sequences", "frequencies", "scoring", "models"}
+    known = {"name", "index", "heldout", "sequences", "frequencies", "scoring", "probes", "models"}
     _reject_unknown(file, "", raw, known)
     if "index" not in raw:
         raise MemindexError(f'{file}: the key index is missing; write: index = "path/to/index"')
@@ -149,6 +151,7 @@ def parse_study(text: str, root: Path) -> StudyConfig:
         frequencies=_build(FrequencyConfig, raw.get("frequencies", {}), file, "frequencies"),
         models=tuple(_build(ModelConfig, m, file, "models") for m in models),
         scoring=_build(ScoringConfig, raw.get("scoring", {}), file, "scoring"),
+        probes=_build(ProbeConfig, raw.get("probes", {}), file, "probes"),
     )
     _check_names(config, file)
     longest = config.sequences.prefix + config.sequences.suffix

@@ -83,19 +83,38 @@ class Units:
         return hashlib.sha256(made_by.encode()).hexdigest()[:8]
 
     def names(self) -> list[str]:
-        """The units' names in the table `continuations`."""
+        """The units' names in their table."""
         key = self.key
         return [f"{self.run.run_id} {key} {self.part(number).start:09d}" for number in range(len(self))]
 
+    @property
+    def table(self) -> str:
+        """The table that its units go to."""
+        return "continuations"
+
+    @property
+    def title(self) -> str:
+        """What its progress is called."""
+        return f"score {self.run.run_id}"
+
+    def done(self, store: TableStore) -> bool:
+        """Whether all is finished and said so."""
+        return store.has("runs", self.run.run_id)
+
     def missing(self, store: TableStore) -> list[int]:
         """Numbers of the units that are not finished."""
-        return [number for number, name in enumerate(self.names()) if not store.has("continuations", name)]
+        return [number for number, name in enumerate(self.names()) if not store.has(self.table, name)]
 
     def stale(self, store: TableStore) -> list[str]:
         """Units of this run that another state of the model, another device or another size left."""
         ours = re.compile(re.escape(self.run.run_id) + r" [0-9a-f]{8} \d{9}")
         names = set(self.names())
-        return [unit for unit in store.units("continuations") if ours.fullmatch(unit) and unit not in names]
+        return [unit for unit in store.units(self.table) if ours.fullmatch(unit) and unit not in names]
+
+    def forget(self, store: TableStore) -> None:
+        """Remove the stale units."""
+        for stale in self.stale(store):
+            store.file(self.table, stale).unlink(missing_ok=True)
 
 
 def plan_runs(config: StudyConfig, models: Sequence[ModelConfig], scoring: ScoringConfig, sample: str) -> list[Run]:

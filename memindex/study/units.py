@@ -112,8 +112,6 @@ def score_unit(
     Raises:
         MemindexError: As `Scorer.score`.
     """
-    from memindex.models.runtime import versions
-
     part = units.part(number)
     batch = Batch(tokens.sequence_ids[part], tokens.prefixes[part], tokens.suffixes[part])
     start = time.perf_counter()
@@ -122,12 +120,21 @@ def score_unit(
         "seconds": time.perf_counter() - start,
         "batch_size": scores.batch_size,
         "compiled": scorer.compiled,
+        **how_made(loaded),
+    }
+    return ScoredUnit(units, number, batch, scores, facts, _model_row(loaded, units.run))
+
+
+def how_made(loaded: LoadedModel) -> dict[str, Any]:
+    """What a unit's file says of the model that made it."""
+    from memindex.models.runtime import versions
+
+    return {
         "dtype": loaded.dtype,
         "device": loaded.device,
         "attention": loaded.attention,
         "versions": versions(),
     }
-    return ScoredUnit(units, number, batch, scores, facts, _model_row(loaded, units.run))
 
 
 def write_unit(store: TableStore, unit: ScoredUnit) -> None:
@@ -187,9 +194,9 @@ def _run_row(units: Units, facts: list[dict[str, Any]]) -> dict[str, Any]:
         "temperature": protocol.temperature,
         "control": protocol.control,
         "made_by": "memindex",
-        "dtype": _all(facts, "dtype"),
-        "device": _all(facts, "device"),
-        "attention": _all(facts, "attention"),
+        "dtype": all_values(facts, "dtype"),
+        "device": all_values(facts, "device"),
+        "attention": all_values(facts, "attention"),
         "compiled": any(made["compiled"] for made in facts),
         "model_fingerprint": run.fingerprint,
         "batch_size": max(made["batch_size"] for made in facts),
@@ -201,7 +208,7 @@ def _run_row(units: Units, facts: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _all(facts: list[dict[str, Any]], name: str) -> str:
+def all_values(facts: list[dict[str, Any]], name: str) -> str:
     """The value of all units; every one of them where machines differed."""
     return ", ".join(sorted({made[name] for made in facts}))
 

@@ -24,6 +24,7 @@ import pyarrow as pa
 
 from memindex.errors import MemindexError
 from memindex.study.planning import Run, Units
+from memindex.study.probing import Prober, ProbeUnits, write_probed
 from memindex.study.units import Batch, score_unit, tokens_of, write_unit
 from memindex.tables.store import TableStore
 
@@ -40,7 +41,7 @@ UnitProgress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Job:
-    """A unit to score: its run's units, its number, and rows per forward pass (None: as many as memory holds)."""
+    """A unit to score or probe: its run's units, its number, and rows per forward pass (None: what memory holds)."""
 
     units: Units
     number: int
@@ -60,6 +61,7 @@ class Worker:
         self._sequences = sequences
         self._loaded: tuple[Any, LoadedModel] | None = None
         self._scorer: tuple[Any, Scorer, Batch] | None = None
+        self._prober: Prober | None = None
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="write units")
         self._writing: list[Future[None]] = []
 
@@ -77,7 +79,7 @@ class Worker:
             self.flush()
 
     def score(self, job: Job, progress: UnitProgress | None = None) -> None:
-        """Score a unit; it is written in the background.
+        """Score or probe a unit; it is written in the background.
 
         Raises:
             MemindexError: The model can't be run, or an earlier unit can't be written.
@@ -85,6 +87,10 @@ class Worker:
         while len(self._writing) >= WAITING:
             self._writing.pop(0).result()
         loaded = self._model(job.units)
+        if isinstance(job.units, ProbeUnits):
+            probed = self._probing(job.units).probe(loaded, job.number, job.batch_size, progress)
+            self._writing.append(self._writer.submit(write_probed, self._store, probed))
+            return
         scorer, tokens = self._ready(loaded, job)
         unit = score_unit(loaded, scorer, job.units, job.number, tokens, progress)
         self._writing.append(self._writer.submit(write_unit, self._store, unit))
@@ -136,6 +142,12 @@ class Worker:
             )
             self._scorer = (run, scorer, tokens_of(run, self._rows(run)))
         return self._scorer[1], self._scorer[2]
+
+    def _probing(self, units: ProbeUnits) -> Prober:
+        """What measures the units."""
+        if self._prober is None or self._prober.units != units:
+            self._prober = Prober(self._store, units, self._rows(units.run))
+        return self._prober
 
     def _rows(self, run: Run) -> pa.Table:
         if self._sequences is None:

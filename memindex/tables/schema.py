@@ -336,6 +336,153 @@ INDEXES = Table(
     filled_by="memindex study run STUDY or memindex import",
 )
 
+PROBES = Table(
+    "probes",
+    "one probe of one run that is finished: a measurement inside the model, whose rows stand in the table of its name",
+    (
+        Column("run_id", pa.string(), "the run whose memorized sequences were looked at (table runs)"),
+        Column("probe", pa.string(), "what was measured: compression, …; the name of its table"),
+        Column("sequences", pa.int64(), "sequences measured; 0: the run memorized none"),
+        Column("settings", pa.string(), "how: [probes] of study.toml and the options of memindex probe; JSON"),
+        Column("dtype", pa.string(), "floating-point type of the weights; empty without sequences"),
+        Column("device", pa.string(), "where it ran: cpu, or the GPU's name; empty likewise"),
+        Column("attention", pa.string(), "attention implementation (sdpa, eager, …); empty likewise"),
+        Column("batch_size", pa.int32(), "rows per forward pass, at most; 0 likewise"),
+        Column("seconds", pa.float64(), "time spent measuring, added up over processes; seconds"),
+        Column("versions", pa.string(), "memindex, torch and transformers versions; JSON"),
+        Column("created", pa.timestamp("us"), "when it finished; UTC"),
+    ),
+    filled_by="memindex probe NAME -s STUDY",
+)
+
+COMPRESSION = Table(
+    "compression",
+    "how little context one memorized sequence of one run needs: k tokens work where greedy decoding after the last k "
+    "tokens of the prefix gives the whole suffix; every k was tried",
+    (
+        Column("run_id", pa.string(), "the run (table runs)"),
+        Column("sequence_id", pa.int64(), "the sequence (table sequences); memorized by the run"),
+        Column("context_length", pa.int32(), "tokens of the run's prefix"),
+        Column(
+            "needed",
+            pa.int32(),
+            "fewest context tokens that work; NULL: none does, not even all, which happens where half precision rounds "
+            "otherwise than in the run",
+            nullable=True,
+        ),
+        Column(
+            "needed_monotone",
+            pa.int32(),
+            "fewest context tokens such that they and every longer context work; NULL: all of them don't",
+            nullable=True,
+        ),
+        Column("failures", pa.int32(), "context lengths above needed that don't work; 0: more context never hurts"),
+        Column("ratio", pa.float64(), "compression ratio: needed / context_length; NULL likewise", nullable=True),
+        Column("lengths", pa.list_(pa.int32()), "all context lengths that work, ascending; tokens"),
+    ),
+    filled_by="memindex probe compression -s STUDY",
+)
+
+_COMPARED = (
+    Column("run_id", pa.string(), "the run (table runs)"),
+    Column("sequence_id", pa.int64(), "the sequence (table sequences)"),
+    Column("outcome", pa.string(), "what the run made of it: memorized (score 1), half-memorized, or unmemorized (0)"),
+    Column("drawn", pa.bool_(), "whether it was drawn at random from the sequences of its outcome"),
+    Column(
+        "pair",
+        pa.int64(),
+        "the memorized sequence of its trio: a memorized, a half-memorized and an unmemorized sequence of one domain "
+        "and frequency bucket, whose prefixes' log-perplexities differ by 0.25 nats at most; NULL: it is in none",
+        nullable=True,
+    ),
+)
+
+NOISE = Table(
+    "noise",
+    "one sequence of one run, read with what the run generated, under relative Gaussian noise of one strength and "
+    "draw: h + alpha * rms(h) * e on the residual stream before the first layer, e drawn from N(0, 1)",
+    (
+        *_COMPARED,
+        Column("alpha", pa.float64(), "strength of the noise, a share of the stream's root mean square; 0: none"),
+        Column("draw", pa.int32(), "number of the draw, from 0; the same noise for every alpha"),
+        Column("continuation_length", pa.int32(), "tokens that the run generated"),
+        Column("kept", pa.int32(), "of these, tokens that are still generated before the first other one"),
+        Column("logprob", pa.float32(), "log-probability of what the run generated; nats, teacher-forced"),
+        Column(
+            "similarity",
+            pa.list_(pa.float32()),
+            "cosine of noised and clean residual stream, before the first layer (first) and after each one; mean over "
+            "the tokens that the continuation is predicted from",
+        ),
+    ),
+    filled_by="memindex probe noise -s STUDY",
+)
+
+PERTURBATION = Table(
+    "perturbation",
+    "one sequence of one run, read with what the run generated, once for each prefix token replaced by another one",
+    (
+        *_COMPARED,
+        Column("draw", pa.int32(), "number of the draw, from 0"),
+        Column("continuation_length", pa.int32(), "tokens that the run generated"),
+        Column("replacements", TOKENS, "the id that took each prefix token's place, drawn from the study's prefixes"),
+        Column(
+            "kept",
+            pa.list_(pa.int32()),
+            "for each place, tokens of what the run generated that still are, before the first other one",
+        ),
+    ),
+    filled_by="memindex probe perturbation -s STUDY",
+)
+
+LAYER_DECODING = Table(
+    "layer_decoding",
+    "what one layer of one run's model says about the tokens that the run generated for one sequence: final norm and "
+    "unembedding on the residual stream after the layer",
+    (
+        *_COMPARED,
+        Column("layer", pa.int32(), "the layer, from 1; 0: the embeddings, before the first one"),
+        Column("layers", pa.int32(), "layers of the model"),
+        Column("probability", pa.list_(pa.float32()), "of each generated token"),
+        Column("rank", pa.list_(pa.int32()), "number of tokens that were likelier than each; 0: it was the likeliest"),
+        Column("entropy", pa.list_(pa.float32()), "of the layer's distribution in the place of each; nats"),
+    ),
+    filled_by="memindex probe layer_decoding -s STUDY",
+)
+
+HEAD_IMPORTANCE = Table(
+    "head_importance",
+    "one layer of one run's model on one memorized sequence: what is left of the suffix when one attention head at a "
+    "time says something else",
+    (
+        Column("run_id", pa.string(), "the run (table runs)"),
+        Column("sequence_id", pa.int64(), "the sequence (table sequences); memorized by the run"),
+        Column(
+            "replacement",
+            pa.string(),
+            "what the head's output is replaced by: others (the mean of the other heads of its layer), zero, or mean "
+            "(its own over the prefixes of the study's first 256 sequences)",
+        ),
+        Column("layer", pa.int32(), "the layer, from 1"),
+        Column("layers", pa.int32(), "layers of the model"),
+        Column("continuation_length", pa.int32(), "tokens of the suffix"),
+        Column(
+            "right",
+            pa.list_(pa.int32()),
+            "for each head, suffix tokens that are still the likeliest in their place, teacher-forced",
+        ),
+        Column("kept", pa.list_(pa.int32()), "for each head, those before the first that is not: generated as before"),
+        Column(
+            "rescaled",
+            pa.list_(pa.float32()),
+            "for each head, factor that the norm after the output projection (OLMo 2 and 3) puts on what the other "
+            "heads say, because this one changed; mean over tokens; NULL: there is no such norm",
+            nullable=True,
+        ),
+    ),
+    filled_by="memindex probe head_importance -s STUDY",
+)
+
 TABLES: dict[str, Table] = {
     t.name: t
     for t in (
@@ -349,6 +496,12 @@ TABLES: dict[str, Table] = {
         CONTINUATIONS,
         SPANS,
         INDEXES,
+        PROBES,
+        COMPRESSION,
+        NOISE,
+        PERTURBATION,
+        LAYER_DECODING,
+        HEAD_IMPORTANCE,
     )
 }
 

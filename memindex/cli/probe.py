@@ -1,0 +1,132 @@
+"""`memindex probe`: measurements inside the models of a study."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import click
+
+from memindex.cli.scoring_options import WHERE, options_from, with_options
+from memindex.errors import MemindexError
+from memindex.study.config import ModelConfig, StudyConfig, load_study
+from memindex.study.probe_config import PROBES, REPLACEMENTS, ProbeConfig
+from memindex.study.protocol import DTYPES
+
+
+@click.command()
+@click.argument("name", type=click.Choice(list(PROBES)))
+@click.option(
+    "-s", "--study", "directory", default=".", show_default=True, type=click.Path(), help="Directory of the study."
+)
+@click.option(
+    "--model", "models", multiple=True, help="Model of the study to look into; repeatable. [default: those listed]"
+)
+@click.option(
+    "--sequences",
+    type=click.IntRange(1),
+    help="Most sequences of a run: of each sample for compression (default: all), of each domain for head_importance, "
+    "else of each outcome (default: 200).",
+)
+@click.option("--alpha", "alphas", multiple=True, type=float, help="Strength of noise, 0 to 1; repeatable.")
+@click.option("--draws", type=click.IntRange(1), help="How often noise and replaced tokens are drawn. [default: 3]")
+@click.option("--replacement", type=click.Choice(REPLACEMENTS), help="What a head is replaced by. [default: others]")
+@click.option("--seed", type=click.IntRange(0), help="Seed of what is drawn. [default: 0]")
+@click.option("--dtype", type=click.Choice(DTYPES), help="What the run was scored with, where that was named.")
+@click.option("--attention", help="Likewise.")
+@with_options(WHERE)
+@click.option("--json", "as_json", is_flag=True, help="Print the probes as JSON, one per line.")
+def probe(name: str, directory: str, models: tuple[str, ...], as_json: bool, **given: Any) -> None:
+    """Measure NAME inside the models of a study, on sequences they were scored on, into its tables.
+
+    A probe looks at runs of the main protocol that are finished: greedy, with the whole prefix and suffix. One that was
+    stopped goes on where it was; other settings take the place of what was there. The section [probes] of study.toml
+    says what holds without options, and which probes `memindex study run` does.
+
+    \b
+    compression      the fewest last context tokens that still give the full memorized output
+    noise            what noise in the residual stream does to later layers and to the output
+    perturbation     what one wrong prefix token does to the output
+    layer_decoding   what every layer says about the emitted tokens
+    head_importance  what is left of memorized output when one attention head is replaced
+
+    Each has a table of its name. Noise, perturbation and layer_decoding compare memorized, half-memorized and
+    unmemorized sequences: drawn at random from each, and in trios that are alike in domain, frequency and perplexity.
+
+    \b
+    Examples:
+      memindex probe compression -s my-study
+      memindex probe noise -s my-study --model pythia-1b --sequences 500 --alpha 0 --alpha 0.1 --draws 5
+    """
+    from memindex.cli.output import note, progress_bar
+    from memindex.study.planning import name_models
+    from memindex.study.probe_running import run_probes
+
+    config = load_study(directory)
+    settings = _settings(config.probes, given)
+    scoring = replace(
+        config.scoring, **{key: value for key in ("dtype", "attention") if (value := given.pop(key)) is not None}
+    )
+    config = replace(config, scoring=scoring)
+    named = name_models(config, models) if models else config.models
+    run_ids = _scored(config, named)
+    with progress_bar(rate="sequences/s") as progress:
+        done = run_probes(
+            config, [name], models=named, settings=settings, options=options_from(given), progress=progress
+        )
+    if done.sequences:
+        note(f"measured {done.sequences:,} sequences in {done.seconds:,.1f} s (with loading)")
+    _print(config, name, run_ids, as_json)
+
+
+def _settings(base: ProbeConfig, given: dict[str, Any]) -> ProbeConfig:
+    """What study.toml says, changed as the options do; takes those out of `given`."""
+    options = {name: given.pop(name) for name in ("sequences", "seed", "draws", "replacement")}
+    options["alphas"] = given.pop("alphas") or None
+    return replace(base, **{name: value for name, value in options.items() if value is not None})
+
+
+def _scored(config: StudyConfig, models: Sequence[ModelConfig]) -> list[str]:
+    """The runs to look at.
+
+    Raises:
+        MemindexError: There is none.
+    """
+    from memindex.study.probing import probed_runs
+    from memindex.study.running import study_runs
+    from memindex.tables.store import TableStore
+
+    if not models:
+        raise MemindexError(f"{config.directory / 'study.toml'} lists no models: name one with --model")
+    planned = [run.run_id for run in probed_runs(config, study_runs(config, models))]
+    if not planned:
+        raise MemindexError(
+            "probes look at greedy runs with the whole prefix and suffix, and [scoring] of study.toml asks for none"
+        )
+    store = TableStore(config.tables)
+    found = [run_id for run_id in planned if store.has("runs", run_id)]
+    if not found:
+        raise MemindexError(
+            f"there is no finished run {planned[0]!r} to look into: memindex study run, or memindex run --model, "
+            "scores models"
+        )
+    return found
+
+
+def _print(config: StudyConfig, name: str, run_ids: Sequence[str], as_json: bool) -> None:
+    from memindex.cli.output import print_json, print_table
+    from memindex.tables.store import TableStore
+
+    done = {(row["run_id"], row["probe"]): row for row in TableStore(config.tables).read("probes").to_pylist()}
+    columns = ["run_id", "probe", "state", "sequences", "seconds"]
+    rows = []
+    for run_id in run_ids:
+        row = done.get((run_id, name))
+        state = ["done", row["sequences"], row["seconds"]] if row else ["units are missing", None, None]
+        rows.append([run_id, name, *state])
+    if as_json:
+        for row in rows:
+            print_json(dict(zip(columns, row, strict=True)))
+    else:
+        print_table(columns, rows)

@@ -1,0 +1,84 @@
+"""What a model says about the tokens that follow a prefix, from the residual stream or the last hidden states."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from memindex.errors import MemindexError
+from memindex.models.loading import LoadedModel
+from memindex.models.reading import logits_at_a_time, refuse_nan
+
+#: From hidden states (positions, hidden size) to logits (positions, vocabulary).
+Unembed = Callable[[torch.Tensor], torch.Tensor]
+
+
+class Said(NamedTuple):
+    """About each token that follows; all (rows, tokens).
+
+    Attributes:
+        logprob: float32, its log-probability; nats.
+        rank: int32, tokens that were likelier.
+        chosen: bool, whether it is the one that greedy decoding takes.
+        entropy: float32, of the distribution in its place; nats.
+    """
+
+    logprob: torch.Tensor
+    rank: torch.Tensor
+    chosen: torch.Tensor
+    entropy: torch.Tensor
+
+
+def say(loaded: LoadedModel, unembed: Unembed, hidden: torch.Tensor, following: torch.Tensor) -> Said:
+    """What hidden states (rows, tokens, hidden size) say about the tokens that follow each, int64 (rows, tokens).
+
+    Raises:
+        MemindexError: NaN logits.
+    """
+    at_a_time = max(1, logits_at_a_time(loaded.model.device) // int(loaded.facts["vocabulary"]))
+    parts = zip(torch.split(hidden.flatten(0, 1), at_a_time), torch.split(following.flatten(), at_a_time), strict=True)
+    columns = zip(*(_say(unembed(some), tokens) for some, tokens in parts), strict=True)
+    said = Said(*(torch.cat(column).view(following.shape) for column in columns))
+    refuse_nan(said.logprob.isnan().any())
+    return said
+
+
+def _say(logits: torch.Tensor, tokens: torch.Tensor) -> Said:
+    chosen = logits.argmax(dim=-1) == tokens
+    logits = logits.float()
+    true = logits.gather(-1, tokens[:, None])
+    total = logits.logsumexp(dim=-1)
+    rank = (logits > true).sum(dim=-1, dtype=torch.int32)
+    expected = (logits - total[:, None]).exp_().mul_(logits).sum(dim=-1)
+    return Said(true[:, 0] - total, rank, chosen, total - expected)
+
+
+def kept(chosen: torch.Tensor) -> torch.Tensor:
+    """Tokens before the first that greedy decoding would not take, int64 (rows,), of `Said.chosen`."""
+    return chosen.long().cumprod(dim=1).sum(dim=1)
+
+
+def checked(loaded: LoadedModel, prefixes: npt.NDArray[Any], following: npt.NDArray[Any]) -> torch.Tensor:
+    """Prefixes and what follows them side by side, int64 (rows, tokens), on the CPU.
+
+    Raises:
+        MemindexError: Shapes that don't fit each other, ids outside the model's vocabulary, or more tokens than the
+            model reads.
+    """
+    if prefixes.ndim != 2 or following.ndim != 2 or len(prefixes) != len(following):
+        raise MemindexError(
+            f"prefixes {prefixes.shape} and suffixes {following.shape} are no two matrices of one length"
+        )
+    if min(prefixes.shape[1], following.shape[1]) < 1:
+        raise MemindexError("prefix and suffix have at least one token each")
+    tokens = np.concatenate([prefixes, following], axis=1).astype(np.int64)
+    vocabulary, context = loaded.facts["vocabulary"], loaded.facts["context"]
+    if tokens.size and not 0 <= tokens.min() <= tokens.max() < vocabulary:
+        raise MemindexError(f"{loaded.model_id} knows token ids 0 to {vocabulary - 1}, the sequences hold others")
+    if context is not None and tokens.shape[1] > context:
+        raise MemindexError(f"prefix + suffix are {tokens.shape[1]} tokens, {loaded.model_id} reads at most {context}")
+    return torch.from_numpy(tokens)

@@ -1,0 +1,97 @@
+"""Running probes: those that study.toml lists, or those that are asked for, on the runs that are finished."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pyarrow as pa
+
+from memindex.progress import Progress
+from memindex.study.config import ModelConfig, StudyConfig
+from memindex.study.jobs import Done, RunOptions, device_of, do_units
+from memindex.study.planning import Run, check_unchanged, plan_runs
+from memindex.study.probe_config import ProbeConfig
+from memindex.study.probe_selection import TooFewError
+from memindex.study.probing import UNIT, ProbeUnits, plan_probe, probed_runs
+from memindex.study.protocol import ScoringConfig
+from memindex.study.sequences import ensure_sequences, sample_name
+from memindex.tables.store import TableStore
+
+
+def run_probes(
+    config: StudyConfig,
+    probes: Sequence[str] | None = None,
+    *,
+    models: Sequence[ModelConfig] | None = None,
+    scoring: ScoringConfig | None = None,
+    settings: ProbeConfig | None = None,
+    options: RunOptions | None = None,
+    progress: Progress | None = None,
+) -> Done:
+    """Do what is missing of probes on the finished runs of the main protocol.
+
+    Runs with too few sequences for a probe are left out, with a warning.
+
+    Args:
+        config: The study.
+        probes: Their names (`memindex.study.probe_config.PROBES`); None takes those of study.toml.
+        models: Models to look into; None takes those of study.toml.
+        scoring: Protocols they were scored under; None takes those of study.toml.
+        settings: What decides about the results; None takes that of study.toml.
+        options: Where it is done.
+        progress: Called with (stage, done, total).
+
+    Raises:
+        MemindexError: A model changed since it was scored, or can't be run; or no run has enough sequences for a probe
+            that `probes` names.
+    """
+    report, options, settings = progress or (lambda *_: None), options or RunOptions(), settings or config.probes
+    store = TableStore(config.tables)
+    named = config.models if models is None else models
+    runs = probed_runs(config, plan_runs(config, named, scoring or config.scoring, sample_name(config)))
+    runs = [run for run in runs if store.has("runs", run.run_id)]
+    wanted = config.probes.run if probes is None else probes
+    if not runs or not wanted:
+        return Done()
+    check_unchanged(store, runs, config)
+    sequences = ensure_sequences(config, report)
+    done = []
+    for probe in dict.fromkeys(wanted):
+        units, few = _planned(store, probe, runs, sequences, settings, options.unit_size or UNIT)
+        if few and not units and probes is not None:
+            raise few[0]
+        for error in few:
+            warnings.warn(str(error), stacklevel=2)
+        if missing := [one for one in units if not one.done(store)]:
+            missing = [replace(one, device=device_of(options)) for one in missing]
+            done.append(do_units(store, missing, sequences, options, report))
+    return Done(sum(one.sequences for one in done), sum(one.seconds for one in done))
+
+
+def probe_status(config: StudyConfig, store: TableStore, runs: Sequence[Run]) -> list[tuple[str, str]]:
+    """(probe and run, how it stands) of the probes that study.toml asks for."""
+    work = []
+    for probe in dict.fromkeys(config.probes.run):
+        for run in probed_runs(config, runs):
+            state = "missing"
+            if store.has("runs", run.run_id):
+                sequences = store.read("sequences", units=[run.sample])
+                units, _ = _planned(store, probe, [run], sequences, config.probes, UNIT)
+                state = ("done" if units[0].done(store) else "missing") if units else "too few sequences"
+            work.append((f"{probe} of {run.model.id}", state))
+    return work
+
+
+def _planned(
+    store: TableStore, probe: str, runs: Sequence[Run], sequences: pa.Table, settings: ProbeConfig, size: int
+) -> tuple[list[ProbeUnits], list[TooFewError]]:
+    """The units of a probe on the runs that have enough sequences for it, and what is to say of the others."""
+    units, few = [], []
+    for run in runs:
+        try:
+            units += plan_probe(store, probe, [run], sequences, settings, size)
+        except TooFewError as error:
+            few.append(error)
+    return units, few

@@ -1,0 +1,68 @@
+-- title: Compressibility of memorized sequences
+-- question: How much of its context does a model need to give a memorized continuation?
+-- note: Of the sequences that a model memorized: the share that it still continues word for word after no more than so
+--   many of the last context tokens (the compression ratio: fewest tokens that suffice / whole context). More context
+--   can hurt: not_monotone is the share of sequences where some longer context fails, and mean_steady_ratio the mean
+--   when a context must work with all longer ones too. mean_ratio, share_half (ratio at most 0.5), not_monotone and
+--   sequences repeat on every row of a run. 95 % intervals, bootstrapped by document. Sequences whose whole context did
+--   not work when it was read again (half precision) are left out and counted in irreproducible.
+-- parameter sample: uniform
+-- optional: yes
+-- figure: line
+-- x: ratio | Context, share of the whole
+-- y: share | Memorized sequences | percent
+-- interval: share_low, share_high
+-- series: run_label
+
+WITH measured AS (
+    SELECT run_label, non_embedding_parameters, cluster, context_length, needed, needed_monotone, failures, ratio
+    FROM compression
+    JOIN memorization USING (run_id, sequence_id)
+    WHERE sample = $sample
+      AND run_id IN (SELECT run_id FROM probes WHERE probe = 'compression')
+),
+of_run AS (
+    SELECT run_label, non_embedding_parameters, max(context_length) AS context_length,
+           count(ratio) AS sequences,
+           count(*) - count(ratio) AS irreproducible,
+           avg(ratio) AS mean_ratio,
+           mean_interval(ratio, cluster) AS ratio_ends,
+           median(ratio) AS median_ratio,
+           avg((ratio <= 0.5)::INTEGER) AS share_half,
+           rate_interval(ratio <= 0.5, cluster) AS half_ends,
+           avg(CASE WHEN ratio IS NOT NULL THEN (failures > 0)::INTEGER END) AS not_monotone,
+           rate_interval(CASE WHEN ratio IS NOT NULL THEN failures > 0 END, cluster) AS monotone_ends,
+           avg(needed_monotone / context_length) AS mean_steady_ratio
+    FROM measured
+    GROUP BY run_label, non_embedding_parameters
+),
+lengths AS (
+    SELECT run_label, unnest(range(1, context_length + 1)) AS tokens
+    FROM of_run
+    WHERE sequences > 0
+),
+curve AS (
+    SELECT run_label, tokens,
+           avg((needed <= tokens)::INTEGER) AS share,
+           rate_interval(needed <= tokens, cluster) AS share_ends
+    FROM measured
+    JOIN lengths USING (run_label)
+    WHERE needed IS NOT NULL
+    GROUP BY run_label, tokens
+)
+SELECT run_label, tokens, tokens / context_length AS ratio, share,
+       share_ends.low AS share_low,
+       share_ends.high AS share_high,
+       sequences, irreproducible, mean_ratio,
+       ratio_ends.low AS mean_ratio_low,
+       ratio_ends.high AS mean_ratio_high,
+       median_ratio, share_half,
+       half_ends.low AS share_half_low,
+       half_ends.high AS share_half_high,
+       not_monotone,
+       monotone_ends.low AS not_monotone_low,
+       monotone_ends.high AS not_monotone_high,
+       mean_steady_ratio
+FROM curve
+JOIN of_run USING (run_label)
+ORDER BY non_embedding_parameters, run_label, tokens

@@ -1,0 +1,38 @@
+-- title: When layers know what will be emitted
+-- question: At which depth does a model know the token that it will emit, for memorized sequences and for others?
+-- note: Final norm and unembedding on the residual stream after each layer (0: the embeddings): mean probability of the
+--   emitted token, the share of tokens that are likeliest there already, their median rank, and the entropy of the
+--   layer's distribution in nats. Groups as in noise_similarity. 95 % intervals, bootstrapped by document.
+-- parameter groups: drawn
+-- optional: yes
+-- figure: line
+-- x: depth | Depth (layer / layers)
+-- y: probability | Probability of the emitted token
+-- interval: probability_low, probability_high
+-- series: outcome
+-- dashes: outcome
+-- panel: run_label
+
+WITH of_sequence AS (
+    SELECT run_id, sequence_id, outcome, layer, layers, rank,
+           list_avg(probability) AS probability,
+           len(list_filter(rank, lambda r: r = 0)) / len(rank) AS likeliest,
+           list_avg(entropy) AS entropy
+    FROM layer_decoding
+    WHERE CASE WHEN $groups = 'matched' THEN pair IS NOT NULL ELSE drawn END
+      AND run_id IN (SELECT run_id FROM probes WHERE probe = 'layer_decoding')
+)
+SELECT run_label, outcome, layer, layer / layers AS depth,
+       count(*) AS sequences,
+       avg(probability) AS probability,
+       mean_interval(probability, cluster).low AS probability_low,
+       mean_interval(probability, cluster).high AS probability_high,
+       avg(likeliest) AS likeliest,
+       median(list_median(rank)) AS median_rank,
+       avg(entropy) AS entropy,
+       mean_interval(entropy, cluster).low AS entropy_low,
+       mean_interval(entropy, cluster).high AS entropy_high
+FROM of_sequence
+JOIN memorization USING (run_id, sequence_id)
+GROUP BY run_label, non_embedding_parameters, outcome, layer, layers
+ORDER BY non_embedding_parameters, run_label, outcome = 'memorized' DESC, outcome, layer

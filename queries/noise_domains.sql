@@ -1,0 +1,52 @@
+-- title: Domains of what stays memorized under noise
+-- question: Does noise forget some domains before others?
+-- note: Domain shares of the memorized sequences (drawn at random) whose whole continuation survives noise, each draw
+--   counted. survival is the share that survives inside the domain. The domains with most memorized sequences. 95 %
+--   intervals, bootstrapped by document.
+-- parameter domains: 8
+-- optional: yes
+-- figure: line
+-- x: alpha | Strength of the noise (share of the stream's root mean square)
+-- y: share | Share of what stays memorized | percent
+-- interval: share_low, share_high
+-- series: domain
+-- panel: run_label
+
+WITH documents_of_run AS (
+    SELECT run_label, non_embedding_parameters, alpha, coalesce(domain, 'unknown') AS domain, cluster,
+           count(*) AS read,
+           count_if(kept = continuation_length) AS survived
+    FROM noise
+    JOIN memorization USING (run_id, sequence_id)
+    WHERE outcome = 'memorized' AND drawn
+      AND run_id IN (SELECT run_id FROM probes WHERE probe = 'noise')
+    GROUP BY ALL
+),
+domains AS (
+    SELECT domain
+    FROM documents_of_run
+    GROUP BY domain
+    ORDER BY sum(read) DESC, domain
+    LIMIT $domains
+),
+shares AS (
+    SELECT run_label, non_embedding_parameters, alpha, g.domain,
+           sum(CASE WHEN d.domain = g.domain THEN read ELSE 0 END)::BIGINT AS read,
+           sum(CASE WHEN d.domain = g.domain THEN survived ELSE 0 END)::BIGINT AS survived,
+           sum(survived)::BIGINT AS survived_of_all,
+           ratio_interval(CASE WHEN d.domain = g.domain THEN survived ELSE 0 END, survived) AS share_ends,
+           ratio_interval(CASE WHEN d.domain = g.domain THEN survived ELSE 0 END,
+                          CASE WHEN d.domain = g.domain THEN read ELSE 0 END) AS survival_ends
+    FROM documents_of_run AS d
+    CROSS JOIN domains AS g
+    GROUP BY run_label, non_embedding_parameters, alpha, g.domain
+)
+SELECT run_label, domain, alpha, read, survived,
+       survived / nullif(survived_of_all, 0) AS share,
+       share_ends.low AS share_low,
+       share_ends.high AS share_high,
+       survived / nullif(read, 0) AS survival,
+       survival_ends.low AS survival_low,
+       survival_ends.high AS survival_high
+FROM shares
+ORDER BY non_embedding_parameters, run_label, domain, alpha

@@ -1,0 +1,38 @@
+-- title: Output under noise
+-- question: How much of what models generate survives noise, for memorized sequences and for others?
+-- note: The share of generated tokens that are still generated, before the first other one, when noise stands in the
+--   residual stream before the first layer; whole is the share of continuations that survive whole, which for memorized
+--   ones is the memorization rate under noise as a share of the rate without. Averaged over draws. Others are compared
+--   with their own continuations without noise, which are no text of the corpus. Groups as in noise_similarity. 95 %
+--   intervals, bootstrapped by document.
+-- parameter groups: drawn
+-- optional: yes
+-- figure: line
+-- x: alpha | Strength of the noise (share of the stream's root mean square)
+-- y: kept | Generated tokens kept | percent
+-- interval: kept_low, kept_high
+-- series: outcome
+-- dashes: outcome
+-- panel: run_label
+
+WITH of_sequence AS (
+    SELECT run_id, sequence_id, outcome, alpha,
+           avg(kept / continuation_length) AS kept,
+           avg((kept = continuation_length)::INTEGER) AS whole
+    FROM noise
+    WHERE CASE WHEN $groups = 'matched' THEN pair IS NOT NULL ELSE drawn END
+      AND run_id IN (SELECT run_id FROM probes WHERE probe = 'noise')
+    GROUP BY ALL
+)
+SELECT run_label, outcome, alpha,
+       count(*) AS sequences,
+       avg(kept) AS kept,
+       rate_interval(kept, cluster).low AS kept_low,
+       rate_interval(kept, cluster).high AS kept_high,
+       avg(whole) AS whole,
+       rate_interval(whole, cluster).low AS whole_low,
+       rate_interval(whole, cluster).high AS whole_high
+FROM of_sequence
+JOIN memorization USING (run_id, sequence_id)
+GROUP BY run_label, non_embedding_parameters, outcome, alpha
+ORDER BY non_embedding_parameters, run_label, outcome = 'memorized' DESC, outcome, alpha

@@ -1,0 +1,296 @@
+"""Probes on a study: which sequences, resumed at any point, on the command line, and what SQL makes of the tables."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+torch = pytest.importorskip("torch", reason="probes run models")
+
+from scored_study import make_indexes, make_study  # noqa: E402
+
+from memindex.errors import MemindexError  # noqa: E402
+from memindex.models.from_index import train_on_index  # noqa: E402
+from memindex.models.loading import load_model  # noqa: E402
+from memindex.probes.compression import compress  # noqa: E402
+from memindex.study.config import FILE, StudyConfig, load_study  # noqa: E402
+from memindex.study.probe_config import ProbeConfig  # noqa: E402
+from memindex.study.probe_running import run_probes  # noqa: E402
+from memindex.study.running import RunOptions, run_study, status  # noqa: E402
+from memindex.tables.bootstrap import mean_interval, rate_interval  # noqa: E402
+from memindex.tables.connection import connect  # noqa: E402
+from memindex.tables.queries import run_query  # noqa: E402
+from memindex.tables.store import TableStore  # noqa: E402
+
+pytestmark = pytest.mark.models
+
+RUN = "tiny 8+8"
+SMALL = RunOptions(device="cpu", unit_size=20, batch_size=32)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory) -> StudyConfig:
+    """A study whose run has memorized the header of its texts."""
+    root = tmp_path_factory.mktemp("scored")
+    indexes = make_indexes(root / "corpus")
+    train_on_index(indexes[0], "llama", 20_000, 200_000, root / "tiny", context=32, learning_rate=1e-2, device="cpu")
+    study = make_study(root / "study", indexes, root / "tiny")
+    run_study(study, options=SMALL)
+    return study
+
+
+@pytest.fixture
+def study(scored: StudyConfig, tmp_path: Path) -> StudyConfig:
+    """A copy of it, beside it: where its model lies is part of what tells models apart."""
+    copy = scored.directory.parent / tmp_path.name
+    shutil.copytree(scored.directory, copy)
+    return load_study(copy)
+
+
+def memorized(study: StudyConfig) -> pd.DataFrame:
+    store = TableStore(study.tables)
+    rows = store.read("continuations").to_pandas().merge(store.read("sequences").to_pandas(), on="sequence_id")
+    return rows[rows["memorized"]].sort_values("sequence_id").reset_index(drop=True)
+
+
+def rows_of(study: StudyConfig, table: str = "compression") -> pd.DataFrame:
+    return TableStore(study.tables).read(table).to_pandas().sort_values("sequence_id").reset_index(drop=True)
+
+
+def test_the_table_is_what_the_probe_says_of_all_memorized_sequences(study: StudyConfig):
+    done = run_probes(study, ["compression"], options=SMALL)
+    wanted = memorized(study)
+    assert done.sequences == len(wanted) > 50
+    table = rows_of(study)
+    assert table["sequence_id"].tolist() == wanted["sequence_id"].tolist()
+    assert set(table["run_id"]) == {RUN}
+    prefixes, suffixes = (np.stack(wanted[name]) for name in ("prefix", "suffix"))
+    found = compress(load_model(study.directory.parent / "tiny", device="cpu"), prefixes, suffixes)
+    assert table["needed"].tolist() == found.needed.tolist()
+    assert table["needed_monotone"].tolist() == found.needed_monotone.tolist()
+    assert table["failures"].tolist() == found.failures.tolist()
+    assert table["ratio"].tolist() == (found.needed / 8).tolist()
+    assert [row.tolist() for row in table["lengths"]] == [(np.flatnonzero(row) + 1).tolist() for row in found.works]
+    # Some need more than others, and some are spoilt by more.
+    assert len(set(found.needed.tolist())) > 2
+    assert found.failures.any()
+    [row] = TableStore(study.tables).read("probes").to_pylist()
+    assert (row["run_id"], row["probe"], row["sequences"]) == (RUN, "compression", len(wanted))
+    assert json.loads(row["settings"]) == {"sequences": None, "seed": 0}
+    assert (row["dtype"], row["device"], row["batch_size"]) == ("float32", "cpu", 20)
+    assert run_probes(study, ["compression"], options=SMALL).sequences == 0
+
+
+def test_what_is_missing_is_done_and_nothing_else(study: StudyConfig):
+    store = TableStore(study.tables)
+    run_probes(study, ["compression"], options=SMALL)
+    whole, [unit, *_] = rows_of(study), store.units("compression")
+    store.file("compression", unit).unlink()
+    store.file("probes", f"{RUN} compression").unlink()
+    (store.directory / "compression" / f".{unit}.parquet.1-aa.tmp").write_bytes(b"half")
+    kept = {other: store.file("compression", other).stat().st_mtime_ns for other in store.units("compression")}
+    assert run_probes(study, ["compression"], options=SMALL).sequences == 20
+    pd.testing.assert_frame_equal(rows_of(study), whole)
+    assert all(store.file("compression", other).stat().st_mtime_ns == time for other, time in kept.items())
+    # Killed after the last unit and before the row.
+    store.file("probes", f"{RUN} compression").unlink()
+    assert run_probes(study, ["compression"], options=SMALL).sequences == 0
+    assert store.has("probes", f"{RUN} compression")
+
+
+def test_other_settings_take_the_place_of_what_was_there(study: StudyConfig):
+    store = TableStore(study.tables)
+    run_probes(study, ["compression"], options=replace(SMALL, unit_size=7))
+    whole = rows_of(study)
+    few = ProbeConfig(sequences=9)
+    assert run_probes(study, ["compression"], settings=few, options=SMALL).sequences == len(rows_of(study))
+    less = rows_of(study)
+    samples = memorized(study).set_index("sequence_id")["sample"]
+    counts = samples[less["sequence_id"]].value_counts()
+    assert counts.to_dict() == {name: min(9, n) for name, n in samples.value_counts().items()}
+    pd.testing.assert_frame_equal(less, whole[whole["sequence_id"].isin(less["sequence_id"])].reset_index(drop=True))
+    # Another device or unit size is no other measurement.
+    assert run_probes(study, ["compression"], settings=few, options=replace(SMALL, unit_size=3)).sequences == 0
+    run_probes(study, ["compression"], settings=replace(few, seed=1), options=SMALL)
+    assert set(rows_of(study)["sequence_id"]) != set(less["sequence_id"])
+    run_probes(study, ["compression"], settings=replace(few, sequences=12), options=SMALL)
+    assert set(less["sequence_id"]) < set(rows_of(study)["sequence_id"])
+    assert len(store.units("probes")) == 1
+
+
+def test_processes_and_shares_give_the_same_table(study: StudyConfig):
+    options = SMALL
+    run_probes(study, ["compression"], options=options)
+    whole = rows_of(study)
+    shutil.rmtree(study.tables / "compression")
+    shutil.rmtree(study.tables / "probes")
+    run_probes(study, ["compression"], options=replace(options, part=(2, 2)))
+    assert 0 < len(rows_of(study)) < len(whole)
+    assert not TableStore(study.tables).units("probes")
+    run_probes(study, ["compression"], options=replace(options, workers=2))
+    pd.testing.assert_frame_equal(rows_of(study), whole)
+    assert TableStore(study.tables).units("probes") == [f"{RUN} compression"]
+
+
+SCRIPT = """
+import sys
+import torch
+import transformers.models.llama.modeling_llama
+from memindex.models import loading
+from memindex.study.config import load_study
+from memindex.study.probe_running import run_probes
+from memindex.study.running import RunOptions
+torch.set_num_threads(1)
+run_probes(load_study(sys.argv[1]), ["compression"], options=RunOptions(device="cpu", unit_size=1))
+"""
+
+
+def test_a_killed_probe_goes_on_and_gives_the_same_table(study: StudyConfig):
+    options = RunOptions(device="cpu", unit_size=1)
+    run_probes(study, ["compression"], options=options)
+    whole = rows_of(study)
+    shutil.rmtree(study.tables / "compression")
+    shutil.rmtree(study.tables / "probes")
+    with subprocess.Popen([sys.executable, "-c", SCRIPT, study.directory]) as process:
+        while len(list(study.tables.glob("compression/[!.]*"))) < 5 and process.poll() is None:
+            time.sleep(0.001)
+        process.kill()
+    assert process.returncode == -9
+    there = len(TableStore(study.tables).units("compression"))
+    assert 5 <= there < len(whole)
+    assert not TableStore(study.tables).units("probes")
+    assert run_probes(study, ["compression"], options=options).sequences == len(whole) - there
+    pd.testing.assert_frame_equal(rows_of(study), whole)
+
+
+def test_a_study_runs_the_probes_that_it_lists(study: StudyConfig):
+    (study.directory / FILE).write_text((study.directory / FILE).read_text() + '\n[probes]\nrun = "compression"\n')
+    listed = load_study(study.directory)
+    assert dict(status(listed))["compression of tiny"] == "missing"
+    run_study(listed, only="probes", options=SMALL)
+    assert dict(status(listed))["compression of tiny"] == "done"
+    assert len(rows_of(study)) == len(memorized(study))
+    assert "compression of tiny" not in dict(status(study))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('run = "compresion"', "unknown probe 'compresion'; known: compression"),
+        ("sequences = 0", "sequences must be at least 1"),
+        ("seed = -1", "seed must be at least 0"),
+        ("lengths = 3", "unknown key lengths"),
+        ("run = 3", "run must be text in quotes"),
+    ],
+)
+def test_bad_settings_are_refused(study: StudyConfig, text: str, message: str):
+    (study.directory / FILE).write_text((study.directory / FILE).read_text() + f"\n[probes]\n{text}\n")
+    with pytest.raises(MemindexError, match=message):
+        load_study(study.directory)
+
+
+def test_the_query_equals_pandas(study: StudyConfig):
+    run_probes(study, ["compression"], options=SMALL)
+    con = connect(study.directory)
+    rows = rows_of(study).merge(memorized(study).drop(columns="run_id"), on="sequence_id")
+    for sample, part in rows.groupby("sample"):
+        answer = run_query(con, "compression", sample=sample).to_pandas()
+        cluster = part.groupby(["index", "shard", "document"]).ngroup().to_numpy()
+        assert answer["tokens"].tolist() == list(range(1, 9))
+        assert answer["ratio"].tolist() == [k / 8 for k in range(1, 9)]
+        for row in answer.itertuples():
+            fits = part["needed"] <= row.tokens
+            ends = rate_interval(fits.to_numpy(float), cluster)
+            assert (row.share, row.share_low, row.share_high) == pytest.approx((fits.mean(), *ends))
+        first = answer.iloc[0]
+        assert (first["sequences"], first["irreproducible"]) == (len(part), 0)
+        for name, values, interval in (
+            ("mean_ratio", part["ratio"], mean_interval),
+            ("share_half", part["ratio"] <= 0.5, rate_interval),
+            ("not_monotone", part["failures"] > 0, rate_interval),
+        ):
+            assert first[name] == pytest.approx(values.mean())
+            ends = interval(values.to_numpy(float), cluster)
+            got = first[[f"{name}_low", f"{name}_high"]].tolist()
+            assert got == pytest.approx(list(ends)) if ends else all(map(math.isnan, got))
+        assert first["median_ratio"] == pytest.approx(part["ratio"].median())
+        assert first["mean_steady_ratio"] == pytest.approx((part["needed_monotone"] / 8).mean())
+    # A probe that is not finished has no rows in the answer.
+    TableStore(study.tables).file("probes", f"{RUN} compression").unlink()
+    assert run_query(connect(study.directory), "compression").num_rows == 0
+
+
+def test_sequences_that_no_length_gives_are_counted(study: StudyConfig):
+    run_probes(study, ["compression"], options=SMALL)
+    store, table = TableStore(study.tables), rows_of(study)
+    first = {name: table[name].tolist() for name in table} | {"lengths": [row.tolist() for row in table["lengths"]]}
+    for name, nothing in (("needed", None), ("needed_monotone", None), ("ratio", None), ("failures", 0)):
+        first[name][0] = nothing
+    first["lengths"][0] = []
+    for unit in store.units("compression"):
+        store.file("compression", unit).unlink()
+    store.write("compression", "all", first)
+    sample = memorized(study)["sample"][0]
+    answer = run_query(connect(study.directory), "compression", sample=sample).to_pylist()[0]
+    assert answer["irreproducible"] == 1
+    assert answer["sequences"] == (memorized(study)["sample"] == sample).sum() - 1
+
+
+def memindex(*arguments: object) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "memindex.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+
+def test_on_the_command_line(study: StudyConfig):
+    done = memindex("probe", "compression", "-s", study.directory, "--sequences", 10, "--device", "cpu", "--json")
+    assert done.returncode == 0, done.stderr
+    row = json.loads(done.stdout)
+    assert (row["run_id"], row["probe"], row["state"]) == (RUN, "compression", "done")
+    assert row["sequences"] == len(rows_of(study))
+    assert f"measured {row['sequences']} sequences" in done.stderr
+    (study.directory / FILE).write_text((study.directory / FILE).read_text().split("[[models]]")[0])
+    for arguments, message in (
+        (["compresion", "-s", study.directory], "'compresion' is not one of 'compression', 'noise'"),
+        (["compression", "-s", study.directory], "lists no models: name one with --model"),
+        (["compression", "-s", study.directory.parent], "is not a study"),
+    ):
+        done = memindex("probe", *arguments)
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
+        assert message in done.stderr
+
+
+def test_a_model_without_a_run_is_refused(study: StudyConfig, tmp_path: Path):
+    shutil.copytree(study.directory.parent / "tiny", tmp_path / "other")
+    done = memindex("probe", "compression", "-s", study.directory, "--model", tmp_path / "other")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert "there is no finished run 'other 8+8' to look into" in done.stderr
+
+
+def test_a_model_that_memorized_nothing_is_done(study: StudyConfig):
+    store = TableStore(study.tables)
+    for unit in store.units("continuations"):
+        rows = store.read("continuations", units=[unit]).to_pydict()
+        store.write("continuations", unit, rows | {"memorized": [False] * len(rows["memorized"])})
+    run_probes(study, ["compression"], options=RunOptions(device="cpu"))
+    assert store.read("probes").to_pylist()[0]["sequences"] == 0
+    assert run_query(connect(study.directory), "compression").num_rows == 0
