@@ -10,7 +10,7 @@
 -- x: threshold | Threshold
 -- y: depth | Depth (layer / layers)
 -- interval: depth_low, depth_high
--- series: curve
+-- series: outcome
 -- dashes: kind
 -- panel: run_label
 
@@ -45,7 +45,7 @@ of_sequence AS (
     FROM decided
     GROUP BY ALL
 )
-SELECT run_label, outcome || ', ' || kind AS curve, outcome, kind, threshold,
+SELECT run_label, outcome, kind, threshold,
        count(depth) AS sequences,
        avg(depth) AS depth,
        mean_interval(depth, cluster).low AS depth_low,

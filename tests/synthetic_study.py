@@ -277,6 +277,63 @@ def add_protocols(study: Path, *, model: str = "small", rows: int = 1200, seed: 
     add_import(store, rng, model)
 
 
+def add_probes(study: Path, run_id: str = "small-run", rows: int = 30) -> None:
+    """Every probe of one run, on the first sequences of the study."""
+    rng = np.random.default_rng(5)
+    store = TableStore(study / "tables")
+    ids = np.arange(rows)
+    needed = rng.integers(1, 33, rows)
+    compared = {
+        "run_id": [run_id] * rows,
+        "sequence_id": ids,
+        "outcome": np.array(["memorized", "half-memorized", "unmemorized"])[ids % 3],
+        "drawn": ids % 2 == 0,
+        "pair": [None if row < 15 else row - row % 3 for row in ids.tolist()],
+    }
+    length = np.full(rows, SUFFIX)
+    one = {"draw": np.zeros(rows, np.int32), "continuation_length": length}
+    some = rng.random((rows, 7)).astype(np.float32)
+    heads = rng.integers(0, SUFFIX + 1, (rows, 4))
+    of_run = {"run_id": [run_id] * rows, "sequence_id": ids}
+    layer = {"layer": ids % 6 + 1, "layers": np.full(rows, 6)}
+    tables: dict[str, dict] = {
+        "compression": {
+            **of_run,
+            **{"context_length": length, "needed": needed, "needed_monotone": needed, "failures": 0 * ids},
+            **{"ratio": needed / 32, "lengths": [list(range(n, 33)) for n in needed.tolist()]},
+        },
+        "noise": {**compared, **one, "alpha": ids / 100, "kept": needed, "logprob": -some[:, 0], "similarity": some},
+        "perturbation": {**compared, **one, "replacements": rng.integers(0, 500, (rows, 32)), "kept": heads},
+        "layer_decoding": {**compared, **layer, "probability": some, "rank": heads, "entropy": 3 * some},
+        "head_importance": {
+            **of_run,
+            **layer,
+            **{"replacement": ["others"] * rows, "continuation_length": length, "right": heads, "kept": heads // 2},
+            "rescaled": [None] * rows,
+        },
+    }
+    for name, columns in tables.items():
+        store.write(name, run_id, columns)
+        store.write("probes", f"{run_id} {name}", probe_row(run_id, name, rows))
+
+
+def probe_row(run_id: str, name: str, rows: int) -> dict:
+    """Columns of the table probes, one row."""
+    return {
+        "run_id": [run_id],
+        "probe": [name],
+        "sequences": [rows],
+        "settings": ["{}"],
+        "dtype": ["float32"],
+        "device": ["cpu"],
+        "attention": ["sdpa"],
+        "batch_size": [64],
+        "seconds": [2.5],
+        "versions": ["{}"],
+        "created": np.array(["2026-01-02T03:04:05"], dtype="datetime64[us]"),
+    }
+
+
 def add_import(store: TableStore, rng: np.random.Generator, model: str, rows: int = 50) -> None:
     """Imported sequences, of other lengths and without a document, and a run of `model` on them."""
     ids = np.arange(rows) + 10**12

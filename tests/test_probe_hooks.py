@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ from probed_models import SPECIAL, VOCABULARY, random_model  # noqa: E402
 from reference_forward import Reference  # noqa: E402
 
 from memindex.errors import MemindexError  # noqa: E402
+from memindex.models.families import PATHS  # noqa: E402
 from memindex.probes import hooks  # noqa: E402
 from memindex.probes.hooks import HEADS, INTO, OUT_OF, Place, hooked, recorded, residual_stream, unembedder  # noqa: E402
 
@@ -47,6 +50,26 @@ def test_every_place_is_what_it_is_by_hand(architecture, attention):
         # Layers and heads are not alike, so that another one would be noticed.
         assert np.abs(after - before).max() > 0.1
         assert np.abs(heads[:, :, 0] - heads[:, :, 1]).max() > 0.1
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("architecture", SPECIAL)
+def test_places_equal_those_of_nnsight(architecture):
+    nnsight = pytest.importorskip("nnsight", reason="another way to the same places; the forward pass by hand is there")
+    model, ids = random_model(architecture).model, torch.from_numpy(IDS)
+    places = [Place(INTO, 0), Place(OUT_OF, 1), Place(HEADS, 1)]
+    with torch.inference_mode(), recorded(model, places) as found:
+        model(input_ids=ids, use_cache=False)
+    paths = PATHS[model.config.model_type]
+    traced = nnsight.NNsight(model)
+    layers = operator.attrgetter(paths.layers)(traced)
+    output = operator.attrgetter(paths.attention_output)(layers[1])
+    with traced.trace(input_ids=ids, use_cache=False):
+        into = layers[0].input.save()
+        heads = output.input.save()
+        out = layers[1].output.save()
+    for place, theirs in zip(places, (into, out, heads), strict=True):
+        assert torch.equal(found[place].flatten(2), theirs)
 
 
 @pytest.mark.parametrize("architecture", SPECIAL)
