@@ -364,6 +364,9 @@ def test_published_families_are_fitted_apart(tmp_path: Path) -> None:
 
 def test_the_report_has_every_question_that_has_an_answer(study: Path) -> None:
     text = write_report(study).read_text(encoding="utf-8")
-    for name in list_queries():
+    con = connect(study)
+    answered = {name for name in list_queries() if run_query(con, name).num_rows}
+    assert len(answered) > 12
+    for name in answered:
         assert f'<section id="{name}">' in text
     assert "continued" in text.split("<p class=summary>")[1].split("</p>")[0]
