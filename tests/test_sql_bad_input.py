@@ -113,7 +113,9 @@ def test_an_empty_table_names_the_command_that_fills_it(
 def test_every_command_that_fills_a_table_exists(monkeypatch: pytest.MonkeyPatch, capfd: Capture) -> None:
     for table in (TABLES | VIEWS).values():
         if not table.made_of:
-            words = table.filled_by.split(",")[0].split(" or ")[0].split(" STUDY")[0].split(" (")[0].split()
+            words = (
+                table.filled_by.split(",")[0].split(" or ")[0].split(" STUDY")[0].split(" -s")[0].split(" (")[0].split()
+            )
             assert words[0] == "memindex"
             assert called(monkeypatch, capfd, *words[1:], "--help")[0] == 0
 
