@@ -120,8 +120,14 @@ def _create_views(con: duckdb.DuckDBPyConnection, config: StudyConfig, refused: 
         con, DOCUMENTS, {name: [file] for name, file in found.items() if file.is_file() and name not in refused}
     )
     _check_frequencies(con, config)
-    for view in joined_views(config.index.name):
+    for view in joined_views(config.index.name, _lengths(con)):
         con.execute(view)
+
+
+def _lengths(con: duckdb.DuckDBPyConnection) -> tuple[int, int] | None:
+    """Tokens of every prefix and suffix, where all sequences have the same."""
+    lengths = con.execute("SELECT DISTINCT prefix_tokens, suffix_tokens FROM sequences LIMIT 2").fetchall()
+    return lengths[0] if len(lengths) == 1 and None not in lengths[0] else None
 
 
 def _check_frequencies(con: duckdb.DuckDBPyConnection, config: StudyConfig) -> None:

@@ -8,6 +8,10 @@ from memindex.tables.schema import MEMORIZATION, MEMORIZATION_RUNS
 # its sequences or its run (NULL) counts as the whole.
 # {index} is the index the models were trained on: counts in another one may stand in the table too.
 # Runs with their models, and sequences with their counts, are joined first: then each continuation looks up two rows.
+# The union with no rows (no sequence_id is NULL) keeps DuckDB from looking up counts for each continuation instead, which
+# takes twice as long (benchmarks/view.py), and lets filters and unused columns through, which MATERIALIZED does not.
+# {prefix_tokens} and {suffix_tokens} are numbers where all sequences are of one length: whether a run is of the main
+# protocol is then asked once for each run, else for every row.
 _JOINED = """
 -- NaN is above every number in DuckDB: a comparison would call it the best of all. So it counts as not known.
 WITH known_continuations AS (
@@ -27,23 +31,25 @@ SELECT run_id, run_label, model_id, family, corpus, architecture, parameters, no
        CASE WHEN sequence_count > 0 THEN floor(log2(sequence_count))::INTEGER END AS frequency_bucket,
        sample = 'heldout' AND coalesce(suffix_count = 0, false) AS unseen,
        score, matched, memorized, edit_distance, bleu,
-       memorized OR bleu > 0.75 OR edit_distance * 10 <= coalesce(suffix_length, suffix_tokens) AS approximate,
+       memorized OR bleu > 0.75 OR edit_distance * 10 <= coalesce(suffix_length, {suffix_tokens}) AS approximate,
        suffix_logprob, exp(suffix_logprob::DOUBLE) AS p_z, exp(suffix_logprob_top40::DOUBLE) AS p_z_top40,
        discoverable_n(exp(suffix_logprob_top40::DOUBLE), 0.5) AS discoverable_n,
-       nullif(exp(-prefix_logprob::DOUBLE / nullif(coalesce(prefix_length, prefix_tokens) - 1, 0)), 'inf')
+       nullif(exp(-prefix_logprob::DOUBLE / nullif(coalesce(prefix_length, {prefix_tokens}) - 1, 0)), 'inf')
            AS prefix_perplexity,
-       nullif(exp(-suffix_logprob::DOUBLE / coalesce(suffix_length, suffix_tokens)), 'inf') AS suffix_perplexity,
-       CASE WHEN retokenized IS NOT true THEN prefix[-coalesce(prefix_length, prefix_tokens):] END AS prefix,
-       CASE WHEN retokenized IS NOT true THEN suffix[:coalesce(suffix_length, suffix_tokens)] END AS suffix,
+       nullif(exp(-suffix_logprob::DOUBLE / coalesce(suffix_length, {suffix_tokens})), 'inf') AS suffix_perplexity,
+       CASE WHEN retokenized IS NOT true THEN prefix[-coalesce(prefix_length, {prefix_tokens}):] END AS prefix,
+       CASE WHEN retokenized IS NOT true THEN suffix[:coalesce(suffix_length, {suffix_tokens})] END AS suffix,
        continuation,
        control IS NULL AND decoding = 'greedy'
-           AND coalesce(prefix_length = prefix_tokens, true)
-           AND coalesce(suffix_length = suffix_tokens, true) AS main_protocol
+           AND coalesce(prefix_length = {prefix_tokens}, true)
+           AND coalesce(suffix_length = {suffix_tokens}, true) AS main_protocol
 FROM known_continuations
 JOIN (
     SELECT s.*, sequence_count, prefix_count, suffix_count
     FROM sequences AS s
     LEFT JOIN (FROM frequencies WHERE "index" = {index}) AS f USING (sequence_id)
+    UNION ALL
+    SELECT *, NULL, NULL, NULL FROM sequences WHERE sequence_id IS NULL
 ) AS s USING (sequence_id)
 JOIN (
     SELECT *
@@ -86,13 +92,21 @@ FROM documents GROUP BY ALL
 """
 
 
-def joined_views(index_name: str) -> tuple[str, ...]:
-    """The statements that create the views over the tables of a study whose models were trained on `index_name`.
+def joined_views(index_name: str, lengths: tuple[int, int] | None) -> tuple[str, ...]:
+    """The statements that create the views over the tables of a study.
 
-    In SQL `study_index()` is that name.
+    In SQL `study_index()` is the name of the index.
+
+    Args:
+        index_name: The index that the models were trained on.
+        lengths: Tokens of every prefix and every suffix; None where sequences differ, or have no tokens.
     """
+    prefix_tokens, suffix_tokens = lengths or ("prefix_tokens", "suffix_tokens")
     all_runs, main_runs = (
-        _JOINED.format(index=text_literal(index_name), labels=labels) for labels in (_LABEL, _MAIN_LABELS)
+        _JOINED.format(
+            index=text_literal(index_name), labels=labels, prefix_tokens=prefix_tokens, suffix_tokens=suffix_tokens
+        )
+        for labels in (_LABEL, _MAIN_LABELS)
     )
     main, runs = (", ".join(f'"{c.name}"' for c in table.columns) for table in (MEMORIZATION, MEMORIZATION_RUNS))
     return (
