@@ -166,6 +166,10 @@ def test_csv_of_number_and_score(world, text, capsys):
     (model,) = store(world).read("models").to_pylist()
     assert model["model_id"] == "pythia-70m-deduped-v0"
     assert (model["source"], model["revision"]) == ("EleutherAI/pythia-70m-deduped-v0", "step143000")
+    assert (model["family"], model["corpus"]) == ("pythia", "the Pile, deduplicated")
+    assert (model["layers"], model["non_embedding_parameters"]) == (6, 18_915_328)
+    # The first edition was trained in other batches.
+    assert model["trained_tokens"] is None
     assert "hold no tokens" in capsys.readouterr().err
 
 
@@ -178,6 +182,8 @@ def test_tokens_come_from_the_training_data(world):
         (world / f"memorization_evals_1b_6_10_1000_{rank}.csv").write_text(text)
     files = sorted(world.glob("memorization_evals_*"))
     run(world, "import", "mynlp", *files, "--training-data", world / "document.bin")
+    (model,) = rows(world, "models")
+    assert (model["parameters"], model["trained_tokens"]) == (1_011_781_632, 1000 * 2_097_152)
     sequences = rows(world, "sequences")
     assert [row["prefix"] + row["suffix"] for row in sequences] == training[4:7, : PREFIX + SUFFIX].tolist()
     assert [row["index"] for row in sequences] == ["index", None, "index"]

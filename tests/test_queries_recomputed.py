@@ -19,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from synthetic_study import MODELS, SUFFIX, add_checkpoints, make_study
 
+from memindex.errors import MemindexError
 from memindex.tables.bootstrap import mean_interval, rate_interval, slope_interval
 from memindex.tables.connection import connect
 from memindex.tables.queries import list_queries, run_query
@@ -286,6 +287,23 @@ def test_a_sample_that_a_study_lacks_is_named(study: Path) -> None:
     assert (done.returncode, done.stdout) == (2, "")
     line = "the study has no sequences of the sample 'imported'; ask with -p sample=bucket or sample=heldout or"
     assert line in done.stderr
+
+
+def test_a_model_that_a_study_lacks_is_named(study: Path) -> None:
+    asked = [*SQL, str(study), "across_domains", "-p", "model=unknown"]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    labels = [run for (run,) in connect(study).sql("SELECT DISTINCT run_label FROM memorization ORDER BY 1").fetchall()]
+    assert f"no run labelled 'unknown'; ask with -p model={' or model='.join(labels)}" in done.stderr
+
+
+def test_a_file_that_a_run_removed_is_named(tmp_path: Path) -> None:
+    study = make_study(tmp_path, rows=40, models=MODELS[:1])
+    con = connect(study)
+    (file,) = (study / "tables" / "continuations").iterdir()
+    file.unlink()
+    with pytest.raises(MemindexError, match=f"{file} was removed after .* connect again"):
+        run_query(con, "rate_by_size")
 
 
 def test_numbers_that_are_none_count_as_not_known(tmp_path: Path) -> None:

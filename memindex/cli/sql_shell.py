@@ -11,7 +11,7 @@ from memindex.cli.output import note, one_line
 from memindex.cli.sql_asking import ask, table_names, unfilled
 from memindex.cli.sql_writing import FORMS, write
 from memindex.errors import MemindexError
-from memindex.tables.queries import Parameter, list_queries, load_query, query_values, unsampled
+from memindex.tables.queries import Parameter, list_queries, load_query, not_in_study, query_values
 from memindex.tables.schema import TABLES, VIEWS, Table
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Shell:
 
     def unfilled(self) -> str:
         """What to say about empty tables, as `memindex.cli.sql_asking.unfilled`, or a sample that the study lacks."""
-        return unfilled(self.con, self._asked) or unsampled(self.con, self._values)
+        return unfilled(self.con, self._asked) or not_in_study(self.con, self._values)
 
     def write(self, answer: pa.Table) -> None:
         """Print an answer."""

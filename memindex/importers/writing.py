@@ -34,6 +34,7 @@ from memindex.importers.locking import alone
 from memindex.importers.lookups import nowhere, places
 from memindex.importers.results import compared, from_score, token_lists
 from memindex.index.index import Index
+from memindex.models.membership import published_as
 from memindex.progress import Progress
 from memindex.ragged import from_arrow
 from memindex.study.frequencies import count_sequences
@@ -213,15 +214,32 @@ def _results(chunk: Chunk, length: int | None) -> dict[str, Any]:
 
 
 def _model_row(protocol: Protocol) -> dict[str, list[Any]]:
+    source = protocol.source or protocol.model_id
     row: dict[str, Any] = dict.fromkeys(column.name for column in MODELS.columns)
-    row |= {
-        "model_id": protocol.model_id,
-        "source": protocol.source or protocol.model_id,
-        "revision": protocol.revision,
-        "parameters": protocol.parameters,
-        "non_embedding_parameters": protocol.non_embedding_parameters,
-    }
+    row |= _published_facts(source, protocol.revision)
+    row |= {"model_id": protocol.model_id, "source": source, "revision": protocol.revision}
+    said = {name: getattr(protocol, name) for name in ("parameters", "non_embedding_parameters")}
+    row |= {name: number for name, number in said.items() if number is not None}
     return {name: [value] for name, value in row.items()}
+
+
+def _published_facts(source: str, revision: str | None) -> dict[str, Any]:
+    """What the table of families knows of a model by its name on the hub."""
+    member = published_as(source)
+    if member is None:
+        return {}
+    checkpoint = member.checkpoint
+    return {
+        "family": member.family.name,
+        "corpus": member.corpus,
+        "architecture": member.family.architecture,
+        "parameters": checkpoint.parameters,
+        "non_embedding_parameters": checkpoint.non_embedding,
+        "layers": checkpoint.layers,
+        "hidden_size": checkpoint.hidden,
+        "heads": checkpoint.heads,
+        "trained_tokens": member.trained_tokens(revision),
+    }
 
 
 def _run_row(source: Source, run_id: str, protocol: Protocol, survey: Survey, key: str) -> dict[str, list[Any]]:

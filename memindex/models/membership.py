@@ -53,6 +53,18 @@ def family_of(source: str | Path, config: Mapping[str, Any]) -> Membership | Non
     return None
 
 
+def published_as(name: str) -> Membership | None:
+    """The checkpoint that is called so on the hub; None for all other names.
+
+    Pythia's first edition (`…-v0`) has the same shapes; what its revisions saw is not told.
+    """
+    for family in FAMILIES.values():
+        for checkpoint in family.checkpoints:
+            if name.removesuffix("-v0") == checkpoint.name:
+                return Membership(family, checkpoint, published=name == checkpoint.name)
+    return None
+
+
 def _names(source: str | Path, config: Mapping[str, Any]) -> list[str]:
     cached = [part.removeprefix("models--").replace("--", "/") for part in Path(source).parts if "models--" in part]
     remembered = config.get("_name_or_path")

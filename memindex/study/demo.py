@@ -7,6 +7,7 @@ folder that is there whole or not at all, and a step whose result exists is skip
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -21,10 +22,14 @@ from memindex.index.manifest import write_atomically
 from memindex.progress import Progress
 from memindex.study.config import FILE, SequenceConfig, load_study
 from memindex.study.demo_corpus import CorpusPlan, write_corpus
+from memindex.study.probe_config import PROBES
 from memindex.study.running import RunOptions, run_study
 from memindex.study.study_toml import study_toml
 
 END_OF_TEXT = "<|endoftext|>"
+
+#: Sequences of each outcome, or domain, that the probes look at.
+PROBED = 30
 
 #: Told what happens next, in words.
 Tell = Callable[[str], None]
@@ -42,8 +47,9 @@ class DemoPlan:
     batch_size: int = 8
     context: int = 128
     sequences: SequenceConfig = field(
-        default_factory=lambda: SequenceConfig(uniform=2000, per_bucket=300, heldout=1500)
+        default_factory=lambda: SequenceConfig(uniform=1200, per_bucket=200, heldout=800)
     )
+    probes: tuple[str, ...] = tuple(PROBES)
 
 
 def run_demo(target: Path, plan: DemoPlan, tell: Tell, progress: Progress, device: str | None = None) -> Path:
@@ -62,10 +68,26 @@ def run_demo(target: Path, plan: DemoPlan, tell: Tell, progress: Progress, devic
     study.mkdir(exist_ok=True)
     if not (study / FILE).exists():
         text = study_toml(study, index.path, target / "python-heldout", models, plan.sequences, name="demo")
-        write_atomically(study / FILE, text.encode())
+        write_atomically(study / FILE, (text + _asked(plan)).encode())
     tell("Sampling sequences, counting them in the index, scoring every model on them")
     run_study(load_study(study), options=RunOptions(device=device), progress=progress)
     return study
+
+
+def _asked(plan: DemoPlan) -> str:
+    """What the demo asks of its models beside the main protocol, so that every question has an answer."""
+    prefix = plan.sequences.prefix
+    return f"""
+[scoring]
+prefix = {sorted({max(1, prefix // 2), prefix})}
+controls = ["shuffled-suffixes"]
+
+[probes]
+run = {json.dumps(plan.probes)}
+sequences = {PROBED}
+alphas = [0.0, 0.15, 0.3]
+draws = 1
+"""
 
 
 def _corpus(target: Path, plan: DemoPlan, tell: Tell) -> None:

@@ -33,6 +33,8 @@ _open: weakref.WeakKeyDictionary[duckdb.DuckDBPyConnection, TableStore] = weakre
 
 #: What DuckDB says of a Parquet file that is damaged; not always which one.
 _DAMAGE = re.compile("TProtocol|Failed to read file|Parquet|parquet|decompress|Snappy|ZSTD|[Cc]orrupt")
+#: And of one that is not there any more.
+_GONE = re.compile(r'(?:No files found that match the pattern|Cannot open file) "([^"]+)"')
 
 
 def connect(
@@ -105,8 +107,12 @@ def still_empty(con: duckdb.DuckDBPyConnection, table_name: str) -> str:
 
 
 def damage_behind(con: duckdb.DuckDBPyConnection, error: Exception) -> MemindexError | None:
-    """The damaged file of the study that makes DuckDB fail, with what to do about it; None where there is none."""
-    if con not in _open or not _DAMAGE.search(str(error)):
+    """The file of the study, damaged or gone, that makes DuckDB fail, with what to do; None where there is none."""
+    if con not in _open:
+        return None
+    if (gone := _GONE.search(str(error))) and Path(gone[1]).is_relative_to(_open[con].directory):
+        return MemindexError(f"{gone[1]} was removed after this connection was made, by a run perhaps: connect again")
+    if not _DAMAGE.search(str(error)):
         return None
     return next(_open[con].damaged(), None)
 

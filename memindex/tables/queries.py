@@ -183,13 +183,21 @@ def query_values(query: Query, given: Mapping[str, Parameter]) -> dict[str, Para
     return values
 
 
-def unsampled(con: duckdb.DuckDBPyConnection, values: Mapping[str, Parameter]) -> str:
-    """What to say when the parameter `sample` names one that the study has no sequences of; empty otherwise."""
-    wanted = values.get("sample")
-    samples = [name for (name,) in con.cursor().execute("SELECT DISTINCT sample FROM sequences ORDER BY 1").fetchall()]
-    if wanted is None or wanted in samples or not samples:
-        return ""
-    return f"the study has no sequences of the sample {wanted!r}; ask with -p sample={' or sample='.join(samples)}"
+def not_in_study(con: duckdb.DuckDBPyConnection, values: Mapping[str, Parameter]) -> str:
+    """What to say when the parameter `sample` or `model` names one that the study does not have; empty otherwise."""
+    for key, column, table, lacking in (
+        ("sample", "sample", "sequences", "has no sequences of the sample"),
+        ("model", "run_label", "memorization", "has no run labelled"),
+    ):
+        wanted = values.get(key)
+        if wanted is None or (key == "model" and wanted == "all"):
+            continue
+        known = [
+            name for (name,) in con.cursor().execute(f"SELECT DISTINCT {column} FROM {table} ORDER BY 1").fetchall()
+        ]
+        if known and wanted not in known:
+            return f"the study {lacking} {wanted!r}; ask with -p {key}={f' or {key}='.join(known)}"
+    return ""
 
 
 def _split(name: str, text: str) -> tuple[dict[str, str], str]:

@@ -8,8 +8,8 @@ from memindex.tables.schema import MEMORIZATION, MEMORIZATION_RUNS
 # its sequences or its run (NULL) counts as the whole.
 # {index} is the index the models were trained on: counts in another one may stand in the table too.
 # Runs with their models, and sequences with their counts, are joined first: then each continuation looks up two rows.
-# The union with no rows (no sequence_id is NULL) keeps DuckDB from looking up counts for each continuation instead, which
-# takes twice as long (benchmarks/view.py), and lets filters and unused columns through, which MATERIALIZED does not.
+# The union with no rows (no sequence_id is NULL) keeps DuckDB from looking up counts for each continuation instead,
+# which takes twice as long (benchmarks/view.py). Filters and unused columns pass it; a MATERIALIZED part stops them.
 # {prefix_tokens} and {suffix_tokens} are numbers where all sequences are of one length: whether a run is of the main
 # protocol is then asked once for each run, else for every row.
 _JOINED = """
