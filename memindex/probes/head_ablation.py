@@ -26,7 +26,7 @@ from memindex.models.loading import LoadedModel
 from memindex.models.modules import Modules, modules_of
 from memindex.probes.batches import Progress, in_batches, rows_that_fit
 from memindex.probes.hooks import HEADS, Place, hooked, unembedder
-from memindex.probes.suffixes import Unembed, checked, kept, say
+from memindex.probes.suffixes import Unembed, checked, choose, kept
 
 OTHERS, ZERO, MEAN, IDENTITY = "others", "zero", "mean", "identity"
 #: What a head can be replaced by; identity is for checking that nothing else changes.
@@ -181,10 +181,10 @@ def _ablate(
                 hooked(model, {Place(HEADS, layer): partial(replaced, layer, some)}),
             ):
                 stream = _from_layer(modules, calls, layer, len(some), len(given))
-            said = say(loaded, unembed, stream[:, -following:], target.repeat(len(some), 1))
+            chosen = choose(loaded, unembed, stream[:, -following:], target.repeat(len(some), 1))
             where = (rows, layer, slice(some.start, some.stop))
-            found.right[where] = _by_row(said.chosen.sum(dim=1), len(some))
-            found.kept[where] = _by_row(kept(said.chosen), len(some))
+            found.right[where] = _by_row(chosen.sum(dim=1), len(some))
+            found.kept[where] = _by_row(kept(chosen), len(some))
             if norms:
                 clean = calls[layer].norm.repeat(len(some), 1)
                 found.rescaled[where] = _by_row((clean / norms[0]).mean(dim=1), len(some))

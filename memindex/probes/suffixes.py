@@ -39,12 +39,34 @@ def say(loaded: LoadedModel, unembed: Unembed, hidden: torch.Tensor, following: 
     Raises:
         MemindexError: NaN logits.
     """
-    at_a_time = max(1, logits_at_a_time(loaded.model.device) // int(loaded.facts["vocabulary"]))
+    at_a_time = _at_a_time(loaded)
     parts = zip(torch.split(hidden.flatten(0, 1), at_a_time), torch.split(following.flatten(), at_a_time), strict=True)
     columns = zip(*(_say(unembed(some), tokens) for some, tokens in parts), strict=True)
     said = Said(*(torch.cat(column).view(following.shape) for column in columns))
     refuse_nan(said.logprob.isnan().any())
     return said
+
+
+def choose(loaded: LoadedModel, unembed: Unembed, hidden: torch.Tensor, following: torch.Tensor) -> torch.Tensor:
+    """`say(…).chosen` alone, bool (rows, tokens): without the other passes over the logits.
+
+    Raises:
+        MemindexError: NaN logits.
+    """
+    found = []
+    for some in torch.split(hidden.flatten(0, 1), _at_a_time(loaded)):
+        logits = unembed(some)
+        best = logits.argmax(dim=-1, keepdim=True)
+        # NaN is the largest of all to argmax.
+        found.append((best, logits.gather(-1, best).isnan()))
+    best, nan = (torch.cat(parts).view(following.shape) for parts in zip(*found, strict=True))
+    refuse_nan(nan.any())
+    return best == following
+
+
+def _at_a_time(loaded: LoadedModel) -> int:
+    """Positions whose logits are held at once."""
+    return max(1, logits_at_a_time(loaded.model.device) // int(loaded.facts["vocabulary"]))
 
 
 def _say(logits: torch.Tensor, tokens: torch.Tensor) -> Said:

@@ -46,9 +46,7 @@ class DemoPlan:
     passes: float = 2.0
     batch_size: int = 8
     context: int = 128
-    sequences: SequenceConfig = field(
-        default_factory=lambda: SequenceConfig(uniform=1200, per_bucket=200, heldout=800)
-    )
+    sequences: SequenceConfig = field(default_factory=lambda: SequenceConfig(uniform=1200, per_bucket=200, heldout=800))
     probes: tuple[str, ...] = tuple(PROBES)
 
 

@@ -1,0 +1,137 @@
+"""How fast probes look into models, beside plain reading and the ceilings of the machine, in one run.
+
+    python benchmarks/probes.py [SHAPE…] [--rows N] [--naive N]
+
+Shapes as in benchmarks/scoring.py, with random weights, in bfloat16 on a GPU. Sequences are 32 random tokens and the
+32 that the model continues them with. For every shape:
+
+    reading           prefix and continuation once, with log-probabilities: plain scoring of what is memorized
+    layer decoding    probability, rank and entropy of every token on every layer
+    head map          every head of every layer replaced in turn, from the ablated layer on
+    naive             one whole pass for each head, measured on so many heads and multiplied
+
+FLOPs of a head map are those that are needed: the layers from the ablated one on, and the unembedding of the
+continuation, for every head.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from scoring import PREFIX, SHAPES, SUFFIX, build, ceilings, clear, load, name, once
+
+from memindex.models.architectures import count_parameters
+from memindex.models.loading import LoadedModel
+from memindex.models.modules import modules_of
+from memindex.models.scoring import Scorer
+from memindex.probes.batches import rows_that_fit
+from memindex.probes.head_ablation import ablate_heads, heads_of
+from memindex.probes.hooks import HEADS, Place, hooked
+from memindex.probes.layer_decoding import decode_layers
+from memindex.probes.suffixes import choose, say
+
+ROWS = {"llama-7b": 500}
+
+
+def main() -> None:
+    """Measure the shapes that were asked for, or the two large ones."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("shapes", nargs="*", choices=[[], *SHAPES], default=[])
+    parser.add_argument("--rows", type=int, default=0, help="sequences  [default: 2000; 500 of 7B]")
+    parser.add_argument("--naive", type=int, default=4, help="heads that the naive way is measured on")
+    arguments = parser.parse_args()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    print(f"{name(device)}, torch {torch.__version__}", flush=True)
+    peak = ceilings(device)
+    for shape in arguments.shapes or ["pythia-1b", "llama-7b"]:
+        measure(shape, arguments.rows or ROWS.get(shape, 2000), arguments.naive, device, peak)
+        clear(device)
+
+
+def measure(shape: str, rows: int, naive: int, device: torch.device, peak: float | None) -> None:
+    """Print the lines of one shape."""
+    loaded = load(build(shape, device), shape)
+    layers, heads = len(modules_of(loaded.model).layers), heads_of(loaded)
+    print(f"\n{shape}: {layers} layers x {heads} heads, {rows:,} sequences", flush=True)
+    prefixes = np.random.default_rng(0).integers(0, loaded.facts["vocabulary"], (rows, PREFIX))
+    continuations = continued(loaded, prefixes)
+    works: dict[str, Callable[[], Any]] = {
+        "reading": lambda: read(loaded, prefixes, continuations),
+        "layer decoding": lambda: decode_layers(loaded, prefixes, continuations),
+        "head map": lambda: ablate_heads(loaded, prefixes, continuations),
+        "naive": lambda: one_by_one(loaded, prefixes, continuations, naive),
+    }
+    decode_layers(loaded, prefixes[:64], continuations[:64])  # what is made at the first call
+    needed = flops(loaded, layers, heads) * rows
+    taken = {what: once(work) for what, work in works.items() if what != "naive" or naive}
+    for what, seconds in taken.items():
+        line = f"{what:16}{seconds:9.2f} s {rows / seconds:9,.0f} sequences/s"
+        if what == "head map":
+            line += f"  {needed / seconds / 1e12:.1f} TFLOP/s"
+            line += f", {needed / seconds / peak:.0%} of the matrix product" if peak else ""
+        if what == "naive":
+            whole = seconds * layers * heads / naive
+            line += f"  on {naive} heads; all: {whole:.0f} s, {whole / taken['head map']:.2f} times the head map"
+        print(line, flush=True)
+
+
+def continued(loaded: LoadedModel, prefixes: np.ndarray) -> np.ndarray:
+    """What the model generates."""
+    scorer = Scorer(loaded, PREFIX, SUFFIX, compiled=False)
+    other = np.zeros((len(prefixes), SUFFIX), dtype=np.int64)
+    return np.asarray(scorer.score(prefixes, other).continuation)
+
+
+@torch.inference_mode()
+def read(loaded: LoadedModel, prefixes: np.ndarray, continuations: np.ndarray) -> None:
+    """Everything that plain scoring tells of the tokens."""
+    for part in batches(loaded, prefixes, continuations):
+        hidden = loaded.model.base_model(input_ids=part[:, :-1], use_cache=False).last_hidden_state
+        head = modules_of(loaded.model).unembedding
+        say(loaded, head, hidden[:, -SUFFIX:], part[:, -SUFFIX:]).rank.cpu()
+
+
+@torch.inference_mode()
+def one_by_one(loaded: LoadedModel, prefixes: np.ndarray, continuations: np.ndarray, heads: int) -> None:
+    """The first heads of the first layer, a whole pass for each."""
+    for head in range(heads):
+        place = Place(HEADS, head // heads_of(loaded))
+        with hooked(loaded.model, {place: partial(replaced, head % heads_of(loaded))}):
+            for part in batches(loaded, prefixes, continuations):
+                hidden = loaded.model.base_model(input_ids=part[:, :-1], use_cache=False).last_hidden_state
+                unembedding = modules_of(loaded.model).unembedding
+                choose(loaded, unembedding, hidden[:, -SUFFIX:], part[:, -SUFFIX:]).cpu()
+
+
+def replaced(head: int, said: torch.Tensor) -> torch.Tensor:
+    """The head's output becomes the mean of the others."""
+    found = said.clone()
+    found[:, :, head] = ((said.sum(dim=2) - said[:, :, head]) / (said.shape[2] - 1)).to(said.dtype)
+    return found
+
+
+def batches(loaded: LoadedModel, prefixes: np.ndarray, continuations: np.ndarray) -> Any:
+    """Tokens on the device, so many rows as fit."""
+    tokens = torch.from_numpy(np.concatenate([prefixes, continuations], axis=1).astype(np.int64))
+    size = rows_that_fit(loaded, tokens.shape[1])
+    for part in torch.split(tokens, size):
+        yield part.to(loaded.model.device)
+
+
+def flops(loaded: LoadedModel, layers: int, heads: int) -> float:
+    """Of the head map of one sequence."""
+    config = loaded.model.config
+    _, parameters = count_parameters(loaded.model)
+    read_tokens = PREFIX + SUFFIX - 1
+    whole = 2 * parameters * read_tokens + 2 * read_tokens**2 * config.hidden_size * layers
+    above = sum(layers - layer for layer in range(layers)) / layers
+    return heads * (above * whole + layers * 2 * SUFFIX * config.vocab_size * config.hidden_size)
+
+
+if __name__ == "__main__":
+    main()
