@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from report_study import DOMAINS, MODELS, make_large_study
+from synthetic_study import MODELS as MODELS_OF_STUDY
 from synthetic_study import make_study
 
 from memindex.cli import main
@@ -417,6 +418,14 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         return code, *capsys.readouterr()
 
     return call
+
+
+def test_a_single_model_has_room_on_a_logarithmic_axis(tmp_path: Path) -> None:
+    con = connect(make_study(tmp_path, rows=60, models=MODELS_OF_STUDY[:1]))
+    answer = run_query(con, "rate_by_size")
+    (size,) = answer["non_embedding_parameters"].to_pylist()
+    (ax,) = axes_of(load_query("rate_by_size"), answer)
+    assert ax.get_xlim() == (size / 2, size * 2)
 
 
 def test_a_single_figure_from_the_command_line(small: Path, tmp_path: Path, run: Callable) -> None:

@@ -119,6 +119,10 @@ def _scale_x(ax: Axes, query: Query, rows: Rows) -> None:
     if figure.x.style == "log" and all((row[figure.x.column] or 0) > 0 for row in rows):
         ax.set_xscale("log")
         axes.format_ticks(ax.xaxis, "log")
+        if len(sizes := {float(row[figure.x.column]) for row in rows}) == 1:
+            # Matplotlib finds no room around a single place, and warns.
+            (only,) = sizes
+            ax.set_xlim(only / 2, only * 2)
     ax.set_xlabel(figure.x.label)
 
 
