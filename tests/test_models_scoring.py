@@ -1,5 +1,6 @@
 """Scoring equals step-by-step generation by transformers, for every architecture and both ways of decoding."""
 
+import copy
 import dataclasses
 import weakref
 
@@ -87,6 +88,22 @@ def stepwise(model, ids):
     return np.array(rows)
 
 
+def ties(model, prefixes, found, expected):
+    """Rows that part where float32 can't tell two tokens apart: their logits in float64 are both the largest to 1e-5.
+
+    Batches of other shapes add up in another order, so such a tie falls either way from machine to machine.
+    """
+    rows = np.flatnonzero((found != expected).any(axis=1))
+    exact = copy.deepcopy(model).double()
+    for row in rows:
+        first = np.flatnonzero(found[row] != expected[row])[0]
+        read = torch.from_numpy(np.concatenate([prefixes[row], expected[row, :first]]))[None]
+        logits = exact(read).logits[0, -1].detach()
+        best = logits.max()
+        assert max(best - logits[found[row, first]], best - logits[expected[row, first]]) < 1e-5, (row, first)
+    return rows
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_continuation_equals_generate(load, architecture):
     loaded = load(architecture)
@@ -95,6 +112,9 @@ def test_continuation_equals_generate(load, architecture):
     assert engine.layers_with_slots(loaded, Lengths(32, 32)) is not None
     scores = score_sequences(loaded, prefixes, suffixes, batch_size=96)
     expected = generate(loaded.model, prefixes, 32)
+    tied = ties(loaded.model, prefixes, scores.continuation, expected)
+    assert len(tied) <= 2
+    expected[tied] = scores.continuation[tied]
     equal = expected == suffixes
     np.testing.assert_array_equal(scores.continuation, expected)
     np.testing.assert_array_equal(scores.memorized, equal.all(axis=1))
