@@ -5,12 +5,12 @@
 Shapes as in benchmarks/scoring.py, with random weights, in bfloat16 on a GPU. Sequences are 32 random tokens and the
 32 that the model continues them with. For every shape:
 
-    reading           prefix and continuation once, with log-probabilities: plain scoring of what is memorized
+    reading           prefix and continuation once, with log-probabilities, layers not compiled (scoring compiles them)
     layer decoding    probability, rank and entropy of every token on every layer
     head map          every head of every layer replaced in turn, from the ablated layer on
     naive             one whole pass for each head, measured on so many heads and multiplied
 
-FLOPs of a head map are those that are needed: the layers from the ablated one on, and the unembedding of the
+FLOPs of a head map are those of the layers from the ablated one on, and the unembedding of the
 continuation, for every head.
 """
 
@@ -89,7 +89,7 @@ def continued(loaded: LoadedModel, prefixes: np.ndarray) -> np.ndarray:
 
 @torch.inference_mode()
 def read(loaded: LoadedModel, prefixes: np.ndarray, continuations: np.ndarray) -> None:
-    """Everything that plain scoring tells of the tokens."""
+    """Log-probability and rank of every token, with layers as they are."""
     for part in batches(loaded, prefixes, continuations):
         hidden = loaded.model.base_model(input_ids=part[:, :-1], use_cache=False).last_hidden_state
         head = modules_of(loaded.model).unembedding
