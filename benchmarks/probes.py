@@ -17,7 +17,7 @@ continuation, for every head.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -33,7 +33,7 @@ from memindex.probes.batches import rows_that_fit
 from memindex.probes.head_ablation import ablate_heads, heads_of
 from memindex.probes.hooks import HEADS, Place, hooked
 from memindex.probes.layer_decoding import decode_layers
-from memindex.probes.suffixes import choose, say
+from memindex.probes.suffixes import checked, choose, say
 
 ROWS = {"llama-7b": 500}
 
@@ -90,22 +90,20 @@ def continued(loaded: LoadedModel, prefixes: np.ndarray) -> np.ndarray:
 @torch.inference_mode()
 def read(loaded: LoadedModel, prefixes: np.ndarray, continuations: np.ndarray) -> None:
     """Log-probability and rank of every token, with layers as they are."""
-    for part in batches(loaded, prefixes, continuations):
-        hidden = loaded.model.base_model(input_ids=part[:, :-1], use_cache=False).last_hidden_state
-        head = modules_of(loaded.model).unembedding
-        say(loaded, head, hidden[:, -SUFFIX:], part[:, -SUFFIX:]).rank.cpu()
+    unembedding = modules_of(loaded.model).unembedding
+    for hidden, following in passes(loaded, prefixes, continuations):
+        say(loaded, unembedding, hidden, following).rank.cpu()
 
 
 @torch.inference_mode()
 def one_by_one(loaded: LoadedModel, prefixes: np.ndarray, continuations: np.ndarray, heads: int) -> None:
-    """The first heads of the first layer, a whole pass for each."""
+    """So many heads, from the first layer's first on, a whole pass for each."""
+    unembedding = modules_of(loaded.model).unembedding
     for head in range(heads):
         place = Place(HEADS, head // heads_of(loaded))
         with hooked(loaded.model, {place: partial(replaced, head % heads_of(loaded))}):
-            for part in batches(loaded, prefixes, continuations):
-                hidden = loaded.model.base_model(input_ids=part[:, :-1], use_cache=False).last_hidden_state
-                unembedding = modules_of(loaded.model).unembedding
-                choose(loaded, unembedding, hidden[:, -SUFFIX:], part[:, -SUFFIX:]).cpu()
+            for hidden, following in passes(loaded, prefixes, continuations):
+                choose(loaded, unembedding, hidden, following).cpu()
 
 
 def replaced(head: int, said: torch.Tensor) -> torch.Tensor:
@@ -115,12 +113,15 @@ def replaced(head: int, said: torch.Tensor) -> torch.Tensor:
     return found
 
 
-def batches(loaded: LoadedModel, prefixes: np.ndarray, continuations: np.ndarray) -> Any:
-    """Tokens on the device, so many rows as fit."""
-    tokens = torch.from_numpy(np.concatenate([prefixes, continuations], axis=1).astype(np.int64))
-    size = rows_that_fit(loaded, tokens.shape[1])
-    for part in torch.split(tokens, size):
-        yield part.to(loaded.model.device)
+def passes(
+    loaded: LoadedModel, prefixes: np.ndarray, continuations: np.ndarray
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Hidden states before each token of the continuation, and those tokens, so many rows at a time as fit."""
+    tokens = checked(loaded, prefixes, continuations)
+    for part in torch.split(tokens, rows_that_fit(loaded, tokens.shape[1])):
+        given = part.to(loaded.model.device)
+        hidden = loaded.model.base_model(input_ids=given[:, :-1], use_cache=False).last_hidden_state
+        yield hidden[:, -SUFFIX:], given[:, -SUFFIX:]
 
 
 def flops(loaded: LoadedModel, layers: int, heads: int) -> float:

@@ -59,7 +59,7 @@ class Shell:
         return answer
 
     def unfilled(self) -> str:
-        """What to say about empty tables, as `memindex.cli.sql_asking.unfilled`, or a sample that the study lacks."""
+        """What to say of empty tables, as `memindex.cli.sql_asking.unfilled`, or of a sample or run that is lacking."""
         return unfilled(self.con, self._asked) or not_in_study(self.con, self._values)
 
     def write(self, answer: pa.Table) -> None:

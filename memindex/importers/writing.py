@@ -229,16 +229,13 @@ def _published_facts(source: str, revision: str | None) -> dict[str, Any]:
     if member is None:
         return {}
     checkpoint = member.checkpoint
-    return {
-        "family": member.family.name,
-        "corpus": member.corpus,
+    return member.origin(revision) | {
         "architecture": member.family.architecture,
         "parameters": checkpoint.parameters,
         "non_embedding_parameters": checkpoint.non_embedding,
         "layers": checkpoint.layers,
         "hidden_size": checkpoint.hidden,
         "heads": checkpoint.heads,
-        "trained_tokens": member.trained_tokens(revision),
     }
 
 

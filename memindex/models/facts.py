@@ -49,10 +49,4 @@ def origin_of(source: str | Path, raw: dict[str, Any], revision: str | None, *, 
     if record is not None:
         return {"corpus": record.get("corpus"), "trained_tokens": int(record["trained_tokens"])}
     member = family_of(source, raw)
-    if member is None:
-        return {}
-    return {
-        "family": member.family.name,
-        "corpus": member.corpus,
-        "trained_tokens": member.trained_tokens(revision),
-    }
+    return {} if member is None else member.origin(revision)

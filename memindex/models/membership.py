@@ -31,6 +31,14 @@ class Membership(NamedTuple):
             return self.checkpoint.tokens
         return self.family.revision_tokens(revision)
 
+    def origin(self, revision: str | None) -> dict[str, Any]:
+        """What the table `models` says of where it comes from."""
+        return {
+            "family": self.family.name,
+            "corpus": self.corpus,
+            "trained_tokens": self.trained_tokens(revision),
+        }
+
 
 def family_of(source: str | Path, config: Mapping[str, Any]) -> Membership | None:
     """The family of a model, by the name it has or comes from, its architecture and shape; None when it is of none.

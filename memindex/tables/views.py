@@ -74,7 +74,7 @@ WHERE main_protocol
 """
 
 _MAIN_LABELS = f"""{_LABEL}
-    SEMI JOIN (SELECT DISTINCT prefix_tokens, suffix_tokens FROM sequences) AS whole
+    SEMI JOIN ({{whole}}) AS whole (prefix_tokens, suffix_tokens)
         ON coalesce(prefix_length = prefix_tokens, true) AND coalesce(suffix_length = suffix_tokens, true)
     WHERE control IS NULL AND decoding = 'greedy'
 """
@@ -102,11 +102,16 @@ def joined_views(index_name: str, lengths: tuple[int, int] | None) -> tuple[str,
         lengths: Tokens of every prefix and every suffix; None where sequences differ, or have no tokens.
     """
     prefix_tokens, suffix_tokens = lengths or ("prefix_tokens", "suffix_tokens")
+    whole = (
+        f"VALUES ({prefix_tokens}, {suffix_tokens})"
+        if lengths
+        else "SELECT DISTINCT prefix_tokens, suffix_tokens FROM sequences"
+    )
     all_runs, main_runs = (
         _JOINED.format(
             index=text_literal(index_name), labels=labels, prefix_tokens=prefix_tokens, suffix_tokens=suffix_tokens
         )
-        for labels in (_LABEL, _MAIN_LABELS)
+        for labels in (_LABEL, _MAIN_LABELS.format(whole=whole))
     )
     main, runs = (", ".join(f'"{c.name}"' for c in table.columns) for table in (MEMORIZATION, MEMORIZATION_RUNS))
     return (
