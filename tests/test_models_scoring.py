@@ -89,9 +89,10 @@ def stepwise(model, ids):
 
 
 def ties(model, prefixes, found, expected):
-    """Rows that part where float32 can't tell two tokens apart: their logits in float64 are both the largest to 1e-5.
+    """Rows that part where float32 can't tell two tokens apart: their logits in float64 are both the largest to 1e-6.
 
-    Batches of other shapes add up in another order, so such a tie falls either way from machine to machine.
+    Batches of other shapes add up in another order: of one such row (4e-8 apart) `generate` itself gave one
+    continuation in batches of 1, 2 and 7 rows and the other in batches of 96 and more.
     """
     rows = np.flatnonzero((found != expected).any(axis=1))
     exact = copy.deepcopy(model).double()
@@ -100,7 +101,7 @@ def ties(model, prefixes, found, expected):
         read = torch.from_numpy(np.concatenate([prefixes[row], expected[row, :first]]))[None]
         logits = exact(read).logits[0, -1].detach()
         best = logits.max()
-        assert max(best - logits[found[row, first]], best - logits[expected[row, first]]) < 1e-5, (row, first)
+        assert max(best - logits[found[row, first]], best - logits[expected[row, first]]) < 1e-6, (row, first)
     return rows
 
 
