@@ -14,7 +14,8 @@
 
 WITH marks AS (
     SELECT run_label, non_embedding_parameters, cluster, p,
-           CASE p WHEN 0.5 THEN discoverable_n ELSE discoverable_n(p_z_top40, p) END AS needed
+           -- NULL is never. Of a document's sequences that all never come out, count_if would make NULL, not 0.
+           coalesce(CASE p WHEN 0.5 THEN discoverable_n ELSE discoverable_n(p_z_top40, p) END, 'inf') AS needed
     FROM memorization
     CROSS JOIN (SELECT unnest([0.5::DOUBLE, 0.9::DOUBLE]) AS p)
     WHERE sample = $sample AND p_z_top40 IS NOT NULL

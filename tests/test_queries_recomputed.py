@@ -22,7 +22,7 @@ from synthetic_study import MODELS, SUFFIX, add_checkpoints, make_study
 from memindex.errors import MemindexError
 from memindex.tables.bootstrap import mean_interval, rate_interval, slope_interval
 from memindex.tables.connection import connect
-from memindex.tables.queries import list_queries, run_query
+from memindex.tables.queries import list_queries, load_query, run_query
 from memindex.tables.store import TableStore
 from memindex.tables.templates import templates
 
@@ -304,6 +304,40 @@ def test_a_file_that_a_run_removed_is_named(tmp_path: Path) -> None:
     file.unlink()
     with pytest.raises(MemindexError, match=f"{file} was removed after .* connect again"):
         run_query(con, "rate_by_size")
+
+
+def test_documents_that_never_come_out_count_among_the_discoverable(tmp_path: Path) -> None:
+    study = make_study(tmp_path, rows=400, models=MODELS[:1])
+    store = TableStore(study / "tables")
+    (unit,) = store.units("continuations")
+    rows = store.read("continuations", units=[unit]).to_pydict()
+    rows["suffix_logprob_top40"] = [0.0 if known else -math.inf for known in rows["memorized"]]
+    store.write("continuations", unit, rows)
+    con = connect(study)
+    asked = "SELECT cluster AS place, memorized FROM memorization WHERE sample = 'uniform' ORDER BY sequence_id"
+    read = con.sql(asked).df()
+    assert (~read.groupby("place")["memorized"].any()).sum() > 10
+    found = frame(con, "discoverable")
+    assert len(found) == 14
+    low, high = rate_interval(read["memorized"].to_numpy(np.float64), read["place"].to_numpy())
+    for row in found.itertuples():
+        assert row.discoverable == read["memorized"].sum()
+        assert (row.rate_low, row.rate_high) == pytest.approx((low, high))
+        assert row.rate_low <= row.rate <= row.rate_high
+
+
+def test_intervals_hold_what_they_are_of(study: Path) -> None:
+    con, drawn = connect(study), 0
+    for name in list_queries():
+        figure = load_query(name).figure
+        if not figure.interval:
+            continue
+        for row in run_query(con, name).to_pylist():
+            value, low, high = (row[column] for column in (figure.y.column, *figure.interval))
+            if None not in (value, low, high):
+                assert low - 1e-9 <= value <= high + 1e-9, (name, row)
+                drawn += 1
+    assert drawn > 200
 
 
 def test_numbers_that_are_none_count_as_not_known(tmp_path: Path) -> None:
