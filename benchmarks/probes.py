@@ -1,11 +1,12 @@
 """How fast probes look into models, beside plain reading and the ceilings of the machine, in one run.
 
-    python benchmarks/probes.py [SHAPE…] [--rows N] [--naive N]
+    python benchmarks/probes.py [SHAPE…] [--rows N] [--naive N] [--rounds N] [--no-scoring]
 
 Shapes as in benchmarks/scoring.py, with random weights, in bfloat16 on a GPU. Sequences are 32 random tokens and the
 32 that the model continues them with. For every shape:
 
-    reading           prefix and continuation once, with log-probabilities, layers not compiled (scoring compiles them)
+    plain scoring     reading and scoring of benchmarks/scoring.py, layers compiled, as many sequences as given there
+    reading           prefix and continuation once, with log-probabilities, layers not compiled
     layer decoding    probability, rank and entropy of every token on every layer
     head map          every head of every layer replaced in turn, from the ablated layer on
     naive             one whole pass for each head, measured on so many heads and multiplied
@@ -17,11 +18,13 @@ continuation, for every head.
 from __future__ import annotations
 
 import argparse
+import statistics
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 import numpy as np
+import scoring
 import torch
 from scoring import PREFIX, SHAPES, SUFFIX, build, ceilings, clear, load, name, once
 
@@ -44,40 +47,51 @@ def main() -> None:
     parser.add_argument("shapes", nargs="*", choices=[[], *SHAPES], default=[])
     parser.add_argument("--rows", type=int, default=0, help="sequences  [default: 2000; 500 of 7B]")
     parser.add_argument("--naive", type=int, default=4, help="heads that the naive way is measured on")
+    parser.add_argument("--rounds", type=int, default=3, help="of everything but the head map and the naive way")
+    parser.add_argument("--no-scoring", action="store_true")
     arguments = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     print(f"{name(device)}, torch {torch.__version__}", flush=True)
     peak = ceilings(device)
     for shape in arguments.shapes or ["pythia-1b", "llama-7b"]:
-        measure(shape, arguments.rows or ROWS.get(shape, 2000), arguments.naive, device, peak)
+        measure(shape, arguments, device, peak)
         clear(device)
 
 
-def measure(shape: str, rows: int, naive: int, device: torch.device, peak: float | None) -> None:
+def measure(shape: str, arguments: argparse.Namespace, device: torch.device, peak: float | None) -> None:
     """Print the lines of one shape."""
-    loaded = load(build(shape, device), shape)
+    loaded, rows = load(build(shape, device), shape), arguments.rows or ROWS.get(shape, 2000)
     layers, heads = len(modules_of(loaded.model).layers), heads_of(loaded)
     print(f"\n{shape}: {layers} layers x {heads} heads, {rows:,} sequences", flush=True)
+    if not arguments.no_scoring:
+        scored = {"llama-7b": 1024, "tiny": rows}.get(shape, 8192)
+        options = argparse.Namespace(rounds=arguments.rounds, no_peers=True, profile=False)
+        for result in scoring.measure(loaded.model, shape, scored, options):
+            print(f"plain {result.what:10}{'':11} {statistics.median(result.rates):9,.0f} sequences/s", flush=True)
     prefixes = np.random.default_rng(0).integers(0, loaded.facts["vocabulary"], (rows, PREFIX))
     continuations = continued(loaded, prefixes)
+    decode_layers(loaded, prefixes[:64], continuations[:64])  # what is made at the first call
     works: dict[str, Callable[[], Any]] = {
         "reading": lambda: read(loaded, prefixes, continuations),
         "layer decoding": lambda: decode_layers(loaded, prefixes, continuations),
-        "head map": lambda: ablate_heads(loaded, prefixes, continuations),
-        "naive": lambda: one_by_one(loaded, prefixes, continuations, naive),
     }
-    decode_layers(loaded, prefixes[:64], continuations[:64])  # what is made at the first call
-    needed = flops(loaded, layers, heads) * rows
-    taken = {what: once(work) for what, work in works.items() if what != "naive" or naive}
-    for what, seconds in taken.items():
-        line = f"{what:16}{seconds:9.2f} s {rows / seconds:9,.0f} sequences/s"
-        if what == "head map":
-            line += f"  {needed / seconds / 1e12:.1f} TFLOP/s"
-            line += f", {needed / seconds / peak:.0%} of the matrix product" if peak else ""
-        if what == "naive":
-            whole = seconds * layers * heads / naive
-            line += f"  on {naive} heads; all: {whole:.0f} s, {whole / taken['head map']:.2f} times the head map"
-        print(line, flush=True)
+    for what, work in works.items():
+        tell(what, [once(work) for _ in range(arguments.rounds)], rows)
+    whole = once(lambda: ablate_heads(loaded, prefixes, continuations))
+    speed = flops(loaded, layers, heads) * rows / whole
+    share = f", {speed / peak:.0%} of the matrix product" if peak else ""
+    tell("head map", [whole], rows, f"  {speed / 1e12:.1f} TFLOP/s{share}")
+    if naive := arguments.naive:
+        taken = once(lambda: one_by_one(loaded, prefixes, continuations, naive))
+        every = taken * layers * heads / naive
+        tell("naive", [taken], rows, f"  on {naive} heads; all: {every:.0f} s, {every / whole:.2f} times the head map")
+
+
+def tell(what: str, taken: list[float], rows: int, more: str = "") -> None:
+    """Print a line: median seconds, the slowest, and the speed."""
+    middle = statistics.median(taken)
+    slowest = f" (slowest {max(taken):.2f})" if len(taken) > 1 else ""
+    print(f"{what:16}{middle:9.2f} s {rows / middle:9,.0f} sequences/s{slowest}{more}", flush=True)
 
 
 def continued(loaded: LoadedModel, prefixes: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ A unit whose node is lost is done again: what it left has no name yet, or will b
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -118,5 +119,5 @@ def _ray() -> Any:
     except ImportError:
         raise MissingExtraError("ray is not installed; run: pip install 'memindex[ray]'") from None
     if not ray.is_initialized():
-        ray.init(log_to_driver=False, include_dashboard=False, logging_level="ERROR")
+        ray.init(log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR)
     return ray

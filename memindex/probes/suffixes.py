@@ -13,6 +13,11 @@ from memindex.errors import MemindexError
 from memindex.models.loading import LoadedModel
 from memindex.models.reading import logits_at_a_time, refuse_nan
 
+try:
+    from memindex.probes.logits_kernel import reduce_logits as _kernel
+except ImportError:  # Triton comes with torch where torch knows GPUs.
+    _kernel = None  # type: ignore[assignment]
+
 #: From hidden states (positions, hidden size) to logits (positions, vocabulary).
 Unembed = Callable[[torch.Tensor], torch.Tensor]
 
@@ -70,12 +75,17 @@ def _at_a_time(loaded: LoadedModel) -> int:
 
 
 def _say(logits: torch.Tensor, tokens: torch.Tensor) -> Said:
+    if _kernel is not None and logits.is_cuda:
+        logprob, rank, best, entropy = _kernel(logits, tokens)
+        return Said(logprob, rank, best == tokens, entropy)
     chosen = logits.argmax(dim=-1) == tokens
     logits = logits.float()
     true = logits.gather(-1, tokens[:, None])
     total = logits.logsumexp(dim=-1)
     rank = (logits > true).sum(dim=-1, dtype=torch.int32)
-    expected = (logits - total[:, None]).exp_().mul_(logits).sum(dim=-1)
+    # Where a token can't come (-inf), nothing is expected of it.
+    shares = (logits - total[:, None]).exp_()
+    expected = torch.where(shares == 0, shares, shares * logits).sum(dim=-1)
     return Said(true[:, 0] - total, rank, chosen, total - expected)
 
 

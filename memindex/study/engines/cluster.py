@@ -6,6 +6,7 @@ by another actor: units are small and their files whole.
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -116,5 +117,5 @@ def _ray() -> Any:
     except ImportError:
         raise MissingExtraError("ray is not installed; run: pip install 'memindex[ray]'") from None
     if not ray.is_initialized():
-        ray.init(log_to_driver=False, include_dashboard=False, logging_level="ERROR")
+        ray.init(log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR)
     return ray
