@@ -27,7 +27,8 @@ from memindex.probes.compression import compress  # noqa: E402
 from memindex.study.config import FILE, StudyConfig, load_study  # noqa: E402
 from memindex.study.probe_config import ProbeConfig  # noqa: E402
 from memindex.study.probe_running import run_probes  # noqa: E402
-from memindex.study.running import RunOptions, run_study, status  # noqa: E402
+from memindex.study.probing import finish_probe, plan_probe, probed_runs  # noqa: E402
+from memindex.study.running import RunOptions, run_study, status, study_runs  # noqa: E402
 from memindex.tables.bootstrap import mean_interval, rate_interval  # noqa: E402
 from memindex.tables.connection import connect  # noqa: E402
 from memindex.tables.queries import run_query  # noqa: E402
@@ -149,6 +150,23 @@ def test_processes_and_shares_give_the_same_table(study: StudyConfig):
     run_probes(study, ["compression"], options=replace(options, workers=2))
     pd.testing.assert_frame_equal(rows_of(study), whole)
     assert TableStore(study.tables).units("probes") == [f"{RUN} compression"]
+
+
+def test_units_of_a_slower_process_don_t_count_twice(study: StudyConfig):
+    """Two processes do one probe in units of other sizes; the one that ends later leaves nothing beside the first."""
+    run_probes(study, ["compression"], options=SMALL)
+    store, whole = TableStore(study.tables), rows_of(study)
+    runs = probed_runs(study, study_runs(study))
+    [slower] = plan_probe(store, "compression", runs, store.read("sequences"), ProbeConfig(), 7)
+    [other] = plan_probe(store, "compression", runs, store.read("sequences"), ProbeConfig(sequences=9), 7)
+    for units in (slower, other):
+        shutil.copy(
+            store.file("compression", store.units("compression")[0]), store.file("compression", units.names()[0])
+        )
+        assert len(rows_of(study)) > len(whole)
+        assert finish_probe(store, units)
+        pd.testing.assert_frame_equal(rows_of(study), whole)
+        assert store.has("probes", f"{RUN} compression")
 
 
 SCRIPT = """
