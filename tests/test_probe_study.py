@@ -257,20 +257,33 @@ def test_the_query_equals_pandas(study: StudyConfig):
     assert run_query(connect(study.directory), "compression").num_rows == 0
 
 
-def test_sequences_that_no_length_gives_are_counted(study: StudyConfig):
+@pytest.mark.parametrize("shorter", [None, 3])
+def test_sequences_that_their_whole_context_does_not_give_are_left_out(study: StudyConfig, shorter: int | None):
+    """Whether or not a shorter context still gives them: they are none that the model has memorized, read again."""
     run_probes(study, ["compression"], options=SMALL)
     store, table = TableStore(study.tables), rows_of(study)
     first = {name: table[name].tolist() for name in table} | {"lengths": [row.tolist() for row in table["lengths"]]}
-    for name, nothing in (("needed", None), ("needed_monotone", None), ("ratio", None), ("failures", 0)):
-        first[name][0] = nothing
-    first["lengths"][0] = []
+    lost = {
+        "needed": shorter,
+        "needed_monotone": None,
+        "ratio": shorter and shorter / 8,
+        "failures": 5 if shorter else 0,
+    }
+    for name, value in lost.items():
+        first[name][0] = value
+    first["lengths"][0] = [shorter] if shorter else []
     for unit in store.units("compression"):
         store.file("compression", unit).unlink()
     store.write("compression", "all", first)
     sample = memorized(study)["sample"][0]
-    answer = run_query(connect(study.directory), "compression", sample=sample).to_pylist()[0]
-    assert answer["irreproducible"] == 1
-    assert answer["sequences"] == (memorized(study)["sample"] == sample).sum() - 1
+    answer = run_query(connect(study.directory), "compression", sample=sample).to_pandas()
+    others = table[1:][(memorized(study)["sample"] == sample)[1:]]
+    assert set(answer["irreproducible"]) == {1}
+    assert set(answer["sequences"]) == {len(others)}
+    assert answer["share"].tolist() == pytest.approx([(others["needed"] <= k).mean() for k in range(1, 9)])
+    assert answer["mean_ratio"][0] == pytest.approx(others["ratio"].mean())
+    assert answer["not_monotone"][0] == pytest.approx((others["failures"] > 0).mean())
+    assert answer["mean_steady_ratio"][0] == pytest.approx(others["needed_monotone"].mean() / 8)
 
 
 def memindex(*arguments: object) -> subprocess.CompletedProcess[str]:
