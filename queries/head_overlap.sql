@@ -59,7 +59,7 @@ pairs AS (
            any_value(a.chosen) AS chosen,
            any_value(a.sequences) AS sequences_a,
            any_value(b.sequences) AS sequences_b,
-           count_if(a.layer = b.layer AND a.head = b.head) AS shared
+           count_if(a.layer = b.layer AND a.head = b.head)::BIGINT AS shared
     FROM important AS a
     JOIN important AS b ON a.run_label = b.run_label
         AND CASE WHEN a.domain = b.domain THEN a.part = 0 AND b.part = 1 ELSE a.part = 2 AND b.part = 2 END

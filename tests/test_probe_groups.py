@@ -33,7 +33,7 @@ from memindex.study.probe_running import run_probes  # noqa: E402
 from memindex.study.running import RunOptions, run_study, status  # noqa: E402
 from memindex.tables.bootstrap import mean_interval, rate_interval, ratio_interval  # noqa: E402
 from memindex.tables.connection import connect  # noqa: E402
-from memindex.tables.queries import run_query  # noqa: E402
+from memindex.tables.queries import list_queries, run_query  # noqa: E402
 from memindex.tables.store import TableStore  # noqa: E402
 
 pytestmark = pytest.mark.models
@@ -374,7 +374,12 @@ def test_a_probe_that_is_not_finished_answers_nothing(study: StudyConfig, tmp_pa
     con = connect(copy)
     for name in ("noise_similarity", "noise_recovery", "noise_output", "noise_domains"):
         assert run_query(con, name).num_rows == 0
-    for name in ("perturbation", "layer_decoding", "layer_depth", "head_importance", "head_overlap", "head_signature"):
+    for name in (
+        "perturbation",
+        "layer_decoding",
+        "layer_depth",
+        *(q for q in list_queries() if q.startswith("head_")),
+    ):
         assert run_query(con, name).num_rows == 0
 
 
