@@ -5,7 +5,7 @@
 --   sequences. Two random sets would have about top / (2 - top); null_low and null_high are the ends of the exact 95 %
 --   range of random sets (hypergeometric), and p the chance that random sets share so many heads or more. Heads of equal
 --   importance are ordered at random. Domains with at least as many memorized sequences as least.
--- parameter top: 0.2
+-- parameter top: 0.2 | 0 to 1
 -- parameter least: 20
 -- optional: yes
 -- figure: cells

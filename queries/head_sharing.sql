@@ -5,7 +5,7 @@
 --   the mean is exact, null_low and null_high are the ends of its 95 % range, a little too wide, as if heads were
 --   independent, and p is the chance in that range of so many heads or more. Heads of equal importance are ordered at
 --   random. Models with two domains at least that have at least as many memorized sequences as least.
--- parameter top: 0.2
+-- parameter top: 0.2 | 0 to 1
 -- parameter least: 20
 -- optional: yes
 -- figure: line

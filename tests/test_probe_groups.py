@@ -205,6 +205,9 @@ def test_questions_about_noise_equal_pandas(study: StudyConfig, facts: pd.DataFr
     answer = run_query(con, "noise_similarity", alpha=0.2, groups=kind).to_pandas()
     assert_answer(answer, wanted, ["outcome", "layer"], "similarity", mean_interval)
     assert answer["depth"].tolist() == (answer["layer"] / answer["layer"].max()).tolist()
+    # The strength of the report, 0.3, was not measured: the nearest one stands for it.
+    assert set(answer["alpha"]) == {0.2}
+    pd.testing.assert_frame_equal(run_query(con, "noise_similarity", groups=kind).to_pandas(), answer)
 
     lowest = rows["similarity"].map(min)
     after = [max(curve[list(curve).index(min(curve)) :]) for curve in rows["similarity"]]

@@ -510,3 +510,20 @@ def test_importance_by_depth(heads: tuple[duckdb.DuckDBPyConnection, pd.DataFram
     profiles = answer["importance"].unstack()
     signature = frame(con, "head_signature", bins=DEEP).set_index(["run_a", "run_b"])["correlation"]
     assert signature["huge", "other/7b"] == pytest.approx(np.corrcoef(profiles)[0, 1])
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "message"),
+    [
+        ("noise_output", {"groups": "mached"}, "groups must be drawn or matched, not 'mached'"),
+        ("head_overlap", {"top": 1.5}, "top must be 0 to 1, not 1.5"),
+        ("head_importance", {"top": "-1"}, "top must be 0 to 1, not -1"),
+        ("head_sharing", {"top": "nan"}, "top must be 0 to 1, not nan"),
+        ("noise_similarity", {"alpha": 2}, "alpha must be 0 to 1, not 2"),
+    ],
+)
+def test_values_that_mean_nothing_are_refused(
+    con: duckdb.DuckDBPyConnection, name: str, given: dict[str, str | float], message: str
+) -> None:
+    with pytest.raises(MemindexError, match=f"query {name}: {message}"):
+        run_query(con, name, **given)
