@@ -171,6 +171,10 @@ def test_matching_takes_the_nearest_in_order():
     only = everywhere.copy()
     only[4:6] = False
     assert (match(traits, outcome, only, np.array([0, 1]), 9) == -1).all()
+    unknown = traits.perplexity.copy()
+    unknown[[3, 4]] = np.nan
+    unknowing = Traits(traits.domain, traits.count, unknown)
+    assert match(unknowing, outcome, everywhere, np.array([0, 1]), 9).tolist() == [0, -1, 0, -1, -1, 0, -1, -1, -1]
     far = Traits(traits.domain, traits.count, traits.perplexity + np.where(outcome == 2, 1, 0))
     assert (match(far, outcome, everywhere, np.array([0, 1]), 9) == -1).all()
 
