@@ -166,7 +166,10 @@ def queries() -> Iterator[str]:
     yield "query without rows says which command fills the table it needs, or which samples there are."
     for name in list_queries():
         query = load_query(name)
-        parameters = ", ".join(f"`{key}={value}`" for key, value in query.parameters.items())
+        parameters = ", ".join(
+            f"`{key}={value}`" + (f" (or {query.allowed[key]})" if key in query.allowed else "")
+            for key, value in query.parameters.items()
+        )
         yield from ("", f"## {name}", "", f"**{query.question}** {query.note}".strip())
         yield from ("", f"Parameters: {parameters}.") if parameters else ()
 

@@ -15,8 +15,12 @@
 -- series: run_label
 
 WITH measured AS (
-    SELECT run_label, non_embedding_parameters, cluster, context_length, needed, needed_monotone, failures, ratio
-    FROM compression
+    -- The whole context worked if and only if needed_monotone is known; a shorter one alone may still have.
+    SELECT run_label, non_embedding_parameters, cluster, context_length, needed_monotone,
+           CASE WHEN needed_monotone IS NOT NULL THEN needed END AS needed,
+           CASE WHEN needed_monotone IS NOT NULL THEN c.ratio END AS ratio,
+           failures
+    FROM compression AS c
     JOIN memorization USING (run_id, sequence_id)
     WHERE sample = $sample
       AND run_id IN (SELECT run_id FROM probes WHERE probe = 'compression')

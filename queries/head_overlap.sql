@@ -5,7 +5,7 @@
 --   sequences. Two random sets would have about top / (2 - top); null_low and null_high are the ends of the exact 95 %
 --   range of random sets (hypergeometric), and p the chance that random sets share so many heads or more. Heads of equal
 --   importance are ordered at random. Domains with at least as many memorized sequences as least.
--- parameter top: 0.2
+-- parameter top: 0.2 | 0 to 1
 -- parameter least: 20
 -- optional: yes
 -- figure: cells
@@ -59,7 +59,7 @@ pairs AS (
            any_value(a.chosen) AS chosen,
            any_value(a.sequences) AS sequences_a,
            any_value(b.sequences) AS sequences_b,
-           count_if(a.layer = b.layer AND a.head = b.head) AS shared
+           count_if(a.layer = b.layer AND a.head = b.head)::BIGINT AS shared
     FROM important AS a
     JOIN important AS b ON a.run_label = b.run_label
         AND CASE WHEN a.domain = b.domain THEN a.part = 0 AND b.part = 1 ELSE a.part = 2 AND b.part = 2 END

@@ -4,7 +4,7 @@
 --   absolute one, or a share of its final probability. The two can disagree, because unmemorized tokens end lower: an
 --   absolute threshold counts only tokens that reach it (reached is their share), a relative one counts all. Groups as
 --   in noise_similarity. 95 % intervals, bootstrapped by document.
--- parameter groups: drawn
+-- parameter groups: drawn | matched
 -- optional: yes
 -- figure: line
 -- x: threshold | Threshold

@@ -5,7 +5,7 @@
 --   ones is the memorization rate under noise as a share of the rate without. Averaged over draws. Others are compared
 --   with their own continuations without noise, which are no text of the corpus. Groups as in noise_similarity. 95 %
 --   intervals, bootstrapped by document.
--- parameter groups: drawn
+-- parameter groups: drawn | matched
 -- optional: yes
 -- figure: line
 -- x: alpha | Strength of the noise (share of the stream's root mean square)

@@ -3,7 +3,7 @@
 -- note: Of each sequence, the cosine of noised and clean residual stream falls to a lowest point and climbs again;
 --   recovery is the highest value after the lowest minus the lowest, averaged over draws. Also the lowest itself, and
 --   the value after the last layer. Groups as in noise_similarity. 95 % intervals, bootstrapped by document.
--- parameter groups: drawn
+-- parameter groups: drawn | matched
 -- optional: yes
 -- figure: line
 -- x: alpha | Strength of the noise (share of the stream's root mean square)

@@ -1,11 +1,12 @@
 -- title: Noise on its way through the layers
 -- question: Do models remove noise from what they compute, and less so for what they memorized?
--- note: Relative Gaussian noise of strength alpha stands in the residual stream before the first layer; the curve is the
---   cosine of noised and clean stream after each layer (0: before the first), averaged over draws and over the tokens
---   that the continuation is predicted from. Sequences were drawn at random from each outcome; with groups = matched, of
---   trios that are alike in domain, frequency and perplexity of the prefix. 95 % intervals, bootstrapped by document.
--- parameter alpha: 0.3
--- parameter groups: drawn
+-- note: Relative Gaussian noise stands in the residual stream before the first layer; of the strengths that a run was
+--   probed with, the one nearest to alpha (the table says which). The curve is the cosine of noised and clean stream
+--   after each layer (0: before the first), averaged over draws and over the tokens that the continuation is predicted
+--   from. Sequences were drawn at random from each outcome; with groups = matched, of trios that are alike in domain,
+--   frequency and perplexity of the prefix. 95 % intervals, bootstrapped by document.
+-- parameter alpha: 0.3 | 0 to 1
+-- parameter groups: drawn | matched
 -- optional: yes
 -- figure: line
 -- x: depth | Depth (layer / layers)
@@ -15,20 +16,24 @@
 -- dashes: outcome
 -- panel: run_label
 
-WITH streams AS (
-    SELECT run_id, sequence_id, outcome, list_avg(list(similarity[layer + 1])) AS similarity, layer, layers
-    FROM (SELECT *, len(similarity) - 1 AS layers, unnest(range(0, len(similarity))) AS layer FROM noise)
-    WHERE abs(alpha - $alpha) < 1e-9
-      AND CASE WHEN $groups = 'matched' THEN pair IS NOT NULL ELSE drawn END
+WITH nearest AS (
+    SELECT *
+    FROM noise
+    QUALIFY rank() OVER (PARTITION BY run_id ORDER BY abs(alpha - $alpha), alpha) = 1
+),
+streams AS (
+    SELECT run_id, sequence_id, outcome, alpha, list_avg(list(similarity[layer + 1])) AS similarity, layer, layers
+    FROM (SELECT *, len(similarity) - 1 AS layers, unnest(range(0, len(similarity))) AS layer FROM nearest)
+    WHERE CASE WHEN $groups = 'matched' THEN pair IS NOT NULL ELSE drawn END
       AND run_id IN (SELECT run_id FROM probes WHERE probe = 'noise')
     GROUP BY ALL
 )
-SELECT run_label, outcome, layer, layer / layers AS depth,
+SELECT run_label, outcome, alpha, layer, layer / layers AS depth,
        count(*) AS sequences,
        avg(s.similarity) AS similarity,
        mean_interval(s.similarity, cluster).low AS similarity_low,
        mean_interval(s.similarity, cluster).high AS similarity_high
 FROM streams AS s
 JOIN memorization USING (run_id, sequence_id)
-GROUP BY run_label, non_embedding_parameters, outcome, layer, layers
+GROUP BY run_label, non_embedding_parameters, outcome, alpha, layer, layers
 ORDER BY non_embedding_parameters, run_label, outcome = 'memorized' DESC, outcome, layer

@@ -4,7 +4,7 @@
 --   the generated tokens that are lost from the first other one on, by the place of the replaced token before the
 --   continuation (1: the last token of the prefix). Averaged over draws. Groups as in noise_similarity. 95 % intervals,
 --   bootstrapped by document.
--- parameter groups: drawn
+-- parameter groups: drawn | matched
 -- optional: yes
 -- figure: line
 -- x: before | Tokens before the continuation

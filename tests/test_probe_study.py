@@ -27,7 +27,8 @@ from memindex.probes.compression import compress  # noqa: E402
 from memindex.study.config import FILE, StudyConfig, load_study  # noqa: E402
 from memindex.study.probe_config import ProbeConfig  # noqa: E402
 from memindex.study.probe_running import run_probes  # noqa: E402
-from memindex.study.running import RunOptions, run_study, status  # noqa: E402
+from memindex.study.probing import finish_probe, plan_probe, probed_runs  # noqa: E402
+from memindex.study.running import RunOptions, run_study, status, study_runs  # noqa: E402
 from memindex.tables.bootstrap import mean_interval, rate_interval  # noqa: E402
 from memindex.tables.connection import connect  # noqa: E402
 from memindex.tables.queries import run_query  # noqa: E402
@@ -151,6 +152,23 @@ def test_processes_and_shares_give_the_same_table(study: StudyConfig):
     assert TableStore(study.tables).units("probes") == [f"{RUN} compression"]
 
 
+def test_units_of_a_slower_process_don_t_count_twice(study: StudyConfig):
+    """Two processes do one probe in units of other sizes; the one that ends later leaves nothing beside the first."""
+    run_probes(study, ["compression"], options=SMALL)
+    store, whole = TableStore(study.tables), rows_of(study)
+    runs = probed_runs(study, study_runs(study))
+    [slower] = plan_probe(store, "compression", runs, store.read("sequences"), ProbeConfig(), 7)
+    [other] = plan_probe(store, "compression", runs, store.read("sequences"), ProbeConfig(sequences=9), 7)
+    for units in (slower, other):
+        shutil.copy(
+            store.file("compression", store.units("compression")[0]), store.file("compression", units.names()[0])
+        )
+        assert len(rows_of(study)) > len(whole)
+        assert finish_probe(store, units)
+        pd.testing.assert_frame_equal(rows_of(study), whole)
+        assert store.has("probes", f"{RUN} compression")
+
+
 SCRIPT = """
 import sys
 import torch
@@ -239,20 +257,33 @@ def test_the_query_equals_pandas(study: StudyConfig):
     assert run_query(connect(study.directory), "compression").num_rows == 0
 
 
-def test_sequences_that_no_length_gives_are_counted(study: StudyConfig):
+@pytest.mark.parametrize("shorter", [None, 3])
+def test_sequences_that_their_whole_context_does_not_give_are_left_out(study: StudyConfig, shorter: int | None):
+    """Whether or not a shorter context still gives them: they are none that the model has memorized, read again."""
     run_probes(study, ["compression"], options=SMALL)
     store, table = TableStore(study.tables), rows_of(study)
     first = {name: table[name].tolist() for name in table} | {"lengths": [row.tolist() for row in table["lengths"]]}
-    for name, nothing in (("needed", None), ("needed_monotone", None), ("ratio", None), ("failures", 0)):
-        first[name][0] = nothing
-    first["lengths"][0] = []
+    lost = {
+        "needed": shorter,
+        "needed_monotone": None,
+        "ratio": shorter and shorter / 8,
+        "failures": 5 if shorter else 0,
+    }
+    for name, value in lost.items():
+        first[name][0] = value
+    first["lengths"][0] = [shorter] if shorter else []
     for unit in store.units("compression"):
         store.file("compression", unit).unlink()
     store.write("compression", "all", first)
     sample = memorized(study)["sample"][0]
-    answer = run_query(connect(study.directory), "compression", sample=sample).to_pylist()[0]
-    assert answer["irreproducible"] == 1
-    assert answer["sequences"] == (memorized(study)["sample"] == sample).sum() - 1
+    answer = run_query(connect(study.directory), "compression", sample=sample).to_pandas()
+    others = table[1:][(memorized(study)["sample"] == sample)[1:]]
+    assert set(answer["irreproducible"]) == {1}
+    assert set(answer["sequences"]) == {len(others)}
+    assert answer["share"].tolist() == pytest.approx([(others["needed"] <= k).mean() for k in range(1, 9)])
+    assert answer["mean_ratio"][0] == pytest.approx(others["ratio"].mean())
+    assert answer["not_monotone"][0] == pytest.approx((others["failures"] > 0).mean())
+    assert answer["mean_steady_ratio"][0] == pytest.approx(others["needed_monotone"].mean() / 8)
 
 
 def memindex(*arguments: object) -> subprocess.CompletedProcess[str]:

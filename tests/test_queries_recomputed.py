@@ -9,6 +9,7 @@ import math
 import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
@@ -373,3 +374,156 @@ def test_numbers_that_are_none_count_as_not_known(tmp_path: Path) -> None:
     [(tries, low)] = con.sql(asked).fetchall()
     assert tries is None
     assert low == mean_interval(np.array([1.5, 2.5]), np.array([1, 2])).low
+
+
+#: Layers and heads of the made-up models.
+DEEP, HEADS = 6, 8
+ENDS = (0.025, 0.975)
+
+
+@pytest.fixture(scope="module")
+def heads(tmp_path_factory: pytest.TempPathFactory) -> tuple[duckdb.DuckDBPyConnection, pd.DataFrame]:
+    """A study with two models' heads, some needed by all domains and some by one; and a row per sequence and layer."""
+    study = make_study(tmp_path_factory.mktemp("heads"), rows=ROWS, models=MODELS[-2:])
+    store, rng = TableStore(study / "tables"), np.random.default_rng(3)
+    rows = store.read("continuations").to_pandas().merge(store.read("sequences").to_pandas(), on="sequence_id")
+    rows = rows[rows["memorized"] & (rows["sample"] != "heldout")]
+    domains = sorted(set(rows["domain"]))
+    needed = (
+        0.1 * rng.random((DEEP, HEADS))
+        + 0.3 * (rng.random((DEEP, HEADS)) < 0.1)
+        + 0.3 * (rng.random((len(domains), DEEP, HEADS)) < 0.1)
+    )
+    parts = []
+    for run_id, of_run in rows.groupby("run_id"):
+        lost = rng.binomial(SUFFIX, needed[[domains.index(name) for name in of_run["domain"]]])
+        columns = {
+            "run_id": [run_id] * len(of_run) * DEEP,
+            "sequence_id": np.repeat(of_run["sequence_id"], DEEP).tolist(),
+            "replacement": ["others"] * len(of_run) * DEEP,
+            "layer": np.tile(np.arange(DEEP) + 1, len(of_run)),
+            "layers": [DEEP] * len(of_run) * DEEP,
+            "continuation_length": [SUFFIX] * len(of_run) * DEEP,
+            "right": (SUFFIX - lost).reshape(-1, HEADS),
+            "kept": (SUFFIX - lost).reshape(-1, HEADS),
+            "rescaled": [None] * len(of_run) * DEEP,
+        }
+        store.write("head_importance", run_id, columns)
+        store.write("probes", f"{run_id} head_importance", probe_row(run_id, "head_importance", len(of_run)))
+        part = pd.DataFrame({name: list(values) for name, values in columns.items()})
+        parts.append(part.merge(of_run[["sequence_id", "domain", "document"]], on="sequence_id"))
+    table = pd.concat(parts).assign(run_label=lambda rows: rows["run_id"].str.removesuffix("-run"))
+    return connect(study), table
+
+
+def probe_row(run_id: str, probe: str, sequences: int) -> dict[str, list[object]]:
+    """Columns of the table probes, one row."""
+    made = {"settings": "{}", "dtype": "float32", "device": "cpu", "attention": "sdpa", "versions": "{}"}
+    numbers = {"sequences": sequences, "batch_size": 1, "seconds": 1.0, "created": datetime.now(UTC)}
+    return {name: [value] for name, value in {"run_id": run_id, "probe": probe, **made, **numbers}.items()}
+
+
+def importances(rows: pd.DataFrame) -> np.ndarray:
+    """(layers, heads), the mean drop of the score."""
+    return np.stack([1 - np.stack(rows["right"][rows["layer"] == n]).mean(axis=0) / SUFFIX for n in range(1, DEEP + 1)])
+
+
+def important(rows: pd.DataFrame, chosen: int) -> set[int]:
+    flat = importances(rows).ravel()
+    ordered = np.sort(flat)[::-1]
+    assert ordered[chosen - 1] > ordered[chosen], "a tie would leave the set open"
+    return set(np.argsort(-flat)[:chosen].tolist())
+
+
+def test_heads_that_domains_share(heads: tuple[duckdb.DuckDBPyConnection, pd.DataFrame]) -> None:
+    con, table = heads
+    overlap = frame(con, "head_overlap").set_index(["run_label", "domain_a", "domain_b"])
+    sharing = frame(con, "head_sharing").set_index(["run_label", "sets", "in_domains"])
+    domains = sorted(set(table["domain"]))
+    assert len(overlap) == 2 * len(domains) ** 2
+    assert len(sharing) == 2 * 2 * len(domains)
+    all_heads, chosen = DEEP * HEADS, round(0.2 * DEEP * HEADS)
+    rng = np.random.default_rng(0)
+    drawn = [rng.random((len(domains), all_heads)).argsort(axis=1).argsort(axis=1) < chosen for _ in range(4000)]
+    in_how_many = np.array([sets.sum(axis=0) for sets in drawn])
+    jaccards = np.array([(a & b).sum() / (a | b).sum() for a, b, *_ in drawn])
+    for label, of_run in table.groupby("run_label"):
+        sets = {name: important(of_run[of_run["domain"] == name], chosen) for name in domains}
+        for a, b in ((a, b) for a in domains for b in domains if a != b):
+            row = overlap.loc[(label, a, b)]
+            assert row["jaccard"] == pytest.approx(len(sets[a] & sets[b]) / len(sets[a] | sets[b]))
+            assert row["null_mean"] == pytest.approx(jaccards.mean(), abs=0.005)
+            assert row["p"] == pytest.approx((jaccards >= row["jaccard"]).mean(), abs=0.02)
+            assert (row["null_low"], row["null_high"]) == pytest.approx(
+                tuple(np.quantile(jaccards, ENDS, method="inverted_cdf"))
+            )
+        count = np.array([sum(head in one for one in sets.values()) for head in range(all_heads)])
+        for least in range(1, len(domains) + 1):
+            row, null = (sharing.loc[(label, which, least)] for which in ("important", "at random"))
+            assert (row["domains"], row["heads"], row["chosen"]) == (len(domains), all_heads, chosen)
+            assert row["share"] == pytest.approx((count >= least).mean())
+            at_random = (in_how_many >= least).mean(axis=1)
+            assert null["share"] == row["null_share"] == pytest.approx(at_random.mean(), abs=0.005)
+            # The range is no narrower than that of the sets themselves.
+            low, high = np.quantile(at_random, ENDS, method="inverted_cdf")
+            assert row["null_low"] <= low + 1e-9
+            assert row["null_high"] >= high - 1e-9
+            if row["share"] > row["null_share"]:
+                assert row["p"] >= (at_random >= row["share"]).mean() - 0.02
+        # Heads that all domains need were made; without them none would be likely.
+        assert sharing.loc[(label, "important", len(domains)), "p"] < 0.01
+    assert frame(con, "head_sharing", least=10_000).empty
+    everything = frame(con, "head_sharing", top=1.0)
+    assert (everything["share"] == 1).all()
+    assert (everything["p"] == 1).all()
+
+
+def test_halves_of_a_domain_share_heads(heads: tuple[duckdb.DuckDBPyConnection, pd.DataFrame]) -> None:
+    con, table = heads
+    overlap = frame(con, "head_overlap").query("split_half")
+    order = dict(con.execute("SELECT sequence_id, hash(sequence_id) FROM sequences").fetchall())
+    chosen = round(0.2 * DEEP * HEADS)
+    for row in overlap.itertuples():
+        rows = table[(table["run_label"] == row.run_label) & (table["domain"] == row.domain_a)]
+        ids = sorted(set(rows["sequence_id"]), key=order.__getitem__)
+        assert (row.sequences_a, row.sequences_b) == (len(ids) // 2, (len(ids) + 1) // 2)
+        flats = [importances(rows[rows["sequence_id"].isin(half)]).ravel() for half in (ids[1::2], ids[::2])]
+        # Of the heads at the edge, which are equally important, any may be taken.
+        edges = [np.sort(flat)[-chosen] for flat in flats]
+        sure = np.logical_and(*(flat > edge for flat, edge in zip(flats, edges, strict=True))).sum()
+        possible = np.logical_and(*(flat >= edge for flat, edge in zip(flats, edges, strict=True))).sum()
+        assert sure <= row.shared <= possible
+        assert row.jaccard == pytest.approx(row.shared / (2 * chosen - row.shared))
+
+
+def test_importance_by_depth(heads: tuple[duckdb.DuckDBPyConnection, pd.DataFrame]) -> None:
+    con, table = heads
+    answer = frame(con, "head_depth").set_index(["run_label", "layer"])
+    assert len(answer) == 2 * DEEP
+    drops = table.assign(drop=1 - np.stack(table["right"]).mean(axis=1) / SUFFIX)
+    for key, rows in drops.groupby(["run_label", "layer"]):
+        row = answer.loc[key]
+        assert (row["sequences"], row["depth"]) == (len(rows), key[1] / DEEP)
+        assert row["importance"] == pytest.approx(rows["drop"].mean())
+        found = rate_interval(rows["drop"].to_numpy(), rows["document"].to_numpy())
+        assert (row["importance_low"], row["importance_high"]) == pytest.approx(found)
+    profiles = answer["importance"].unstack()
+    signature = frame(con, "head_signature", bins=DEEP).set_index(["run_a", "run_b"])["correlation"]
+    assert signature["huge", "other/7b"] == pytest.approx(np.corrcoef(profiles)[0, 1])
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "message"),
+    [
+        ("noise_output", {"groups": "mached"}, "groups must be drawn or matched, not 'mached'"),
+        ("head_overlap", {"top": 1.5}, "top must be 0 to 1, not 1.5"),
+        ("head_importance", {"top": "-1"}, "top must be 0 to 1, not -1"),
+        ("head_sharing", {"top": "nan"}, "top must be 0 to 1, not nan"),
+        ("noise_similarity", {"alpha": 2}, "alpha must be 0 to 1, not 2"),
+    ],
+)
+def test_values_that_mean_nothing_are_refused(
+    con: duckdb.DuckDBPyConnection, name: str, given: dict[str, str | float], message: str
+) -> None:
+    with pytest.raises(MemindexError, match=f"query {name}: {message}"):
+        run_query(con, name, **given)

@@ -25,7 +25,7 @@ from memindex.tables.store import TableStore
 #: Questions about what the study does not have: controls, several context lengths, probes.
 ABSENT = {"compression", "context_curve", "controls", "layer_decoding", "layer_depth", "perturbation"}
 ABSENT |= {f"noise_{what}" for what in ("domains", "output", "recovery", "similarity")}
-ABSENT |= {f"head_{what}" for what in ("importance", "overlap", "signature")}
+ABSENT |= {f"head_{what}" for what in ("depth", "importance", "overlap", "sharing", "signature")}
 
 VOID = {"meta", "br", "use"}
 

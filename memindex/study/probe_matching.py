@@ -79,6 +79,7 @@ def _nearest(perplexity: npt.NDArray[np.floating], rows: npt.NDArray[np.int64], 
     """The place in `rows` of the one nearest to `row`; None where none is near enough."""
     if not len(rows):
         return None
-    far = np.abs(perplexity[rows] - perplexity[row])
+    # Not known, or infinite on both sides, is near to nothing; argmin would take NaN before all others.
+    far = np.nan_to_num(np.abs(perplexity[rows] - perplexity[row]), nan=np.inf)
     place = int(far.argmin())
     return place if far[place] <= CALIPER else None

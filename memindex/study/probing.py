@@ -189,13 +189,27 @@ def write_probed(store: TableStore, unit: ProbedUnit) -> None:
 
 
 def finish_probe(store: TableStore, units: ProbeUnits) -> bool:
-    """Write the row of a probe whose units are all there; whether the probe is finished."""
-    if units.done(store):
-        return True
-    if units.missing(store):
-        return False
-    facts = [store.facts(units.table, name) for name in units.names()]
-    row = {
+    """Write the row of a probe whose units are all there; whether the probe is finished.
+
+    As with runs (`memindex.study.units.finish_run`), the first row says whose units count where several processes do
+    one probe in units of other sizes, on other devices or with other settings; those of the others go.
+    """
+    if not store.has("probes", units.row):
+        if units.missing(store):
+            return False
+        row = _probe_row(units, [store.facts(units.table, name) for name in units.names()])
+        made = {"asked": units.asked, "units": units.key}
+        store.write("probes", units.row, {name: [value] for name, value in row.items()}, made)
+    if store.facts("probes", units.row).get("units", units.key) == units.key:
+        units.forget(store)
+    else:
+        for name in units.names():
+            store.file(units.table, name).unlink(missing_ok=True)
+    return True
+
+
+def _probe_row(units: ProbeUnits, facts: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
         "run_id": units.run.run_id,
         "probe": units.probe,
         "sequences": units.rows,
@@ -206,6 +220,3 @@ def finish_probe(store: TableStore, units: ProbeUnits) -> bool:
         "versions": json.dumps(facts[-1]["versions"] if facts else {}),
         "created": datetime.now(UTC),
     }
-    store.write("probes", units.row, {name: [value] for name, value in row.items()}, {"asked": units.asked})
-    units.forget(store)
-    return True

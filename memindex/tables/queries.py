@@ -6,6 +6,8 @@ A file begins with `-- key: value` lines (an indented comment line continues the
     -- question: How does the share of memorized sequences grow with the size of the model?
     -- note: What the numbers are, in a sentence or two.
     -- parameter sample: uniform                 used as $sample; the default gives the type: 3, 0.5 or text
+    -- parameter groups: drawn | matched         no other texts than these
+    -- parameter top: 0.2 | 0 to 1               no number outside
     -- figure: points                            points, line, dots, cells, heat or none
     -- x: non_embedding_parameters | Non-embedding parameters | log
     -- y: rate | Memorized sequences | percent   a column | its label | how to write or scale it
@@ -90,6 +92,7 @@ class Query:
     text: str
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
     optional: bool = False
+    allowed: Mapping[str, str] = field(default_factory=dict)
 
     def literal_sql(self) -> str:
         """The statement with the defaults written out, to paste into `memindex sql`."""
@@ -128,9 +131,12 @@ def load_query(name: str) -> Query:
 def parse_query(name: str, text: str) -> Query:
     """A query from the text of its file."""
     header, sql = _split(name, text)
-    parameters = {
-        key.removeprefix("parameter "): _value(value) for key, value in header.items() if key.startswith("parameter ")
+    declared = {
+        key.removeprefix("parameter "): value.partition(" | ")
+        for key, value in header.items()
+        if key.startswith("parameter ")
     }
+    parameters = {key: _value(default) for key, (default, _, _) in declared.items()}
     unknown = [key for key in header if key not in _KEYS and not key.startswith("parameter ")]
     if unknown:
         raise MemindexError(f"queries/{name}.sql: unknown header {', '.join(unknown)}")
@@ -150,6 +156,7 @@ def parse_query(name: str, text: str) -> Query:
         text=text,
         parameters=parameters,
         optional=header.get("optional") == "yes",
+        allowed={key: allowed for key, (_, _, allowed) in declared.items() if allowed},
     )
 
 
@@ -173,13 +180,15 @@ def query_values(query: Query, given: Mapping[str, Parameter]) -> dict[str, Para
     """The value of each parameter: the one given, in the type of the default, or the default.
 
     Raises:
-        QueryError: An unknown parameter, or a value of another type than its default.
+        QueryError: An unknown parameter, a value of another type than its default, or one that its header rules out.
     """
     values = dict(query.parameters)
     for key, value in given.items():
         if key not in values:
             raise QueryError(f"query {query.name} has no parameter {key!r}; it has: {', '.join(values) or 'none'}")
-        values[key] = _typed(query.name, key, value, values[key])
+        default = values[key]
+        values[key] = _typed(query.name, key, value, default)
+        _check_allowed(query, key, values[key], default)
     return values
 
 
@@ -258,3 +267,17 @@ def _typed(query_name: str, key: str, value: Parameter, default: Parameter) -> P
     except ValueError:
         kind = {int: "a whole number", float: "a number"}[type(default)]
         raise QueryError(f"query {query_name}: {key} must be {kind}, not {value!r}") from None
+
+
+def _check_allowed(query: Query, key: str, value: Parameter, default: Parameter) -> None:
+    """Refuse what the header rules out: a text that would silently mean the default, a number that means nothing."""
+    allowed = query.allowed.get(key)
+    if allowed is None:
+        return
+    if isinstance(value, str):
+        if value not in (default, *allowed.split(", ")):
+            raise QueryError(f"query {query.name}: {key} must be {default} or {allowed}, not {value!r}")
+        return
+    least, most = map(float, allowed.split(" to "))
+    if not least <= value <= most:
+        raise QueryError(f"query {query.name}: {key} must be {allowed}, not {value:g}")
