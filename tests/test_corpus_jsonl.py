@@ -284,6 +284,20 @@ def test_a_cut_file_says_up_to_which_line_it_was_read(tmp_path, monkeypatch, suf
     assert f"it was read up to line {len(rows)}; the rest" in report
 
 
+@pytest.mark.parametrize("suffix", ["gz", "zst"])
+def test_a_small_cut_file_keeps_the_lines_before_the_cut(tmp_path, suffix):
+    lines = b"".join(json.dumps({"text": f"{i} {i * i} {i**3}"}).encode() + b"\n" for i in range(5000))
+    packed = gzip.compress(lines) if suffix == "gz" else zstandard.compress(lines)
+    file = tmp_path / f"a.jsonl.{suffix}"
+    file.write_bytes(packed[:-4])
+    bad = BadDocuments(skip=True)
+    rows = read(file, bad=bad)
+    # What is lost is one step of unpacking at most; zstd gives nothing of a block that is cut.
+    assert len(rows) > (4800 if suffix == "gz" else 0)
+    assert [row["line"] for row in rows] == list(range(1, len(rows) + 1))
+    assert f"it was read up to line {len(rows)}; the rest" in bad.first[0]
+
+
 # surrogates can't be written as UTF-8; every other code point can.
 anything = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 json_value = st.recursive(

@@ -339,7 +339,8 @@ def test_skipping_goes_on_after_a_damaged_or_unreadable_file(tmp_path):
     (root / "9.jsonl").rename(root / "91.jsonl")
     bad = BadDocuments(skip=True)
     batches = list(read_documents([*found, *find_files([root / "91.jsonl"], ReadOptions())], ReadOptions(), bad))
-    assert sum(map(len, batches)) == 2000 + 1999 + 2000
+    # Of the file that was cut in half, what stands before the cut.
+    assert 5999 + 700 < sum(map(len, batches)) < 5999 + 1000
     named = [Path(report.split(": ")[0]).name for report in bad.first]
     assert named == [
         "2.jsonl.gz", "3.jsonl.gz", "4.parquet", "5.arrow", "6.warc", "7.idx", "8.jsonl:2000", "9.jsonl", "90.parquet",
