@@ -20,7 +20,7 @@ from memindex.errors import MemindexError
 from memindex.index.checksums import write_checksums
 from memindex.index.document_table import domain_block
 from memindex.index.manifest import SKIPPED_FILE, TOKENIZER_FILE, Manifest
-from memindex.index.partial import INDEX, check_free, work_folder
+from memindex.index.partial import INDEX, check_free, new_folder, partial_of, work_folder
 from memindex.index.pipeline import Done, EngineName, Pipeline, Plan, Progress
 from memindex.index.sharding import default_budget, most_tokens
 from memindex.index.sorting import peak_memory
@@ -94,7 +94,7 @@ def build_index(
         CorpusError: A source is missing, malformed, or holds no document.
         MemindexError: The target exists, the tokenizer is unknown, or the memory is not enough.
     """
-    target = Path(out).absolute()
+    target = new_folder(out)
     plan = make_plan(
         load_tokenizer(tokenizer) if not isinstance(tokenizer, Tokenizer) else tokenizer,
         options or ReadOptions(),
@@ -120,8 +120,6 @@ def build_index(
 
 def _is_resumed(target: Path) -> bool:
     """Whether a work folder stands beside the target; then it is looked at under lock."""
-    from memindex.index.partial import partial_of
-
     return partial_of(target).is_dir()
 
 
