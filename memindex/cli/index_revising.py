@@ -100,7 +100,8 @@ def remove(
       memindex index remove stack --where "metadata->>'max_stars_repo_name' = 'somebody/something'" --dry-run
     """
     from memindex.cli.output import print_json, progress_bar
-    from memindex.index.removing import choose_documents, remove_documents
+    from memindex.index.choosing import choose_documents
+    from memindex.index.removing import remove_documents
 
     named: dict[str, Any] = {"documents": [_place(place) for place in documents], "paths": paths, "where": where}
     if dry_run:

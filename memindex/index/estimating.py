@@ -17,10 +17,9 @@ from memindex.corpus.sources import ReadOptions, find_files, read_documents
 from memindex.corpus.tokenizer import Tokenizer, load_tokenizer
 from memindex.corpus.tokens import tokens_of
 from memindex.errors import CorpusError
-from memindex.index.builder import make_plan
 from memindex.index.document_table import domain_block
 from memindex.index.partial import new_folder
-from memindex.index.pipeline import Plan
+from memindex.index.plan import Plan, make_plan
 from memindex.index.sharding import PROCESS_BYTES, most_tokens, processors, sorting_memory
 from memindex.index.units import plan_units
 
