@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,7 +38,8 @@ def opened(location: Location) -> Iterator[BinaryIO]:
 def arrow_file(location: Location) -> Iterator[pa.NativeFile]:
     """A file as Arrow reads it; a remote one goes through Python."""
     if isinstance(location, Path):
-        with pa.OSFile(str(location)) as raw:
+        # As bytes: a name need not be UTF-8.
+        with pa.OSFile(os.fsencode(location)) as raw:
             yield raw
     else:
         with location.open() as stream, pa.PythonFile(stream, mode="r") as raw:
