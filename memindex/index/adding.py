@@ -37,7 +37,7 @@ def add_documents(
 
     Tokenizer and token width are the index's. Domains keep their codes, new ones come behind them. The new version
     takes the old one's place at once, when it is whole; a call that was stopped goes on where it was when it is made
-    again, and the same files are not added twice.
+    again, and the same files as in an earlier call are refused.
 
     Args:
         index: Directory of an index that `build_index` made.
