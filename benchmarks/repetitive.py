@@ -20,7 +20,7 @@ import numpy.typing as npt
 from rounds import Table
 
 from memindex import Index, _core
-from memindex.index.builder import KEY_STRIDE
+from memindex.index.plan import KEY_STRIDE
 from memindex.index.sorting import SortJob, sort_shard
 
 #: Tokens of a document that is repeated.

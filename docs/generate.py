@@ -30,7 +30,8 @@ PUBLIC = {
     "memindex.index.adopting": ["adopt_index"],
     "memindex.index.builder": ["BuildReport"],
     "memindex.index.adding": ["add_documents"],
-    "memindex.index.removing": ["remove_documents", "choose_documents", "RemoveReport"],
+    "memindex.index.removing": ["remove_documents", "RemoveReport"],
+    "memindex.index.choosing": ["choose_documents"],
     "memindex.index.estimating": ["estimate_build", "Estimate"],
     "memindex.index.recipes": ["find_recipe", "Recipe", "Needs"],
     "memindex.index.answers": [

@@ -19,7 +19,8 @@ from memindex.corpus.sources import ReadOptions
 from memindex.errors import CorruptIndexError, MemindexError
 from memindex.index import Index, adopt_index, build_index
 from memindex.index.adding import add_documents
-from memindex.index.removing import choose_documents, remove_documents
+from memindex.index.choosing import choose_documents
+from memindex.index.removing import remove_documents
 
 OPTIONS = ReadOptions("text", "d")
 FIRST = [{"text": t, "d": f"d{i % 3}", "n": i} for i, t in enumerate(sentences(60))]

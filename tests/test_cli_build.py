@@ -133,6 +133,25 @@ def test_sources_that_are_missing_or_empty(refused, tmp_path):
     refused(tmp_path / "a", "match --include", options=["--include", "*.py"])
 
 
+def test_a_misspelt_recipe_is_told_with_those_that_there_are(tmp_path):
+    assert_refused(
+        memindex("index", "build", "pil", "--files", tmp_path), "pil: no such file, folder or recipe", "pile"
+    )
+
+
+@pytest.mark.parametrize(
+    ("out", "part"),
+    [("/", "/ exists already"), ("s3://bucket/x", "on the disk"), (b"\xff\xfe", "not UTF-8")],
+    ids=["root", "address", "no UTF-8"],
+)
+@pytest.mark.parametrize("more", [[], ["--dry-run"]], ids=["build", "dry run"])
+def test_where_no_index_can_be_is_refused_before_anything_is_written(tmp_path, out, part, more):
+    write_jsonl(tmp_path / "in" / "a.jsonl", [{"text": "a"}])
+    command = ["index", "build", "in", "--tokenizer", "bytes", "--out", out, *more]
+    assert_refused(memindex(*command, cwd=tmp_path), part)
+    assert left_in(tmp_path) == ["in"]
+
+
 def test_a_file_that_may_not_be_read(refused, tmp_path):
     write_jsonl(tmp_path / "a.jsonl", [{"text": "a"}]).chmod(0)
     if os.access(tmp_path / "a.jsonl", os.R_OK):
@@ -185,7 +204,7 @@ def test_a_token_width_too_small_for_the_tokenizer(refused, tmp_path):
 
 def test_missing_arguments_are_one_line_with_where_to_look(run):
     assert_refused(run("index", "build"), "SRC", "memindex index build --help")
-    assert_refused(run("index", "build", "x", "--out", "y"), "--tokenizer")
+    assert_refused(run("index", "build", "./x", "--out", "y"), "--tokenizer")
     assert_refused(run("index", "bild"), "bild")
     assert_refused(run("nonsense"), "nonsense")
 

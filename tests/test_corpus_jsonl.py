@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import subprocess
 import sys
 
@@ -21,8 +22,8 @@ from memindex.corpus.sources import ReadOptions, find_files, read_documents
 from memindex.errors import CorpusError
 
 
-def read(path, text_field="text", domain_field=None, bad=None):
-    options = ReadOptions(text_field, domain_field)
+def read(path, text_field="text", domain_field=None, bad=None, domain_sql=None):
+    options = ReadOptions(text_field, domain_field, domain_sql=domain_sql)
     files = find_files([path] if not isinstance(path, list) else path, options)
     rows = []
     for batch in read_documents(files, options, bad or BadDocuments()):
@@ -282,6 +283,37 @@ def test_a_cut_file_says_up_to_which_line_it_was_read(tmp_path, monkeypatch, suf
     (report,) = bad.first
     assert report.startswith(f"{file}: can't be decompressed: ")
     assert f"it was read up to line {len(rows)}; the rest" in report
+
+
+def test_halves_of_surrogate_pairs_in_metadata_do_not_keep_sql_from_the_rest(tmp_path):
+    kept = r'''"whole \ud83d\uDE00", "plain \\ud800", "quote \"\n"'''
+    halves = r'''"\ud800", "\uDC00\ud83d", "\ud83d\ud83d\ude00", "\\\ud800 \udFFF"'''
+    (tmp_path / "a.jsonl").write_text(f'{{"text": "a", "m": [{kept}, {halves}]}}\n{{"text": "b"}}\n')
+    first, second = read(tmp_path / "a.jsonl", domain_sql="coalesce(json_extract_string(metadata, '$.m[1]'), 'none')")
+    mended = r'''"\ufffd", "\ufffd\ufffd", "\ufffd\ud83d\ude00", "\\\ufffd \ufffd"'''
+    assert first["metadata"] == f'{{"m": [{kept}, {mended}]}}'
+    assert (first["domain"], second["domain"]) == ("plain \\ud800", "none")
+
+
+def test_a_file_name_need_not_be_utf8(tmp_path):
+    for name, data in ((b"\xff.jsonl", PLAIN), (b"\xff.jsonl.gz", gzip.compress(PLAIN))):
+        file = tmp_path / os.fsdecode(name)
+        file.write_bytes(data)
+        assert {row["path"] for row in read(file)} == {file.name.replace("\udcff", "\ufffd")}
+
+
+@pytest.mark.parametrize("suffix", ["gz", "zst"])
+def test_a_small_cut_file_keeps_the_lines_before_the_cut(tmp_path, suffix):
+    lines = b"".join(json.dumps({"text": f"{i} {i * i} {i**3}"}).encode() + b"\n" for i in range(5000))
+    packed = gzip.compress(lines) if suffix == "gz" else zstandard.compress(lines)
+    file = tmp_path / f"a.jsonl.{suffix}"
+    file.write_bytes(packed[:-4])
+    bad = BadDocuments(skip=True)
+    rows = read(file, bad=bad)
+    # What is lost is one step of unpacking at most; zstd gives nothing of a block that is cut.
+    assert len(rows) > (4800 if suffix == "gz" else 0)
+    assert [row["line"] for row in rows] == list(range(1, len(rows) + 1))
+    assert f"it was read up to line {len(rows)}; the rest" in bad.first[0]
 
 
 # surrogates can't be written as UTF-8; every other code point can.

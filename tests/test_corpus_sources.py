@@ -200,6 +200,26 @@ def test_links_to_files_are_followed_and_broken_ones_are_not_there(tmp_path):
     assert texts(read([root])) == ["plain", "linked"]
 
 
+def test_links_to_files_of_the_same_source_are_read_once(tmp_path, monkeypatch):
+    root = tree(tmp_path / "root", {"x/a.jsonl": '{"text": "a"}', "x/.kept": '{"text": "b"}'})
+    (root / "again.jsonl").symlink_to(root / "x" / "a.jsonl")
+    (root / "x" / "up").symlink_to(root)
+    (root / "x" / "b.jsonl").symlink_to(".kept")
+    (tmp_path / "linked").symlink_to(root)
+    monkeypatch.chdir(tmp_path)
+    for source in (root, "root", "root/**/*.jsonl", "linked/**"):
+        assert texts(read([source])) == ["a", "b"], source
+    # Where --include takes the link alone, it is read.
+    assert texts(read([root], include=("again*",))) == ["a"]
+
+
+def test_an_empty_source_is_not_the_folder_one_is_in(tmp_path, monkeypatch):
+    monkeypatch.chdir(tree(tmp_path / "root", {"a.jsonl": '{"text": "a"}'}))
+    with pytest.raises(CorpusError, match="a source is empty"):
+        read([""])
+    assert texts(read(["."])) == ["a"]
+
+
 def test_a_folder_that_can_not_be_listed_is_an_error(tmp_path, monkeypatch):
     root = tree(tmp_path, {"a/x.txt": "1", "b/y.txt": "2"})
     scandir = os.scandir
@@ -339,7 +359,8 @@ def test_skipping_goes_on_after_a_damaged_or_unreadable_file(tmp_path):
     (root / "9.jsonl").rename(root / "91.jsonl")
     bad = BadDocuments(skip=True)
     batches = list(read_documents([*found, *find_files([root / "91.jsonl"], ReadOptions())], ReadOptions(), bad))
-    assert sum(map(len, batches)) == 2000 + 1999 + 2000
+    # Of the file that was cut in half, what stands before the cut.
+    assert 5999 + 700 < sum(map(len, batches)) < 5999 + 1000
     named = [Path(report.split(": ")[0]).name for report in bad.first]
     assert named == [
         "2.jsonl.gz", "3.jsonl.gz", "4.parquet", "5.arrow", "6.warc", "7.idx", "8.jsonl:2000", "9.jsonl", "90.parquet",

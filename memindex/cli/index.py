@@ -75,7 +75,8 @@ def build(
     Formats: .jsonl, .ndjson, .json (one object per line), .wet and .warc (text of Common Crawl), all also with .gz or
     .zst; .parquet; .arrow and folders of `datasets`; .idx with .bin (Megatron, GPT-NeoX: token ids). Any other file is
     one document of plain text. A folder that holds both is refused: choose with --include. Plain .json files beside
-    text files are text too. Hidden files are not read.
+    text files are text too. Hidden files are not read,
+    nor are links to files that SRC holds anyway.
 
     A build that was stopped or killed goes on where it was when the same command is given again; the files come out the
     same. What it finished lies in a hidden folder beside DIR until then. Shards hold up to 2 billion tokens, and take 6

@@ -105,6 +105,7 @@ def request_from(sources: tuple[str, ...], given: dict[str, Any]) -> Request:
     if recipe is None:
         missing = next((name for name in ("out", "tokenizer") if not given[name]), None)
         if missing:
+            _check_recipe_name(sources[0])
             raise click.UsageError(f"Missing option '--{missing}'.", click.get_current_context())
         if given["files"]:
             raise MemindexError(f"--files goes with a recipe; {sources[0]} is none: name all files as SRC")
@@ -154,3 +155,11 @@ def _recipe(sources: tuple[str, ...]) -> Recipe | None:
     if len(sources) > 1:
         raise MemindexError(f"{sources[0]} is a recipe: name its files by --files, not as SRC")
     return recipe
+
+
+def _check_recipe_name(source: str) -> None:
+    """Raise MemindexError when a source without options looks like a recipe's name and is none."""
+    from memindex.index.recipes import recipe_names
+
+    if source.replace("-", "").isalnum() and not Path(source).exists():
+        raise MemindexError(f"{source}: no such file, folder or recipe; recipes are: {', '.join(recipe_names())}")

@@ -38,8 +38,8 @@ def add(
     """Add the documents in SRC to an index, as new shards.
 
     They are tokenized with the index's own tokenizer. The shards that are there stay as they are; the index has all of
-    the new documents at once, or none. A command that was stopped goes on where it was when it is given again; files
-    that were added before are refused.
+    the new documents at once, or none. A command that was stopped goes on where it was when it is given again; the
+    same files as in an earlier `add` are refused, but not some of them, or files that the index was built of.
 
     \b
     Example:
@@ -100,7 +100,8 @@ def remove(
       memindex index remove stack --where "metadata->>'max_stars_repo_name' = 'somebody/something'" --dry-run
     """
     from memindex.cli.output import print_json, progress_bar
-    from memindex.index.removing import choose_documents, remove_documents
+    from memindex.index.choosing import choose_documents
+    from memindex.index.removing import remove_documents
 
     named: dict[str, Any] = {"documents": [_place(place) for place in documents], "paths": paths, "where": where}
     if dry_run:

@@ -5,8 +5,11 @@ Blocks of whole lines are parsed by the compiled core; a file is never in memory
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from memindex import _core
@@ -29,6 +32,11 @@ LONGEST_LINE = LONGEST_DOCUMENT
 
 #: Windows programs write it at the start of a file; it belongs to no document.
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+#: Escapes of JSON as they follow each other; the group is half of a surrogate pair.
+_ESCAPES = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL
+)
 
 
 def read_jsonl(
@@ -54,7 +62,7 @@ def read_jsonl(
                 labels,
                 repeat(source.name, rows, pa.string()),
                 pa.array(lines),
-                large_binary(*metadata, pa.large_string()),
+                large_binary(_without_halves(metadata[0]), metadata[1], pa.large_string()),
             ],
             schema=SCHEMA,
         )
@@ -90,3 +98,12 @@ def _blocks(source: SourceFile, bad: BadDocuments, read: BytesRead) -> Iterator[
         raise CorpusError(f"{error}; it was read up to line {line - 1}") from None
     if held:
         yield line, b"".join(held)
+
+
+def _without_halves(metadata: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Metadata with U+FFFD, which is as long, for halves of surrogate pairs: one would make SQL refuse all of them."""
+    raw = metadata.tobytes()
+    if b"\\ud" not in raw and b"\\uD" not in raw:
+        return metadata
+    whole = _ESCAPES.sub(lambda escape: b"\\ufffd" if escape[1] else escape[0], raw)
+    return np.frombuffer(whole, dtype=np.uint8)

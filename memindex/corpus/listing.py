@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import functools
 import glob
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -36,12 +37,16 @@ def list_source(source: str | Path, options: ReadOptions) -> Listing:
         shown, remote, alone = list_remote(str(source))
         names: list[tuple[str, Location]] = list(remote)
         return Listing(shown, _parts_of(shown), _chosen(names, () if alone else options.include), alone)
+    if not str(source):
+        # Path("") is the folder one is in: an empty variable of a shell would index that.
+        raise CorpusError("a source is empty: write . for the folder you are in")
     path_given = Path(source)
     # Not resolve: a linked source keeps the name that it was given by.
     absolute = Path(os.path.abspath(path_given))  # noqa: PTH100
     if path_given.is_dir():
         inside: list[tuple[str, Location]] = [(p.relative_to(path_given).as_posix(), p) for p in _walk(path_given)]
-        return Listing(str(source), absolute.parts, _chosen(inside, options.include), alone=False)
+        own = _without_links(path_given, _chosen(inside, options.include))
+        return Listing(str(source), absolute.parts, own, alone=False)
     if path_given.is_file():
         return Listing(str(source), absolute.parts, [(path_given.name, path_given)], alone=True)
     if glob.has_magic(str(source)):
@@ -61,7 +66,22 @@ def _matching(pattern: str, options: ReadOptions) -> Listing:
     if not files:
         hint = f": it matches folders only: for the files in them write {pattern.rstrip('/')}/**" if found else ""
         raise CorpusError(f"{pattern}: no files match{hint}")
-    return Listing(pattern, Path(os.path.abspath(root)).parts, _chosen(files, options.include), alone=False)  # noqa: PTH100
+    own = _without_links(root, _chosen(files, options.include))
+    return Listing(pattern, Path(os.path.abspath(root)).parts, own, alone=False)  # noqa: PTH100
+
+
+def _without_links(root: Path, files: Sequence[tuple[str, Location]]) -> list[tuple[str, Location]]:
+    """The files without those that links lead to a second time: what has two names is in the corpus once."""
+    folder = functools.cache(os.path.realpath)
+    top = folder(root).rstrip("/") + "/"
+    listed = {top + name for name, _ in files}
+
+    def is_again(name: str, path: Path) -> bool:
+        entry = os.path.join(folder(path.parent), path.name)  # noqa: PTH118 (there are millions of files)
+        places = {entry, os.path.realpath(entry)} if path.is_symlink() else {entry}
+        return bool((places - {top + name}) & listed)
+
+    return [(name, file) for name, file in files if not (isinstance(file, Path) and is_again(name, file))]
 
 
 def _chosen(files: Iterable[tuple[str, Location]], include: Sequence[str]) -> list[tuple[str, Location]]:

@@ -12,13 +12,14 @@ import pyarrow.parquet as pq
 from memindex.corpus.sources import ReadOptions, find_files
 from memindex.corpus.tokenizer import BYTES, Tokenizer
 from memindex.errors import CorruptIndexError
-from memindex.index.builder import BuildReport, make_plan, write_skipped
+from memindex.index.builder import BuildReport, write_skipped
 from memindex.index.checksums import Checked
 from memindex.index.document_table import DocumentRows, domain_block
 from memindex.index.manifest import DOCUMENTS_FILE, SKIPPED_FILE, TOKENIZER_FILE, Manifest
 from memindex.index.names import index_directory
 from memindex.index.partial import INDEX
 from memindex.index.pipeline import Done, Pipeline, Progress
+from memindex.index.plan import make_plan
 from memindex.index.revising import common_names, revise, shard_names
 from memindex.index.sorting import peak_memory
 from memindex.index.units import identity_of, plan_units
@@ -36,7 +37,7 @@ def add_documents(
 
     Tokenizer and token width are the index's. Domains keep their codes, new ones come behind them. The new version
     takes the old one's place at once, when it is whole; a call that was stopped goes on where it was when it is made
-    again, and the same files are not added twice.
+    again, and the same files as in an earlier call are refused.
 
     Args:
         index: Directory of an index that `build_index` made.

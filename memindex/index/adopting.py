@@ -27,7 +27,7 @@ from memindex.index.document_table import DocumentRows
 from memindex.index.folder_documents import ShardDocuments
 from memindex.index.layout import Layout, read_layout, shard_files, tokenizer_for
 from memindex.index.manifest import CHECKSUMS_FILE, DOCUMENTS_FILE, FILE, TOKENIZER_FILE, Manifest
-from memindex.index.partial import check_free, partial_directory, partial_inside
+from memindex.index.partial import check_free, new_folder, partial_directory, partial_inside
 from memindex.index.pipeline import Progress
 from memindex.index.sorting import peak_memory
 
@@ -63,7 +63,7 @@ def adopt_index(
     if domain_path is not None and not all(domain_path.split(".")):
         raise MemindexError(f"--domain-path {domain_path!r}: give names of fields with dots between, as meta.subset")
     loaded = None if tokenizer is None else tokenizer_for(tokenizer, layout.token_width)
-    target = None if out is None else Path(out).absolute()
+    target = None if out is None else new_folder(out)
     with _destination(data, target, layout, loaded) as partial:
         adoption = _Adoption(data, partial, layout, loaded, domain_path, progress or (lambda *_: None))
         adoption.write_documents()

@@ -16,19 +16,14 @@ import memindex
 from memindex.corpus.documents import BadDocuments
 from memindex.corpus.sources import ReadOptions, find_files
 from memindex.corpus.tokenizer import Tokenizer, load_tokenizer
-from memindex.errors import MemindexError
 from memindex.index.checksums import write_checksums
 from memindex.index.document_table import domain_block
 from memindex.index.manifest import SKIPPED_FILE, TOKENIZER_FILE, Manifest
-from memindex.index.partial import INDEX, check_free, work_folder
-from memindex.index.pipeline import Done, EngineName, Pipeline, Plan, Progress
-from memindex.index.sharding import default_budget, most_tokens
+from memindex.index.partial import INDEX, check_free, new_folder, partial_of, work_folder
+from memindex.index.pipeline import Done, Pipeline, Progress
+from memindex.index.plan import KEY_STRIDE, EngineName, Plan, make_plan
 from memindex.index.sorting import peak_memory
 from memindex.index.units import UNIT_BYTES
-
-#: Suffixes per key of the key table, and at most.
-KEY_STRIDE = 8
-MOST_KEY_STRIDE = 1 << 16
 
 
 @dataclass
@@ -94,7 +89,7 @@ def build_index(
         CorpusError: A source is missing, malformed, or holds no document.
         MemindexError: The target exists, the tokenizer is unknown, or the memory is not enough.
     """
-    target = Path(out).absolute()
+    target = new_folder(out)
     plan = make_plan(
         load_tokenizer(tokenizer) if not isinstance(tokenizer, Tokenizer) else tokenizer,
         options or ReadOptions(),
@@ -120,63 +115,7 @@ def build_index(
 
 def _is_resumed(target: Path) -> bool:
     """Whether a work folder stands beside the target; then it is looked at under lock."""
-    from memindex.index.partial import partial_of
-
     return partial_of(target).is_dir()
-
-
-def make_plan(
-    tokenizer: Tokenizer,
-    options: ReadOptions,
-    *,
-    token_width: int | None = None,
-    shards: int | None = None,
-    memory: int | None = None,
-    key_stride: int = KEY_STRIDE,
-    skip_bad: bool = False,
-    workers: int | None = None,
-    unit_bytes: int = UNIT_BYTES,
-    engine: EngineName = "local",
-) -> Plan:
-    """Check what was asked for, and fill in the rest; raises MemindexError."""
-    if shards is not None and shards < 1:
-        raise MemindexError(f"an index needs at least 1 shard, not {shards}")
-    if workers is not None and workers < 1:
-        raise MemindexError(f"a build needs at least 1 worker, not {workers}")
-    if not 1 <= key_stride <= MOST_KEY_STRIDE:
-        raise MemindexError(f"--key-stride {key_stride}: one key stands for 1 to {MOST_KEY_STRIDE} suffixes")
-    if engine not in ("local", "ray"):
-        raise MemindexError(f"no engine {engine!r}: it is local or ray")
-    width = _token_width(tokenizer, token_width)
-    if memory is not None:
-        most_tokens(memory, width)
-    return Plan(
-        tokenizer,
-        options,
-        width,
-        shards,
-        default_budget() if memory is None else memory,
-        memory is not None,
-        key_stride,
-        skip_bad,
-        workers,
-        unit_bytes,
-        engine,
-    )
-
-
-def _token_width(tokenizer: Tokenizer, asked: int | None) -> int:
-    needed = tokenizer.token_width()
-    if asked is None:
-        return needed
-    if asked not in (1, 2, 4):
-        raise MemindexError(f"--token-width {asked}: a token is 1, 2 or 4 bytes wide")
-    if asked < needed:
-        raise MemindexError(
-            f"--token-width {asked} can't hold the ids of {tokenizer.name} "
-            f"(0 to {tokenizer.vocabulary - 1}): use {needed}"
-        )
-    return asked
 
 
 def _finish(directory: Path, target: Path, plan: Plan, pipeline: Pipeline, done: Done) -> BuildReport:

@@ -17,9 +17,9 @@ from memindex.corpus.sources import ReadOptions, find_files, read_documents
 from memindex.corpus.tokenizer import Tokenizer, load_tokenizer
 from memindex.corpus.tokens import tokens_of
 from memindex.errors import CorpusError
-from memindex.index.builder import make_plan
 from memindex.index.document_table import domain_block
-from memindex.index.pipeline import Plan
+from memindex.index.partial import new_folder
+from memindex.index.plan import Plan, make_plan
 from memindex.index.sharding import PROCESS_BYTES, most_tokens, processors, sorting_memory
 from memindex.index.units import plan_units
 
@@ -117,7 +117,7 @@ def estimate_build(
         whole.add(read, sum(file.bytes for file in of_kind) / max(read.disk, 1.0))
     if not whole.documents:
         raise CorpusError(f"no documents in the files that were sampled of {', '.join(map(str, sources))}")
-    return _estimate(files, plan, whole, sampled, max(len(domains), 1), Path(out).absolute())
+    return _estimate(files, plan, whole, sampled, max(len(domains), 1), new_folder(out))
 
 
 def _sample(files: Sequence[SourceFile], plan: Plan, domains: set[str]) -> _Sample:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 from memindex import _core
 from memindex.errors import CorruptIndexError, MemindexError, QueryError
 from memindex.index.manifest import DOCUMENTS_FILE, FILE, TOKENIZER_FILE, Manifest
-from memindex.index.names import check_known, index_directory
-from memindex.index.opening import check_files, check_shards, identity_of, read_at_rest
+from memindex.index.names import check_known, identity_of, index_directory
+from memindex.index.opening import check_files, check_shards, read_at_rest
 
 if TYPE_CHECKING:
     import numpy as np

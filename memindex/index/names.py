@@ -47,3 +47,17 @@ def check_known(path: Path) -> None:
 
     if path.name in recipe_names():
         raise MemindexError(f"{path.name} is a recipe that is not built yet: memindex index build {path.name}")
+
+
+def identity_of(directory: Path) -> tuple[int, ...] | None:
+    """Which version of an index stands under the name: another one when its place was taken; None when there is none.
+
+    The folder's inode alone would not do: that of the version before the last is free for the next one.
+    """
+    for place in (f"{directory}/index.json", directory):
+        try:
+            found = os.stat(place)  # noqa: PTH116 (pathlib's takes twice as long)
+        except OSError:
+            continue
+        return found.st_dev, found.st_ino, found.st_mtime_ns if place is not directory else 0
+    return None

@@ -11,6 +11,7 @@ from typing import TypeVar
 from memindex import _core
 from memindex.errors import CorruptIndexError, MemindexError
 from memindex.index.manifest import FILE, INFINI_GRAM_FILES, Manifest
+from memindex.index.names import identity_of
 
 Read = TypeVar("Read")
 
@@ -18,16 +19,7 @@ Read = TypeVar("Read")
 OPENINGS = 5
 
 
-def identity_of(directory: Path) -> tuple[int, int] | None:
-    """Which folder stands under the name: another one when its place was taken; None when there is none."""
-    try:
-        found = os.stat(directory)  # noqa: PTH116 (pathlib's takes twice as long)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def read_at_rest(directory: Path, read: Callable[[Path], Read]) -> tuple[tuple[int, int] | None, Read]:
+def read_at_rest(directory: Path, read: Callable[[Path], Read]) -> tuple[tuple[int, ...] | None, Read]:
     """The folder's identity and what `read` makes of its files, all of them of one version of the index.
 
     A revision takes the place of the whole folder at once; what was read on both sides of that is read anew.

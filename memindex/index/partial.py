@@ -21,6 +21,20 @@ INSIDE = ".memindex.partial"
 UNITS, INDEX = "units", "index"
 
 
+def new_folder(out: str | Path) -> Path:
+    """The absolute path of a folder that is to be made; MemindexError where none can be."""
+    if "://" in str(out):
+        raise MemindexError(f"{out}: indexes are made on the disk: give a folder as --out, and copy it afterwards")
+    target = Path(out).absolute()
+    if not target.name:
+        raise MemindexError(f"{target} exists already: choose another --out")
+    try:
+        str(target).encode()
+    except UnicodeEncodeError:
+        raise MemindexError(f"{os.fsencode(target)!r}: the name is not UTF-8: choose another --out") from None
+    return target
+
+
 def check_free(target: Path) -> None:
     """Raise MemindexError when something stands where a new folder is to be."""
     if target.exists() or target.is_symlink():

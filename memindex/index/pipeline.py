@@ -12,63 +12,30 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import memindex
 from memindex.corpus.documents import MOST_REPORTS, BadDocuments, SourceFile
-from memindex.corpus.sources import ReadOptions
-from memindex.corpus.tokenizer import Tokenizer
-from memindex.errors import CorpusError, MemindexError
+from memindex.errors import CorpusError
 from memindex.index.checksums import Checked, read_record
-from memindex.index.dealing import Dealt, deal, labels_of, lengths_of
+from memindex.index.dealing import Dealt, deal, labels_of
 from memindex.index.document_table import DocumentRows, domain_block
 from memindex.index.engines import Engine, Local
 from memindex.index.manifest import Manifest
 from memindex.index.partial import INDEX, UNITS
+from memindex.index.plan import Plan, shards_for
 from memindex.index.sharding import (
     PROCESS_BYTES,
-    choose_shards,
     concurrent_sorters,
     processors,
-    shown,
     sorting_memory,
-    tokens_of_shards,
 )
 from memindex.index.sorting import Sorted, SortJob
 from memindex.index.tokenizing import UnitFacts, finished
 from memindex.index.tokenizing_process import TokenTask
-from memindex.index.units import UNIT_BYTES, TokenUnit, identity_of, plan_units
+from memindex.index.units import TokenUnit, identity_of, plan_units
 
 #: Called with a stage's name, work done and work in all (bytes of files, or shards).
 Progress = Callable[[str, int, int], None]
-
-#: Who does the units.
-EngineName = Literal["local", "ray"]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is to be done, and within which limits.
-
-    Attributes:
-        shards: How many; None takes as few as fit into the memory.
-        memory: Bytes that all processes together may take.
-        memory_asked: Whether the user said how much that is: then it is a limit even for the shards asked for.
-        workers: Processes at the same time; None takes one per processor.
-        unit_bytes: Bytes of files in a unit.
-    """
-
-    tokenizer: Tokenizer
-    options: ReadOptions
-    token_width: int
-    shards: int | None
-    memory: int
-    memory_asked: bool = False
-    key_stride: int = 8
-    skip_bad: bool = False
-    workers: int | None = None
-    unit_bytes: int = UNIT_BYTES
-    engine: EngineName = "local"
 
 
 @dataclass
@@ -201,7 +168,7 @@ class Pipeline:
                 raise CorpusError(f"{documents} documents can't fill {self.plan.shards} shards: use fewer --shards")
             reason = f" ({skipped.first[0]})" if skipped.first else ""
             raise CorpusError(f"no documents in {_named(units)}{reason}")
-        shards = self._shards(folders, documents)
+        shards = shards_for(self.plan, folders, documents)
         for leftover in self.index.iterdir():
             leftover.unlink()
         with self.timed("deal into shards"):
@@ -217,23 +184,6 @@ class Pipeline:
             dealt = Dealt(tokens, documents, list(rows.domain_facts()), skipped.count, skipped.first, text_bytes)
             dealt.write(record, rows.domain_codes())
         return dealt
-
-    def _shards(self, folders: Sequence[Path], documents: int) -> int:
-        plan = self.plan
-
-        def lengths() -> Iterator:  # type: ignore[type-arg]
-            return (lengths_of(folder, plan.token_width) for folder in folders)
-
-        if not plan.shards:
-            return choose_shards(lengths, plan.token_width, plan.memory)
-        largest = int(tokens_of_shards(lengths, plan.shards).max())
-        need = PROCESS_BYTES + sorting_memory(largest, -(-documents // plan.shards), plan.token_width)
-        if plan.memory_asked and need > plan.memory:
-            raise MemindexError(
-                f"a shard of {largest:,} tokens needs {shown(need)}, more than --memory {shown(plan.memory)}: "
-                f"use {choose_shards(lengths, plan.token_width, plan.memory)} --shards, or more --memory"
-            )
-        return plan.shards
 
     def _sort(self, dealt: Dealt, record: Path, sorted_as: str) -> None:
         shards = len(dealt.tokens)

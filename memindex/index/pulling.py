@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 from memindex.errors import MemindexError
 from memindex.index.manifest import FILE, INFINI_GRAM_FILES, write_atomically
-from memindex.index.partial import check_free, locked
+from memindex.index.partial import check_free, locked, new_folder
 from memindex.index.published import Address
 from memindex.index.remote import Listed, Remote, open_remote
 from memindex.progress import Progress
@@ -79,7 +79,7 @@ def pull_files(
             way. What was transferred is kept, and the next call goes on with it.
         MissingExtraError: The package obstore is not installed.
     """
-    target = Path(out).absolute()
+    target = new_folder(out)
     is_there = _is_pulled(target)
     if not is_there:
         check_free(target)

@@ -58,7 +58,9 @@ def revise(directory: Path, kind: str, request: str, make: Revise) -> Manifest:
         if _was_cut_short(work, before, request):
             return before
         if kind == "add" and any(done.request == request for done in before.revisions):
-            raise MemindexError(f"{directory}: these files were added before; to have them twice, copy them first")
+            raise MemindexError(
+                f"{directory}: these files were added before; to have them again, also after a removal, copy them first"
+            )
         after, checked, kept = make(work, before)
         folder = work / INDEX
         _keep(directory, folder, before, kept)

@@ -66,13 +66,15 @@ def connect(
     """
     # So far only tests use `restricted` and `opener`: the first is for a server that answers strangers.
     config = load_study(study)
-    refused = unusable_indexes(config)
+    # Before anything is read of them.
+    indexes = Indexes(config.indexes(), opener, only_named=restricted)
+    refused = indexes.refused = unusable_indexes(config)
     con = duckdb.connect(":memory:", config={"threads": _processors()})
     try:
         statistics.register(con)
         templates.register(con)
+        functions.register(con, indexes)
         _create_views(con, config, refused)
-        functions.register(con, Indexes(config.indexes(), opener, only_named=restricted, refused=refused))
         if restricted:
             _restrict(con, config)
     except duckdb.Error as error:
@@ -170,10 +172,11 @@ def _select(table: Table, index_name: str, files: list[Path], lacking: tuple[str
     said = {c.name: f'{_without(c)}::{_sql_type(c.type)} AS "{c.name}"' for c in table.columns if c.name in lacking}
     if index_name:
         said["index"] = f'{text_literal(index_name)} AS "index"'
+    same = f" WHERE {functions.SAME_INDEX}({text_literal(index_name)})" if index_name else ""
     columns = [said.get(c.name, f'"{c.name}"') for c in table.columns]
     listed = ", ".join(text_literal(_literal_path(file)) for file in files)
     # A folder named key=value on the way to the study is no column of its tables.
-    return f"SELECT {', '.join(columns)} FROM read_parquet([{listed}], hive_partitioning = false)"
+    return f"SELECT {', '.join(columns)} FROM read_parquet([{listed}], hive_partitioning = false){same}"
 
 
 def _without(column: Column) -> str:

@@ -39,8 +39,11 @@ __all__ = [
 ]
 
 
+#: True as long as the index of this name is the one that was connected; else an error. DuckDB asks it once per query.
+SAME_INDEX = "_same_index"
+
 #: Every function that DuckDB was given: it lets go of them with the connection, and cursors would call what is gone.
-_kept: list[Callable[..., pa.Array]] = []
+_kept: list[Callable[..., Any]] = []
 
 
 @dataclass(frozen=True)
@@ -189,11 +192,19 @@ def register(con: duckdb.DuckDBPyConnection, indexes: Indexes) -> None:
         )
         con.execute(function.macro())
 
+    def is_same(name: str) -> bool:
+        indexes.check_same(name)
+        return True
+
+    _kept.append(is_same)
+    create(SAME_INDEX, is_same, ["VARCHAR"], "BOOLEAN")
+
 
 def unregister(con: duckdb.DuckDBPyConnection) -> None:
     """Remove the Python functions, so that DuckDB holds no Python object any more."""
     for function in FUNCTIONS:
         con.remove_function(function.inner)
+    con.remove_function(SAME_INDEX)
 
 
 def readable(error: Exception) -> MemindexError:

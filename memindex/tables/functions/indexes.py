@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from memindex.errors import QueryError
-from memindex.index.names import index_directory
+from memindex.index.names import identity_of, index_directory
 from memindex.ragged import Ragged
 
 if TYPE_CHECKING:
@@ -62,7 +62,8 @@ def open_index(path: Path) -> Lookups:
 class Indexes:
     """The indexes a connection may ask, opened at first use and kept open.
 
-    An index is called by its name in the study, by the path of its directory, or by the name it was built under.
+    An index is called by its name in the study, by the path of its directory, or by the name it was built under. The
+    study's are those that stood there when the connection was made; a path is asked as it is now.
     """
 
     def __init__(
@@ -71,7 +72,6 @@ class Indexes:
         opener: Callable[[Path], Lookups] | None = None,
         *,
         only_named: bool = False,
-        refused: Mapping[str, str] | None = None,
     ) -> None:
         """Indexes by name.
 
@@ -79,13 +79,14 @@ class Indexes:
             paths: Name of an index -> its directory.
             opener: Opens one; default `memindex.index.Index.open`.
             only_named: Whether paths are refused.
-            refused: Name of an index that must not be asked by it -> why.
         """
         self._paths = dict(paths)
-        self._refused = dict(refused or {})
+        #: Name of an index that must not be asked by it -> why.
+        self.refused: Mapping[str, str] = {}
         self._opener = opener or open_index
         self._only_named = only_named
-        self._open: dict[Path, Lookups] = {}
+        self._identities = {name: identity_of(path) for name, path in paths.items()}
+        self._open: dict[tuple[Path, tuple[int, ...] | None], Lookups] = {}
         self._lock = threading.Lock()
         self._forgotten = False
 
@@ -94,10 +95,23 @@ class Indexes:
         if self._forgotten:
             raise QueryError("the connection of this cursor is gone: keep what memindex.connect gave")
         path = self._path(name)
+        key = path, identity_of(path)
         with self._lock:  # DuckDB calls from several threads; one opens, the others wait
-            if path not in self._open:
-                self._open[path] = self._opener(path)
-            return self._open[path]
+            if key not in self._open:
+                self._open[key] = self._opener(path)
+        self.check_same(name)
+        return self._open[key]
+
+    def check_same(self, name: str) -> None:
+        """Raise QueryError when another version took the place of one of the study's indexes since it was connected.
+
+        Its documents, which a view reads, and its counts would be of two versions.
+        """
+        if name in self._paths and identity_of(self._paths[name]) != self._identities[name]:
+            raise QueryError(
+                f"{self._paths[name]}: another version of the index took its place after this connection was made: "
+                "connect again"
+            )
 
     def forget(self) -> None:
         """Let go of all indexes, and answer no more."""
@@ -105,10 +119,10 @@ class Indexes:
         self._open.clear()
 
     def _path(self, name: str) -> Path:
-        if name in self._refused:
+        if name in self.refused:
             there = self._paths[name].is_dir() and not self._only_named
             now = f"; to ask it as it is now, give {self._paths[name]} instead of its name" if there else ""
-            raise QueryError(self._refused[name] + now)
+            raise QueryError(self.refused[name] + now)
         if name in self._paths:
             return self._paths[name]
         known = f"there is no index {name!r}; the study's indexes: {', '.join(self._paths) or 'none'}"
