@@ -404,7 +404,10 @@ def test_too_few_sequences_are_told(study: StudyConfig, tmp_path: Path):
     message = r"noise compares outcomes and needs 10 sequences of each at least; 'tiny 8\+8' has 0 memorized, \d+ half"
     with pytest.raises(MemindexError, match=message):
         run_probes(few, ["noise"], options=SMALL)
-    with pytest.warns(UserWarning, match=message):
+    with (
+        pytest.warns(UserWarning, match=message),
+        pytest.warns(UserWarning, match=r"compression .* has none; 10 or more"),
+    ):
         run_study(few, only="probes", options=SMALL)
     assert dict(status(few))["noise of tiny"] == "too few sequences"
     assert dict(status(few))["compression of tiny"] == "done"

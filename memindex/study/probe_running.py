@@ -13,7 +13,7 @@ from memindex.study.config import ModelConfig, StudyConfig
 from memindex.study.jobs import Done, RunOptions, device_of, do_units
 from memindex.study.planning import Run, check_unchanged, plan_runs
 from memindex.study.probe_config import ProbeConfig
-from memindex.study.probe_selection import TooFewError
+from memindex.study.probe_selection import LEAST, TooFewError
 from memindex.study.probing import UNIT, ProbeUnits, plan_probe, probed_runs
 from memindex.study.protocol import ScoringConfig
 from memindex.study.sequences import ensure_sequences, sample_name
@@ -65,9 +65,21 @@ def run_probes(
         for error in few:
             warnings.warn(str(error), stacklevel=2)
         if missing := [one for one in units if not one.done(store)]:
+            _tell_of_none(missing)
             missing = [replace(one, device=device_of(options)) for one in missing]
             done.append(do_units(store, missing, sequences, options, report))
     return Done(sum(one.sequences for one in done), sum(one.seconds for one in done))
+
+
+def _tell_of_none(units: Sequence[ProbeUnits]) -> None:
+    """Warn of runs that memorized nothing, whose probe of memorized sequences is done without a row."""
+    for one in units:
+        if not one.rows:
+            warnings.warn(
+                f"{one.probe} looks at memorized sequences, of which {one.run.run_id!r} has none; {LEAST} or more would "
+                "say something: sample more sequences, or take a model that memorized more",
+                stacklevel=3,
+            )
 
 
 def probe_status(config: StudyConfig, store: TableStore, runs: Sequence[Run]) -> list[tuple[str, str]]:
