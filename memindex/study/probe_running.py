@@ -76,8 +76,8 @@ def _tell_of_none(units: Sequence[ProbeUnits]) -> None:
     for one in units:
         if not one.rows:
             warnings.warn(
-                f"{one.probe} looks at memorized sequences, of which {one.run.run_id!r} has none; {LEAST} or more would "
-                "say something: sample more sequences, or take a model that memorized more",
+                f"{one.probe} looks at memorized sequences, of which {one.run.run_id!r} has none; {LEAST} or more "
+                "would say something: sample more sequences, or take a model that memorized more",
                 stacklevel=3,
             )
 
