@@ -202,8 +202,8 @@ def test_an_index_without_documents_is_that_which_never_had_them(tokenizer, tmp_
     remove_documents(tmp_path / "out", where="line % 5 = 4")
     write_jsonl(tmp_path / "b" / "x.jsonl", [row for i, row in enumerate(rows, start=1) if i % 5 != 4])
     build_index([tmp_path / "b"], tmp_path / "never", tokenizer=tokenizer, options=OPTIONS, key_stride=4)
-    # Where a document stood in the corpus is told of the file that was read.
-    but = ("index.json", "checksums.bin", "documents.parquet", "metadata.0", "metaoff.0")
+    # Which file was read, and where a document stood in it, differs.
+    but = ("index.json", "checksums.bin", "documents.parquet", "metadata.0", "metaoff.0", "sources.parquet")
     assert files_of(tmp_path / "out", but) == files_of(tmp_path / "never", but)
 
 
@@ -285,7 +285,7 @@ def test_the_same_files_are_not_added_twice_and_other_folders_not_at_all(small, 
     build_index([tmp_path / "a.jsonl"], tmp_path / "out", tokenizer="bytes", options=OPTIONS)
     result = memindex("index", "add", tmp_path / "out", tmp_path / "later.jsonl", "--json")
     assert (json.loads(result.stdout)["documents"], json.loads(result.stdout)["shards"]) == (6, 2), result.stderr
-    assert_refused(memindex("index", "add", tmp_path / "out", tmp_path / "later.jsonl"), "were added before")
+    assert_refused(memindex("index", "add", tmp_path / "out", tmp_path / "later.jsonl"), "went into it before")
     assert_refused(memindex("index", "add", tmp_path / "nowhere", tmp_path / "later.jsonl"), "is not an index")
     (tmp_path / "bad.jsonl").write_text("{")
     assert_refused(memindex("index", "add", tmp_path / "out", tmp_path / "bad.jsonl"), "bad.jsonl:1")

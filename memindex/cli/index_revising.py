@@ -22,6 +22,7 @@ from memindex.cli.index_scale import Size, resumable, scale_options
 @click.option("--include", multiple=True, help="Shell pattern of file names to take from folders; repeatable.")
 @scale_options
 @click.option("--skip-bad", is_flag=True, help="Leave malformed documents out and report them, instead of stopping.")
+@click.option("--again", is_flag=True, help="Add also files that went into the index before, changed since or not.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was built as JSON.")
 def add(
     directory: str,
@@ -32,14 +33,18 @@ def add(
     domain_map: str | None,
     include: tuple[str, ...],
     skip_bad: bool,
+    again: bool,
     as_json: bool,
     **scale: Any,
 ) -> None:
     """Add the documents in SRC to an index, as new shards.
 
     They are tokenized with the index's own tokenizer. The shards that are there stay as they are; the index has all of
-    the new documents at once, or none. A command that was stopped goes on where it was when it is given again; the
-    same files as in an earlier `add` are refused, but not some of them, or files that the index was built of.
+    the new documents at once, or none. A command that was stopped goes on where it was when it is given again.
+
+    Files that the index was built of, or that were added before, are refused, also where they changed since or their
+    documents were removed: --again adds them all the same, and what is still there counts twice then. An index built
+    by an earlier version of memindex knows only of files that were added since.
 
     \b
     Example:
@@ -57,7 +62,8 @@ def add(
     as_built = options_of(Manifest.read(index_directory(directory)))
     options = replace(as_built, **{name: value for name, value in given.items() if value})
     with progress_bar() as progress, resumable(directory):
-        report = add_documents(directory, sources, options=options, skip_bad=skip_bad, progress=progress, **scale)
+        scale |= {"skip_bad": skip_bad, "again": again}
+        report = add_documents(directory, sources, options=options, progress=progress, **scale)
     print_build(directory, report, as_json)
 
 

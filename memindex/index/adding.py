@@ -11,17 +11,18 @@ import pyarrow.parquet as pq
 
 from memindex.corpus.sources import ReadOptions, find_files
 from memindex.corpus.tokenizer import BYTES, Tokenizer
-from memindex.errors import CorruptIndexError
+from memindex.errors import CorruptIndexError, MemindexError
 from memindex.index.builder import BuildReport, write_skipped
 from memindex.index.checksums import Checked
 from memindex.index.document_table import DocumentRows, domain_block
-from memindex.index.manifest import DOCUMENTS_FILE, SKIPPED_FILE, TOKENIZER_FILE, Manifest
+from memindex.index.manifest import DOCUMENTS_FILE, SKIPPED_FILE, SOURCES_FILE, TOKENIZER_FILE, Manifest
 from memindex.index.names import index_directory
 from memindex.index.partial import INDEX
 from memindex.index.pipeline import Done, Pipeline, Progress
 from memindex.index.plan import make_plan
 from memindex.index.revising import common_names, revise, shard_names
 from memindex.index.sorting import peak_memory
+from memindex.index.source_record import describe, read_sources, refuse_held, write_sources
 from memindex.index.units import identity_of, plan_units
 
 
@@ -30,6 +31,7 @@ def add_documents(
     sources: Sequence[str | Path],
     *,
     options: ReadOptions | None = None,
+    again: bool = False,
     progress: Progress | None = None,
     **how: Any,
 ) -> BuildReport:
@@ -37,40 +39,48 @@ def add_documents(
 
     Tokenizer and token width are the index's. Domains keep their codes, new ones come behind them. The new version
     takes the old one's place at once, when it is whole; a call that was stopped goes on where it was when it is made
-    again, and the same files as in an earlier call are refused.
+    again. Files that went into the index before, by the build or an earlier call, are refused.
 
     Args:
         index: Directory of an index that `build_index` made.
         sources: Files or folders; see `memindex.corpus.sources`.
         options: Where text and domain stand in the files; by default in the fields that the index was built with.
+        again: Add also files that went into the index before: their documents are there once more then, or, where they
+            were removed, again.
         progress: Told about every stage.
         how: `shards` (of the new documents), `memory`, `workers`, `unit_bytes`, `engine`, `key_stride`, `skip_bad` as
             for `build_index`.
 
     Raises:
         CorpusError: A source is missing, malformed, or holds no document.
-        MemindexError: The index can't be changed, the files are in it, or the memory is not enough.
+        MemindexError: The index can't be changed, a file went into it before, or the memory is not enough.
     """
     directory = index_directory(index).resolve()
     manifest = Manifest.read(directory)
     options = options or options_of(manifest)
     plan = make_plan(_tokenizer_of(directory, manifest), options, token_width=manifest.token_width, **how)
     files = find_files(sources, options)
+    given = describe(files)
     units = plan_units(files, options, plan.tokenizer, plan.token_width, plan.unit_bytes)
     request = identity_of(["add", sorted(unit.identity for unit in units)])
     run: list[tuple[Pipeline, Done]] = []
 
     def make(work: Path, before: Manifest) -> tuple[Manifest, dict[str, Checked], list[tuple[str, str]]]:
+        record = read_sources(directory, before)
+        if not again:
+            refuse_held(directory, given, record)
+            _refuse_request(directory, before, request)
         pipeline = Pipeline(work, plan, progress or (lambda *_: None), before)
         done = pipeline.run(files, lambda rows: _copy_rows(directory, rows))
         run.append((pipeline, done))
         lines = (directory / SKIPPED_FILE).read_text(encoding="utf-8") if SKIPPED_FILE in before.files else ""
         write_skipped(work / INDEX, done.skipped, lines)
+        write_sources(work / INDEX, given, record, len(before.revisions) + 1)
         kept = [name for shard in range(before.shards) for name in shard_names(before, shard)]
         return (
             _extended(before, done),
             done.files,
-            [(name, name) for name in [*kept, *common_names(before)] if name != SKIPPED_FILE],
+            [(name, name) for name in [*kept, *common_names(before)] if name not in {SKIPPED_FILE, SOURCES_FILE}],
         )
 
     after = revise(directory, "add", request, make)
@@ -78,6 +88,12 @@ def add_documents(
         return BuildReport(after, taken_over=1)
     done = run[0][1]
     return BuildReport(after, done.seconds, peak_memory(), done.sorting_peak_memory, done.skipped, done.taken_over)
+
+
+def _refuse_request(directory: Path, before: Manifest, request: str) -> None:
+    """Raise MemindexError when exactly these files were added before: all that is known of files without a record."""
+    if any(done.request == request for done in before.revisions):
+        raise MemindexError(f"{directory}: these files were added before; --again adds them once more")
 
 
 def options_of(manifest: Manifest) -> ReadOptions:

@@ -23,6 +23,7 @@ from memindex.index.partial import INDEX, check_free, new_folder, partial_of, wo
 from memindex.index.pipeline import Done, Pipeline, Progress
 from memindex.index.plan import KEY_STRIDE, EngineName, Plan, make_plan
 from memindex.index.sorting import peak_memory
+from memindex.index.source_record import GivenFile, describe, write_sources
 from memindex.index.units import UNIT_BYTES
 
 
@@ -105,10 +106,11 @@ def build_index(
     if not _is_resumed(target):
         check_free(target)
     files = find_files(sources, plan.options)
+    given = describe(files)
     with work_folder(target, free=True) as work:
         pipeline = Pipeline(work, plan, progress or (lambda *_: None))
         done = pipeline.run(files)
-        report = _finish(work / INDEX, target, plan, pipeline, done)
+        report = _finish(work / INDEX, target, plan, given, done)
         (work / INDEX).rename(target)
     return report
 
@@ -118,11 +120,12 @@ def _is_resumed(target: Path) -> bool:
     return partial_of(target).is_dir()
 
 
-def _finish(directory: Path, target: Path, plan: Plan, pipeline: Pipeline, done: Done) -> BuildReport:
+def _finish(directory: Path, target: Path, plan: Plan, given: Sequence[GivenFile], done: Done) -> BuildReport:
     """Checksum the files that no shard owns, and write the manifest."""
     if plan.tokenizer.definition is not None:
         (directory / TOKENIZER_FILE).write_bytes(plan.tokenizer.definition)
     write_skipped(directory, done.skipped)
+    write_sources(directory, given)
     start = time.perf_counter()
     files = write_checksums(directory, _listed(directory), known=done.files)
     done.seconds["checksums"] = done.seconds.get("checksums", 0.0) + time.perf_counter() - start

@@ -23,6 +23,8 @@ DOCUMENTS_FILE = "documents.parquet"
 CHECKSUMS_FILE = "checksums.bin"
 #: A line for each document that was left out as malformed; there only when some were.
 SKIPPED_FILE = "skipped.txt"
+#: A row for each corpus file that went into the index; none in indexes of earlier versions, or built elsewhere.
+SOURCES_FILE = "sources.parquet"
 FORMAT = "memindex-1"
 
 #: What infini-gram's builder writes for each shard, as tokenized.0; all other files are memindex's.

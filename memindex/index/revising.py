@@ -24,6 +24,7 @@ from memindex.index.manifest import (
     DOCUMENTS_FILE,
     FILE,
     SKIPPED_FILE,
+    SOURCES_FILE,
     TOKENIZER_FILE,
     Manifest,
     Revision,
@@ -41,8 +42,8 @@ def revise(directory: Path, kind: str, request: str, make: Revise) -> Manifest:
     Args:
         directory: The index.
         kind: `add` or `remove`.
-        request: Hash of what was asked for; what was done before is not done again.
-        make: Makes the new version.
+        request: Hash of what was asked for; what was done, and then killed before it could say so, is not done again.
+        make: Makes the new version, or refuses to.
 
     Returns:
         The manifest of the new version.
@@ -57,10 +58,6 @@ def revise(directory: Path, kind: str, request: str, make: Revise) -> Manifest:
         before = Manifest.read(directory)
         if _was_cut_short(work, before, request):
             return before
-        if kind == "add" and any(done.request == request for done in before.revisions):
-            raise MemindexError(
-                f"{directory}: these files were added before; to have them again, also after a removal, copy them first"
-            )
         after, checked, kept = make(work, before)
         folder = work / INDEX
         _keep(directory, folder, before, kept)
@@ -100,7 +97,7 @@ def shard_names(manifest: Manifest, shard: int) -> list[str]:
 
 def common_names(manifest: Manifest) -> list[str]:
     """The files that stay as they are whatever happens to shards and documents."""
-    return [name for name in manifest.files if name in {TOKENIZER_FILE, SKIPPED_FILE}]
+    return [name for name in manifest.files if name in {TOKENIZER_FILE, SKIPPED_FILE, SOURCES_FILE}]
 
 
 def _keep(directory: Path, folder: Path, manifest: Manifest, kept: Iterable[tuple[str, str]]) -> None:
