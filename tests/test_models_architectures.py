@@ -37,7 +37,7 @@ def test_sizes_are_read(text, count):
 
 @pytest.mark.parametrize("text", ["", "big", "-1M", "0", "1T", "1 2"])
 def test_other_sizes_are_refused(text):
-    with pytest.raises(MemindexError, match="not a model size"):
+    with pytest.raises(MemindexError, match="is no size"):
         parse_size(text)
 
 

@@ -6,10 +6,11 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from memindex.models import slot_engine  # noqa: E402
+from memindex.models import cross_entropy, slot_engine, training, training_steps  # noqa: E402
 from memindex.models.architectures import ARCHITECTURES, build_model  # noqa: E402
 from memindex.models.loading import LoadedModel  # noqa: E402
 from memindex.models.scoring import Decoding, Scorer, score_sequences  # noqa: E402
+from memindex.models.training import TrainingConfig, train  # noqa: E402
 
 pytestmark = [
     pytest.mark.models,
@@ -118,3 +119,51 @@ def test_rows_that_are_scored_survive_running_out_of_memory(monkeypatch):
     assert scores.batch_size == 64
     # Two batches were decoded before the third pair failed: those rows are not read again.
     assert sum(calls[4:]) < ROWS
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_recorded_steps_learn_as_plain_ones_do(architecture, tmp_path, monkeypatch):
+    random = np.random.default_rng(0)
+    file = tmp_path / "tokenized.0"
+    random.integers(0, 50, 40_000).astype("<u2").tofile(file)
+    records = {}
+    for way in ("recorded", "one by one", "plain loss"):
+        with monkeypatch.context() as patch:
+            if way != "recorded":
+                patch.setattr(training_steps, "_BEFORE", 1 << 30)
+            if way == "plain loss":
+                patch.setattr(cross_entropy, "_kernel", None)
+            model = build_model(architecture, "0.1M", 300, 64, 0, eos_token_id=0)
+            settings = TrainingConfig(60_000, 0, context=64, batch_size=32, learning_rate=3e-3, device="cuda")
+            records[way] = train(model, [file], tmp_path / way, settings)
+    losses = {way: np.array([loss for _, loss in record["loss_curve"]]) for way, record in records.items()}
+    np.testing.assert_allclose(losses["recorded"], losses["one by one"], atol=0.02)
+    np.testing.assert_allclose(losses["recorded"], losses["plain loss"], atol=0.02)
+    # log(50) = 3.91 is what knowing the ids gives.
+    assert losses["recorded"][-1] < 4.1
+
+
+def test_a_stopped_training_goes_on_with_recorded_and_compiled_steps(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "KEEP_EVERY", 0)
+    file = tmp_path / "tokenized.0"
+    np.random.default_rng(0).integers(0, 50, 40_000).astype("<u2").tofile(file)
+    settings = TrainingConfig(
+        60_000, 0, context=64, batch_size=32, learning_rate=3e-3, device="cuda", checkpoints=(30_000,), compiled=True
+    )
+
+    def trained(out, stop=None):
+        model = build_model("llama", "0.1M", 300, 64, 0, eos_token_id=0)
+        return train(model, [file], tmp_path / out, settings, stop)
+
+    def stop(done, *_):
+        if done > 40_000:
+            raise KeyboardInterrupt
+
+    whole = trained("whole")
+    with pytest.raises(KeyboardInterrupt):
+        trained("out", stop)
+    resumed = trained("out")
+    assert resumed["resumed_at"] and resumed["compiled"]
+    assert (tmp_path / "out/checkpoints/step15/model.safetensors").is_file()
+    curves = [np.array(record["loss_curve"]) for record in (whole, resumed)]
+    np.testing.assert_allclose(curves[1], curves[0], atol=0.02)

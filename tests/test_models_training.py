@@ -1,6 +1,9 @@
 """Training: the windows are those of the stream, the order is the seed's, and `out` is whole or absent."""
 
 import json
+import subprocess
+import sys
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -9,6 +12,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from memindex.errors import MemindexError  # noqa: E402
+from memindex.models import training  # noqa: E402
 from memindex.models.architectures import build_model, count_parameters  # noqa: E402
 from memindex.models.loading import load_model  # noqa: E402
 from memindex.models.stream import TokenStream  # noqa: E402
@@ -178,6 +182,7 @@ def test_a_diverging_loss_is_an_error(corpus, tmp_path):
         ({"dtype": "u3"}, "unknown token dtype"),
         ({"tokens": 0}, "1 or more"),
         ({"device": "cuda:99"}, "no such GPU"),
+        ({"checkpoints": (100, 3001)}, "checkpoint after 3,001 tokens: the training has 3,000"),
     ],
 )
 def test_impossible_settings_are_refused(corpus, tmp_path, change, message):
@@ -197,3 +202,116 @@ def test_impossible_corpora_are_refused(corpus, tmp_path):
     refused([write(tmp_path / "wide", np.full(100, 100))], "token id 100")
     (tmp_path / "out").mkdir()
     refused([corpus], "exists; remove it")
+
+
+def saved(folder):
+    return (folder / "model.safetensors").read_bytes()
+
+
+def test_checkpoints_are_models_of_their_own(corpus, tmp_path):
+    wanted = config(batch_size=4, checkpoints=(1, 1000, 3000))
+    train(tiny(), [corpus], tmp_path / "out", wanted)
+    found = {folder.name: folder for folder in (tmp_path / "out/checkpoints").iterdir()}
+    # Steps of 128 tokens, 93 windows in all.
+    assert set(found) == {"step1", "step8", "step24"}
+    assert saved(found["step24"]) == saved(tmp_path / "out")
+    assert load_model(found["step8"], device="cpu").facts["trained_tokens"] == 1024
+    record = json.loads((found["step8"] / "training.json").read_text())
+    assert (record["trained_tokens"], record["steps"], record["loss_curve"][-1][0]) == (1024, 8, 1024)
+    train(tiny(), [corpus], tmp_path / "plain", config(batch_size=4))
+    assert saved(tmp_path / "plain") == saved(tmp_path / "out")
+
+
+def stopped_at(tokens, kind=KeyboardInterrupt):
+    def stop(done, *_):
+        if done >= tokens:
+            raise kind
+
+    return stop
+
+
+def test_a_stopped_training_goes_on_and_gives_the_same_weights(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "KEEP_EVERY", 0)
+    wanted = config(batch_size=4, checkpoints=(500,))
+    whole = train(tiny(), [corpus], tmp_path / "whole", wanted)
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny(), [corpus], tmp_path / "out", wanted, stopped_at(1280))
+    with pytest.raises(ValueError, match=r"^$"):
+        train(tiny(), [corpus], tmp_path / "out", wanted, stopped_at(2560, ValueError))
+    calls = []
+    record = train(tiny(), [corpus], tmp_path / "out", wanted, lambda *state: calls.append(state[0]))
+    assert calls[0] == 2560
+    assert record["resumed_at"] == [9, 19]
+    assert record["loss_curve"] == whole["loss_curve"]
+    for name in ("", "checkpoints/step4"):
+        assert saved(tmp_path / "out" / name) == saved(tmp_path / "whole" / name)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "tokenized.0", "whole"]
+
+
+@pytest.mark.parametrize("change", [{"learning_rate": 1e-3}, {"seed": 1}, {"tokens": 2999}])
+def test_another_training_begins_anew(corpus, tmp_path, monkeypatch, change):
+    monkeypatch.setattr(training, "KEEP_EVERY", 0)
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny(), [corpus], tmp_path / "out", config(), stopped_at(1536))
+    calls = []
+    record = train(tiny(), [corpus], tmp_path / "out", config(**change), lambda *state: calls.append(state[0]))
+    assert calls[0] == 512
+    assert record["resumed_at"] == []
+
+
+KILLED = """
+import sys, signal, os
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from memindex.models import training
+from memindex.models.architectures import build_model
+training.KEEP_EVERY = 0
+def told(done, *_):
+    if done >= int(sys.argv[3]):
+        os.kill(os.getpid(), signal.SIGKILL)
+model = build_model("llama", "0.05M", 100, 32, 0, eos_token_id=99)
+config = training.TrainingConfig(3000, 99, context=32, device="cpu", batch_size=4)
+training.train(model, [Path(sys.argv[1])], Path(sys.argv[2]), config, told)
+"""
+
+
+def test_a_killed_training_goes_on(corpus, tmp_path):
+    for tokens in (700, 1900):
+        command = [sys.executable, "-c", KILLED, corpus, tmp_path / "out", str(tokens)]
+        assert subprocess.run(command, check=False).returncode == -9
+        assert not (tmp_path / "out").exists()
+    train(tiny(), [corpus], tmp_path / "out", config(batch_size=4))
+    train(tiny(), [corpus], tmp_path / "whole", config(batch_size=4))
+    assert saved(tmp_path / "out") == saved(tmp_path / "whole")
+
+
+LOSS = """
+import torch
+from torch.nn.functional import cross_entropy
+from memindex.models import cross_entropy as module
+torch.manual_seed(0)
+for positions, width, vocabulary in ((5, 8, 11), (7, 16, 9001)):
+    hidden = torch.randn(positions, width, requires_grad=True)
+    weight = (torch.randn(vocabulary, width) / 2).requires_grad_()
+    targets = torch.randint(0, vocabulary, (positions,))
+    expected = cross_entropy(hidden @ weight.T, targets)
+    (3 * expected).backward()
+    gradients = hidden.grad, weight.grad
+    hidden.grad = weight.grad = None
+    # Three positions at a time.
+    module._LOGITS = 3 * 4 * vocabulary
+    loss = module.linear_cross_entropy(hidden, weight, targets)
+    (3 * loss).backward()
+    torch.testing.assert_close((loss, hidden.grad, weight.grad), (expected, *gradients))
+print("equal")
+"""
+
+
+@pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed: its kernel is not tested")
+def test_the_loss_by_the_kernel_equals_that_of_torch(tmp_path):
+    script = tmp_path / "kernel.py"
+    script.write_text(LOSS)
+    environment = {"TRITON_INTERPRET": "1", "PYTHONPATH": ":".join(sys.path), "PATH": "/usr/bin:/bin"}
+    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout == "equal\n", done.stderr

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from importlib.util import find_spec
+
 import numpy as np
 import pytest
 
@@ -178,3 +182,35 @@ def test_replacements_are_drawn_evenly_from_the_others():
     np.testing.assert_array_equal(drawn[7:9], perturbation.replace(prefixes[7:9], np.array([7, 8]), choices, 2, 0))
     with pytest.raises(MemindexError, match="at least two different ids"):
         perturbation.replace(prefixes, np.arange(4000), np.array([3, 3]), 1, 0)
+
+
+LOGITS = """
+import torch
+from memindex.probes import suffixes
+from memindex.probes.logits_kernel import reduce_logits
+suffixes._kernel = None
+torch.manual_seed(0)
+places = torch.tensor([0, 3, 5, 2, 6])
+for vocabulary, dtype in ((7, torch.float32), (4096, torch.float32), (10001, torch.float32), (9001, torch.bfloat16)):
+    logits = (torch.randn(5, vocabulary) * 6).to(dtype)
+    logits[2] = 1.5
+    logits[1, 5:] = -torch.inf
+    logits[3, 1] = logits[3, vocabulary - 1] = logits[3].max()
+    said = suffixes._say(logits, places)
+    logprob, rank, best, entropy = reduce_logits(logits, places)
+    torch.testing.assert_close(logprob, said.logprob, atol=2e-5, rtol=1e-5)
+    torch.testing.assert_close(entropy, said.entropy, atol=2e-4, rtol=1e-4)
+    assert torch.equal(rank, said.rank) and torch.equal(best.long(), logits.argmax(dim=-1))
+    logits[0, 3] = torch.nan
+    assert reduce_logits(logits, places)[0].isnan().tolist() == [True, False, False, False, False]
+print("equal")
+"""
+
+
+@pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed: its kernel is not tested")
+def test_the_kernel_reduces_logits_as_torch_does(tmp_path):
+    script = tmp_path / "kernel.py"
+    script.write_text(LOGITS)
+    environment = {"TRITON_INTERPRET": "1", "PYTHONPATH": ":".join(sys.path), "PATH": "/usr/bin:/bin"}
+    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout == "equal\n", done.stderr

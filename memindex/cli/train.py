@@ -26,6 +26,13 @@ from memindex.cli.queries import index_option
     help="Peak learning rate. [default: by the model's width]",
 )
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of weights and data order.")
+@click.option(
+    "--checkpoints",
+    "checkpoints",
+    metavar="TOKENS,…",
+    help="Also save the model after so many tokens each, as 100k,1M,10M: folders in OUT/checkpoints.",
+)
+@click.option("--compile/--no-compile", "compiled", default=None, help="Prepare layers by torch.compile, on a GPU.")
 @click.option("--eos-id", type=int, help="Id between documents. [default: the tokenizer's end-of-text token]")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="[default: a GPU where there is one]")
 @click.option("--json", "as_json", is_flag=True, help="Print the training record as JSON.")
@@ -39,23 +46,29 @@ def train(
     batch_size: int,
     learning_rate: float | None,
     seed: int,
+    checkpoints: str | None,
+    compiled: bool | None,
     eos_id: int | None,
     device: str | None,
     as_json: bool,
 ) -> None:
     """Train a small model on the tokens of an index.
 
-    The same seed gives every architecture and size the same data in the same order.
+    The same seed gives every architecture and size the same data in the same order. A training that was stopped or
+    killed goes on where it was two minutes before at most, or at its last checkpoint, when the same command is given
+    again.
 
     \b
-    Example:
+    Examples:
       memindex train -i pile --architecture llama --size 1M --tokens 2M --out models/llama-1M
+      memindex train -i pile --size 25M --tokens 100M --checkpoints 1M,10M --batch-size 64 --out models/neox-25M
     """
     from memindex.cli.output import print_json, progress_bar
     from memindex.index.index import Index
     from memindex.models.architectures import parse_size
     from memindex.models.from_index import train_on_index
 
+    marks = tuple(parse_size(part) for part in checkpoints.split(",")) if checkpoints else ()
     with progress_bar() as progress:
         record = train_on_index(
             Index.open(index_path),
@@ -67,6 +80,8 @@ def train(
             batch_size=batch_size,
             learning_rate=learning_rate,
             seed=seed,
+            checkpoints=marks,
+            compiled=compiled,
             eos_token_id=eos_id,
             device=device,
             progress=lambda done, total, _: progress(f"train {architecture} {size}", done, total),

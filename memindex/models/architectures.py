@@ -82,7 +82,7 @@ def parse_size(size: str) -> int:
     match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([kmb]?)\s*", size, re.IGNORECASE)
     count = round(float(match[1]) * _UNITS[match[2].lower()]) if match else 0
     if count < 1:
-        raise MemindexError(f"{size!r} is not a model size; write for example 250k, 0.25M or 1B")
+        raise MemindexError(f"{size!r} is no size; write for example 250k, 0.25M or 1B")
     return count
 
 

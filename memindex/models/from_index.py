@@ -25,6 +25,8 @@ def train_on_index(
     batch_size: int = 16,
     learning_rate: float | None = None,
     seed: int = 0,
+    checkpoints: tuple[int, ...] = (),
+    compiled: bool | None = None,
     eos_token_id: int | None = None,
     device: str | None = None,
     progress: Progress | None = None,
@@ -54,6 +56,8 @@ def train_on_index(
         learning_rate=learning_rate,
         seed=seed,
         device=device,
+        checkpoints=checkpoints,
+        compiled=compiled,
     )
     files = [index.file(f"tokenized.{shard}") for shard in range(index.manifest.shards)]
     notes, beside = _of_tokenizer(index)
@@ -62,7 +66,7 @@ def train_on_index(
 
 def _of_tokenizer(index: Index) -> tuple[dict[str, Any], dict[str, bytes]]:
     """What the model's ids mean goes with it: a run compares that with the index it takes its sequences from."""
-    notes: dict[str, Any] = {"corpus": index.name}
+    notes: dict[str, Any] = {"corpus": index.name, "corpus_checksum": index.manifest.checksum}
     if not index.has_tokenizer:
         return notes, {}
     tokenizer = index.tokenizer

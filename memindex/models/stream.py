@@ -8,7 +8,7 @@ or the device: two models trained with one seed saw the same tokens in the same 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,14 @@ class TokenStream:
             random.shuffle(cut)
             passes.append(cut)
         return np.concatenate(passes)[:windows]
+
+    def parts(self, most: int = 1 << 24) -> Iterator[tuple[int, npt.NDArray[np.int32]]]:
+        """All ids, separators replaced, at most so many at a time: (position of the first, int32 ids)."""
+        for end, mapped in zip(self._ends, self._maps, strict=True):
+            for first in range(0, len(mapped), most):
+                some = mapped[first : first + most]
+                ids = np.where(some == np.iinfo(self._dtype).max, self._eos, some).astype(np.int32)
+                yield int(end) - len(mapped) + first, ids
 
     def windows(self, starts: npt.NDArray[np.int64], length: int) -> npt.NDArray[np.int64]:
         """The ids of the windows, separators replaced; int64 of shape (len(starts), length)."""

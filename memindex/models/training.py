@@ -2,17 +2,14 @@
 
 The smallest loop that memorizes quickly: random windows of the token stream (`stream`), AdamW, a warmup and
 a cosine, nothing else. A finished training is one folder: the transformers checkpoint and `training.json`
-beside it (how it was made, loss curve, seconds). It appears under its name by one rename, so an interrupted
-training leaves nothing.
+beside it (how it was made, loss curve, seconds), and checkpoints below it where they were asked for. It appears
+under its name by one rename; a training that was stopped goes on from the last state that it kept.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
-import os
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,17 +17,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
 from memindex.errors import MemindexError
 from memindex.models.architectures import count_parameters
-from memindex.models.runtime import device_name, find_device, no_progress_bars, versions
-from memindex.models.sources import RECORD
+from memindex.models.runtime import device_name, find_device, versions
 from memindex.models.stream import TokenStream
+from memindex.models.training_folder import TrainingFolder, digest, training_folder
+from memindex.models.training_steps import COMPILE_FROM, Stepper, Windows
 
 #: Called with (tokens done, tokens in all, loss in nats per token).
 Progress = Callable[[int, int, float], None]
+
+#: Seconds of training that are lost at most when it is killed.
+KEEP_EVERY = 120.0
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,8 @@ class TrainingConfig:
         clip: Largest norm of the gradient.
         seed: Seed of the window starts.
         device: cpu or cuda; None takes a GPU where there is one.
+        checkpoints: Training tokens after which the model is saved, at the end of that step.
+        compiled: Whether torch.compile prepares the layers (GPU only); None does so where that pays.
     """
 
     tokens: int
@@ -64,6 +66,8 @@ class TrainingConfig:
     clip: float = 1.0
     seed: int = 0
     device: str | None = None
+    checkpoints: tuple[int, ...] = ()
+    compiled: bool | None = None
 
 
 def default_learning_rate(hidden: int) -> float:
@@ -92,10 +96,13 @@ def train(
 ) -> dict[str, Any]:
     """Train `model` in place and save it as the folder `out`; on the CPU, equal arguments give equal weights.
 
+    The same call goes on with a training that was stopped, from the state it kept last (every KEEP_EVERY seconds and
+    at every checkpoint).
+
     Args:
         model: The model; on CUDA it runs under bfloat16 autocast, its weights stay float32.
         token_files: Raw token files, read as one stream.
-        out: Folder to make; it must not exist.
+        out: Folder to make; it must not exist. Checkpoints are folders like it in `checkpoints/stepN` below.
         config: How to train.
         progress: Called about 200 times.
         notes: More fields of `training.json`.
@@ -106,7 +113,7 @@ def train(
 
     Raises:
         MemindexError: `out` exists, the corpus is shorter than a window, an id is outside the vocabulary,
-            the device is absent, or the loss is not finite.
+            the device is absent, a checkpoint lies beyond the end, or the loss is not finite.
     """
     out = Path(out)
     if out.exists():
@@ -116,31 +123,117 @@ def train(
     _check_limits(model, config)
     # A window carries one token more than the model reads: the last target.
     starts = stream.starts(max(1, config.tokens // config.context), config.context + 1, config.seed)
-    model.to(device).train()
-    began = time.perf_counter()
-    curve = _optimize(model, stream, starts, config, progress)
-    record = {
+    named = {
         "config": {**dataclasses.asdict(config), "learning_rate": _peak(model, config)},
         "corpus_tokens": len(stream),
-        "trained_tokens": len(starts) * config.context,
-        "steps": math.ceil(len(starts) / config.batch_size),
-        "seconds": round(time.perf_counter() - began, 3),
-        "final_loss": curve[-1][1],
-        "loss_curve": curve,
         "architecture": model.config.model_type,
         **dict(zip(("parameters", "non_embedding_parameters"), count_parameters(model), strict=True)),
         "device": device_name(device),
         "versions": versions(),
         **(notes or {}),
     }
-    model.eval()
-    _save(model, record, out, files or {})
+    with training_folder(out, {**named, "weights": digest(model)}, files or {}) as folder:
+        model.to(device).train()
+        training = _Training(model, stream, starts, config, named)
+        record = training.run(folder, progress or (lambda *_: None))
+        folder.finish(model.eval(), record, out)
     return record
+
+
+class _Training:
+    """A training under way."""
+
+    def __init__(
+        self, model: PreTrainedModel, stream: TokenStream, starts: Any, config: TrainingConfig, named: Mapping[str, Any]
+    ) -> None:
+        self.model, self.config, self.named = model, config, named
+        vocabulary = model.config.vocab_size
+        self.windows = Windows(stream, starts, config.context + 1, config.batch_size, vocabulary, model.device)
+        self.total = len(starts) * config.context
+        compiled = _compiling_pays(model, self.total) if config.compiled is None else config.compiled
+        self.stepper = Stepper(model, _peak(model, config), config.weight_decay, config.clip, compiled)
+        self.curve: list[tuple[int, float]] = []
+        self.seconds = 0.0
+        self.resumed: list[int] = []
+
+    def run(self, folder: TrainingFolder, progress: Progress) -> dict[str, Any]:
+        """Take the steps that are left; returns the record of the trained model."""
+        first = self._resume(folder.state())
+        steps, marks = self.windows.steps, self._checkpoint_steps()
+        every = max(1, steps // 200)
+        began = kept = time.perf_counter()
+        before = self.seconds
+        for step in range(first, steps):
+            share = learning_rate_share(step, steps, self.config.warmup, self.config.final_learning_rate)
+            loss = self.stepper(self.windows(step), share)
+            done = self.tokens_after(step)
+            # Reading the loss waits for the GPU, so not at every step.
+            if step % every == 0 or step == steps - 1 or step + 1 in marks:
+                self.curve.append((done, _finite(loss, done)))
+                progress(done, self.total, self.curve[-1][1])
+            now = time.perf_counter()
+            self.seconds = before + now - began
+            if step + 1 in marks:
+                folder.save_checkpoint(self.model, step + 1, self.record(step + 1))
+            if step < steps - 1 and (step + 1 in marks or now - kept > KEEP_EVERY):
+                folder.keep(self._state(step + 1))
+                kept = time.perf_counter()
+        self.stepper.close()
+        return self.record(steps)
+
+    def record(self, steps: int) -> dict[str, Any]:
+        """What `training.json` says after so many steps."""
+        return {
+            **self.named,
+            "trained_tokens": self.tokens_after(steps - 1),
+            "steps": steps,
+            "seconds": round(self.seconds, 3),
+            "final_loss": self.curve[-1][1],
+            "loss_curve": self.curve,
+            "compiled": self.stepper.compiled,
+            "resumed_at": self.resumed,
+        }
+
+    def tokens_after(self, step: int) -> int:
+        """Tokens that were targets up to a step, itself included."""
+        return self.windows.rows(step).stop * self.config.context
+
+    def _checkpoint_steps(self) -> set[int]:
+        per_step = self.config.batch_size * self.config.context
+        return {min(self.windows.steps, -(-tokens // per_step)) for tokens in self.config.checkpoints}
+
+    def _state(self, steps: int) -> dict[str, Any]:
+        return {
+            "steps": steps,
+            "model": self.model.state_dict(),
+            "optimizer": self.stepper.state(),
+            "curve": self.curve,
+            "seconds": self.seconds,
+            "resumed_at": self.resumed,
+        }
+
+    def _resume(self, state: Mapping[str, Any] | None) -> int:
+        """Go back to a state; the steps that were taken."""
+        if state is None:
+            return 0
+        self.model.load_state_dict(state["model"])
+        self.stepper.load(state["optimizer"])
+        self.curve = [(int(tokens), float(loss)) for tokens, loss in state["curve"]]
+        self.seconds = float(state["seconds"])
+        self.resumed = [*state["resumed_at"], int(state["steps"])]
+        return int(state["steps"])
+
+
+def _compiling_pays(model: PreTrainedModel, tokens: int) -> bool:
+    return 6 * count_parameters(model)[1] * tokens > COMPILE_FROM
 
 
 def _check_limits(model: PreTrainedModel, config: TrainingConfig) -> None:
     if min(config.context, config.batch_size, config.tokens) < 1:
         raise MemindexError("tokens, context and batch_size must be 1 or more")
+    for tokens in config.checkpoints:
+        if not 0 < tokens <= config.tokens:
+            raise MemindexError(f"checkpoint after {tokens:,} tokens: the training has {config.tokens:,}")
     limit = model.config.max_position_embeddings
     if config.context > limit:
         raise MemindexError(f"context {config.context} is longer than the model's {limit}")
@@ -154,81 +247,8 @@ def _peak(model: PreTrainedModel, config: TrainingConfig) -> float:
     return config.learning_rate or default_learning_rate(model.config.hidden_size)
 
 
-def _optimizer(model: PreTrainedModel, config: TrainingConfig) -> torch.optim.AdamW:
-    parameters = list(model.parameters())
-    groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=_peak(model, config), betas=(0.9, 0.95), fused=True)
-
-
-def _optimize(
-    model: PreTrainedModel,
-    stream: TokenStream,
-    starts: Any,
-    config: TrainingConfig,
-    progress: Progress | None,
-) -> list[tuple[int, float]]:
-    """Run every step; the loss curve as (tokens done, loss of that step in nats per token)."""
-    optimizer = _optimizer(model, config)
-    peak = _peak(model, config)
-    steps = math.ceil(len(starts) / config.batch_size)
-    every = max(1, steps // 200)
-    curve: list[tuple[int, float]] = []
-    for step in range(steps):
-        batch = starts[step * config.batch_size : (step + 1) * config.batch_size]
-        share = learning_rate_share(step, steps, config.warmup, config.final_learning_rate)
-        for group in optimizer.param_groups:
-            group["lr"] = peak * share
-        loss = _step(model, optimizer, stream.windows(batch, config.context + 1), config.clip)
-        # Reading the loss waits for the GPU, so not at every step.
-        if step % every == 0 or step == steps - 1:
-            done = (step * config.batch_size + len(batch)) * config.context
-            curve.append((done, _finite(loss, done)))
-            if progress is not None:
-                progress(done, len(starts) * config.context, curve[-1][1])
-    return curve
-
-
-def _step(model: PreTrainedModel, optimizer: torch.optim.Optimizer, ids: Any, clip: float) -> torch.Tensor:
-    vocabulary = model.config.vocab_size
-    if ids.max() >= vocabulary:
-        raise MemindexError(
-            f"the corpus holds token id {ids.max()}, the model's vocabulary ends at {vocabulary - 1}; "
-            "build the model with the index's vocabulary"
-        )
-    device = model.device
-    tokens = torch.from_numpy(ids).to(device)
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda"):
-        logits = model(input_ids=tokens[:, :-1], use_cache=False).logits
-        loss = cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
-    optimizer.zero_grad(set_to_none=True)
-    torch.autograd.backward(loss)
-    torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
-    optimizer.step()
-    return loss.detach()
-
-
 def _finite(loss: torch.Tensor, done: int) -> float:
     value = float(loss)
     if not math.isfinite(value):
         raise MemindexError(f"the loss is {value} after {done} tokens; lower the learning rate")
     return value
-
-
-def _save(model: PreTrainedModel, record: dict[str, Any], out: Path, files: Mapping[str, bytes]) -> None:
-    """Write a sibling folder, then rename it to `out`."""
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
-    try:
-        partial.mkdir(parents=True)
-        with no_progress_bars():
-            model.save_pretrained(partial)
-        (partial / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        for name, content in files.items():
-            (partial / name).write_bytes(content)
-        partial.rename(out)
-    except OSError as error:
-        raise MemindexError(f"can't save the model as {out}: {error.strerror or error}") from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
