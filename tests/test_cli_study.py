@@ -81,6 +81,12 @@ def test_training_says_what_it_made(work):
     command = ["train", "-i", work / "train-index", "--size", "5k", "--tokens", "640", "--context", 32]
     again = json.loads(ok(*command, "--device", "cpu", "--out", work / "models" / "second", "--json"))
     assert (again["architecture"], again["trained_tokens"]) == ("gpt_neox", 640)
+    done = memindex(*command, "--device", "cpu", "--out", work / "models" / "third", "--checkpoints", "100,640")
+    assert done.returncode == 0, done.stderr
+    assert "5k is no size of a whole number of layers and heads: 6,144 parameters come nearest" in done.stderr
+    # Steps of 16 windows of 32 tokens.
+    checkpoints = sorted(path.name for path in (work / "models" / "third" / "checkpoints").iterdir())
+    assert checkpoints == ["step1", "step2"]
 
 
 def test_sql_answers_as_json_csv_and_table(work):

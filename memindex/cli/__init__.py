@@ -34,6 +34,7 @@ COMMANDS = {
     "import": ("importing", "import_", "Read results of other runners into a study's tables."),
     "export": ("exporting", "export", "Write a study's sequences for another runner."),
     "models": ("models", "models", "List the families of published models and their checkpoints."),
+    "plant": ("plant", "plant", "Write copies of texts for a corpus, as often as is asked."),
     "train": ("train", "train", "Train a small model on an index's own tokens."),
     "sql": ("sql", "sql", "Ask a study's memorization tables in SQL."),
     "report": ("report", "report", "Write a study's figures and numbers as one HTML page."),

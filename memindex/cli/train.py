@@ -70,6 +70,15 @@ def train(
 
     marks = tuple(parse_size(part) for part in checkpoints.split(",")) if checkpoints else ()
     with progress_bar() as progress:
+
+        def told(done: int, total: int, _loss: float) -> None:
+            # What can be wrong with the arguments was found before the first step.
+            if not told_before:
+                told_before.append(True)
+                _tell_shape(size)
+            progress(f"train {architecture} {size}", done, total)
+
+        told_before: list[bool] = []
         record = train_on_index(
             Index.open(index_path),
             architecture,
@@ -84,7 +93,7 @@ def train(
             compiled=compiled,
             eos_token_id=eos_id,
             device=device,
-            progress=lambda done, total, _: progress(f"train {architecture} {size}", done, total),
+            progress=told,
         )
     if as_json:
         print_json(record)
@@ -95,3 +104,16 @@ def train(
         f"{record['trained_tokens']:,} tokens in {record['seconds']:.1f} s ({rate:,.0f} tokens/s), "
         f"loss {record['final_loss']:.3f}"
     )
+
+
+def _tell_shape(size: str) -> None:
+    """Say what is trained where no shape has exactly the size."""
+    from memindex.cli.output import note
+    from memindex.models.architectures import parse_size, shape_for
+
+    nearest = shape_for(parse_size(size))
+    if nearest.parameters != parse_size(size):
+        note(
+            f"{size} is no size of a whole number of layers and heads: {nearest.parameters:,} parameters come nearest "
+            f"({nearest.layers} layers of {nearest.hidden}, {nearest.heads} heads)"
+        )

@@ -1,0 +1,67 @@
+"""`memindex plant`: copies of texts for a corpus, so that how often they stand there is set by experiment."""
+
+from __future__ import annotations
+
+import click
+
+from memindex.cli.queries import index_option
+from memindex.errors import MemindexError
+
+
+@click.command()
+@click.argument("sources", metavar="SRC…", nargs=-1, required=True)
+@index_option
+@click.option("--copies", required=True, metavar="N,…", help="How often texts are planted, as 0,1,2,4,8,16.")
+@click.option("--sequences", default=100, show_default=True, help="Texts of each number of copies.")
+@click.option("--length", default=64, show_default=True, help="Tokens of a text: prefix and suffix of a study.")
+@click.option("--out", required=True, type=click.Path(), help="Folder of what is planted; must not exist.")
+@click.option("--text-field", default="text", show_default=True, help="Dotted path of the text in SRC, and in --out.")
+@click.option("--domain-field", help="Dotted path in --out where the domain `planted` is put. [default: nowhere]")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of texts and their order.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was planted as JSON, one text a line.")
+def plant(
+    sources: tuple[str, ...],
+    index_path: str,
+    copies: str,
+    sequences: int,
+    length: int,
+    out: str,
+    text_field: str,
+    domain_field: str | None,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Choose texts of SRC that a corpus does not hold, and write copies of them to be indexed and trained with it.
+
+    SRC are files or folders as `index build` takes them, such as held-out texts. One window is taken of each of as many
+    documents as are needed. OUT/documents holds the copies, shuffled, each a document of its own: give it to `index
+    build` beside the corpus, or to `index add`. OUT/planted.parquet lists the texts, their tokens and copies; 0 copies
+    are a control that is never planted.
+
+    \b
+    Examples:
+      memindex plant heldout/ -i corpus --copies 0,1,2,4,8,16,32 --sequences 200 --out planted
+      memindex index build corpus/ planted/documents --out with-planted --tokenizer tokenizer.json
+      memindex sql "SELECT copies, ngram_count('with-planted', tokens) FROM 'planted/planted.parquet'"
+    """
+    from memindex.cli.output import note, print_json
+    from memindex.corpus.documents import ReadOptions
+    from memindex.index.index import Index
+    from memindex.study import planting
+
+    try:
+        numbers = tuple(int(part) for part in copies.split(","))
+    except ValueError:
+        raise MemindexError(f"--copies {copies!r}: give whole numbers with commas, as 1,2,4,8") from None
+    plan = planting.PlantPlan(numbers, sequences, length, seed, text_field, domain_field)
+    done = planting.plant(Index.open(index_path), sources, out, plan, ReadOptions(text_field=text_field))
+    if done.known:
+        note(f"{done.known:,} drawn texts stand in {index_path} already, up to {done.most_known:,} times: left out")
+    if as_json:
+        for row in done.table.to_pylist():
+            print_json(row)
+        return
+    click.echo(
+        f"{out}: {done.table.num_rows:,} texts of {length} tokens, {sequences:,} of each number of copies ({copies}), "
+        f"in {done.documents:,} documents"
+    )

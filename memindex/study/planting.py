@@ -1,0 +1,232 @@
+"""Planting: putting texts into a corpus so many times, so that how often they stand there is set and not only seen.
+
+The texts are windows of documents that the corpus does not hold. Each is planted as a document of its own, in so many
+copies (0 is a control: never). The documents come in random order, so that copies of one text lie far apart.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from memindex.corpus.documents import BadDocuments, ReadOptions
+from memindex.corpus.sources import find_files, read_documents
+from memindex.corpus.tokenizer import Tokenizer
+from memindex.errors import CorpusError, MemindexError
+from memindex.index.partial import new_folder, partial_directory
+from memindex.ragged import Ragged, from_matrix, to_arrow
+
+if TYPE_CHECKING:
+    from memindex.index.index import Index
+
+#: The documents to give to an index build, and the table of what was planted.
+DOCUMENTS, TABLE = Path("documents", "planted.jsonl"), "planted.parquet"
+
+#: Domain of planted documents.
+DOMAIN = "planted"
+
+#: Texts that are drawn for one that is wanted: some are no whole characters, or stand in the corpus.
+_SPARE = 4
+
+#: Keeps what is drawn here apart from what else is drawn with the same seed.
+_DRAW = 0x706C616E
+
+#: Most copies of one text.
+MOST_COPIES = 1 << 20
+
+
+@dataclass(frozen=True)
+class PlantPlan:
+    """What is planted.
+
+    Attributes:
+        copies: How often; each number is as frequent as the others.
+        sequences: Texts of each number of copies.
+        length: Tokens of a text.
+        seed: Seed of everything that is drawn.
+        text_field: Dotted path of the text in the documents that are written.
+        domain_field: Dotted path of their domain; None: their folder tells it.
+    """
+
+    copies: tuple[int, ...]
+    sequences: int
+    length: int = 64
+    seed: int = 0
+    text_field: str = "text"
+    domain_field: str | None = None
+
+
+@dataclass(frozen=True)
+class Planted:
+    """What was planted.
+
+    Attributes:
+        table: A row per text: planted (its number), copies, text, tokens, path and line of the document it is from.
+        documents: Documents that were written.
+        known: Texts that were left out because they stand in the corpus.
+        most_known: The largest of their counts there.
+    """
+
+    table: pa.Table
+    documents: int
+    known: int
+    most_known: int
+
+
+def plant(
+    index: Index, sources: Sequence[str | Path], out: str | Path, plan: PlantPlan, options: ReadOptions
+) -> Planted:
+    """Choose texts that an index does not hold, and write documents with copies of them.
+
+    Args:
+        index: The corpus without them; its tokenizer cuts the texts.
+        sources: Files or folders of other texts, such as held-out ones.
+        out: Folder to make, with `documents/planted.jsonl` and `planted.parquet`.
+        plan: How many, how long and how often.
+        options: Where the text stands in the sources.
+
+    Raises:
+        CorpusError: A source is missing or malformed, or has too few texts.
+        MemindexError: `out` exists, or a plan that makes no sense.
+    """
+    _check(plan)
+    target, wanted = new_folder(out), plan.sequences * len(plan.copies)
+    if target.exists():
+        raise MemindexError(f"{target} exists already: choose another --out, or remove it first")
+    found = _draw(sources, index.tokenizer, plan, options, _SPARE * wanted)
+    found = _whole(found, index.tokenizer)
+    counts = index.count(from_matrix(found.tokens)).astype(np.int64)
+    chosen = found.take(np.flatnonzero(counts == 0)[:wanted])
+    if len(chosen.tokens) < wanted:
+        raise CorpusError(
+            f"{wanted:,} texts of {plan.length} tokens are wanted, one of each document, and {len(chosen.tokens):,} "
+            f"were found that {index.name} does not hold ({int((counts > 0).sum()):,} stand there, up to "
+            f"{counts.max(initial=0):,} times): give more documents, or plant fewer --sequences"
+        )
+    table = _table(chosen, index.tokenizer, plan)
+    with partial_directory(target) as folder:
+        documents = _write(folder, table, plan)
+        folder.rename(target)
+    known = counts[counts > 0]
+    return Planted(table, documents, len(known), int(known.max(initial=0)))
+
+
+def _check(plan: PlantPlan) -> None:
+    if not plan.copies or len(set(plan.copies)) < len(plan.copies):
+        raise MemindexError("copies: give at least one number, and none twice")
+    if not 0 <= min(plan.copies) <= max(plan.copies) <= MOST_COPIES:
+        raise MemindexError(f"copies must be between 0 and {MOST_COPIES:,}")
+    if max(plan.copies) == 0:
+        raise MemindexError("copies of 0 alone plant nothing: give another number beside it")
+    if plan.sequences < 1 or plan.length < 2:
+        raise MemindexError("plant at least 1 sequence of each number of copies, of 2 tokens or more")
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """Candidates: int32 tokens (rows, length), and where each is from."""
+
+    tokens: npt.NDArray[np.int32]
+    paths: npt.NDArray[np.object_]
+    lines: npt.NDArray[np.int64]
+
+    def take(self, rows: npt.NDArray[np.intp]) -> _Texts:
+        return _Texts(self.tokens[rows], self.paths[rows], self.lines[rows])
+
+
+def _draw(
+    sources: Sequence[str | Path], tokenizer: Tokenizer, plan: PlantPlan, options: ReadOptions, most: int
+) -> _Texts:
+    """At most so many windows, one of each of as many documents, in random order."""
+    random = np.random.default_rng([plan.seed, _DRAW])
+    kept: list[tuple[npt.NDArray[np.float64], _Texts]] = []
+    for texts in _windows(sources, tokenizer, plan.length, options, random):
+        kept.append((random.random(len(texts.tokens)), texts))
+        if sum(len(order) for order, _ in kept) > 2 * most:
+            kept = [_first(kept, most)]
+    if not kept:
+        raise CorpusError(f"no document in {', '.join(map(str, sources))} has {plan.length} tokens")
+    return _first(kept, most)[1]
+
+
+def _windows(
+    sources: Sequence[str | Path], tokenizer: Tokenizer, length: int, options: ReadOptions, random: np.random.Generator
+) -> Iterator[_Texts]:
+    """A window of each document that is long enough, at a random place."""
+    for batch in read_documents(find_files(sources, options), options, BadDocuments()):
+        if not len(batch) or batch.schema.field(0).name != "text":
+            continue
+        ragged: Ragged = tokenizer.encode_batch(batch.column(0))
+        rows = np.flatnonzero(ragged.lengths() >= length)
+        if not len(rows):
+            continue
+        room = ragged.lengths()[rows] - length + 1
+        starts = ragged.offsets[rows] + (random.random(len(rows)) * room).astype(np.int64)
+        tokens = ragged.values[starts[:, None] + np.arange(length)].astype(np.int32)
+        paths = batch.column("path").to_numpy(zero_copy_only=False)[rows]
+        yield _Texts(tokens, paths, batch.column("line").to_numpy()[rows])
+
+
+def _first(kept: Sequence[tuple[npt.NDArray[np.float64], _Texts]], most: int) -> tuple[npt.NDArray[np.float64], _Texts]:
+    order = np.concatenate([order for order, _ in kept])
+    parts = [texts for _, texts in kept]
+    together = _Texts(*(np.concatenate([getattr(p, name) for p in parts]) for name in ("tokens", "paths", "lines")))
+    rows = np.argsort(order, kind="stable")[:most]
+    return order[rows], together.take(rows)
+
+
+def _whole(texts: _Texts, tokenizer: Tokenizer) -> _Texts:
+    """Those that are the same ids again when their text is a document of its own, each once."""
+    length = texts.tokens.shape[1]
+    again = tokenizer.encode_texts(tokenizer.decode_batch(texts.tokens.tolist()))
+    same = np.flatnonzero(again.lengths() == length)
+    values = again.take(same).values.reshape(-1, length).astype(np.int32)
+    same = same[(values == texts.tokens[same]).all(axis=1)]
+    _, first = np.unique(texts.tokens[same], axis=0, return_index=True)
+    return texts.take(same[np.sort(first)])
+
+
+def _table(texts: _Texts, tokenizer: Tokenizer, plan: PlantPlan) -> pa.Table:
+    columns = {
+        "planted": pa.array(np.arange(len(texts.tokens), dtype=np.int64)),
+        "copies": pa.array(np.repeat(np.array(plan.copies, dtype=np.int64), plan.sequences)),
+        "text": pa.array(tokenizer.decode_batch(texts.tokens.tolist()), type=pa.string()),
+        "tokens": to_arrow(from_matrix(texts.tokens)),
+        "path": pa.array(texts.paths, type=pa.string()),
+        "line": pa.array(texts.lines),
+    }
+    made = {"tokenizer": tokenizer.name, "tokenizer_checksum": tokenizer.checksum, "seed": str(plan.seed)}
+    return pa.table(columns).replace_schema_metadata(made)
+
+
+def _write(folder: Path, table: pa.Table, plan: PlantPlan) -> int:
+    """Write table and documents; returns the number of these."""
+    order = np.repeat(table["planted"].to_numpy(), table["copies"].to_numpy())
+    np.random.default_rng([plan.seed, _DRAW, 1]).shuffle(order)
+    texts = table["text"].to_pylist()
+    (folder / DOCUMENTS.parent).mkdir()
+    with (folder / DOCUMENTS).open("w", encoding="utf-8") as file:
+        for number in order.tolist():
+            document: dict[str, Any] = {"planted": number}
+            _put(document, plan.text_field, texts[number])
+            if plan.domain_field:
+                _put(document, plan.domain_field, DOMAIN)
+            file.write(json.dumps(document, ensure_ascii=False) + "\n")
+    pq.write_table(table, folder / TABLE)
+    return len(order)
+
+
+def _put(document: dict[str, Any], path: str, value: str) -> None:
+    """Put a value at a dotted path."""
+    *above, last = path.split(".")
+    for name in above:
+        document = document.setdefault(name, {})
+    document[last] = value
