@@ -10,7 +10,7 @@ WITH sequences_seen AS (
            bool_or(memorized) AS memorized,
            max(sequence_count) AS sequence_count
     FROM memorization
-    WHERE sample <> 'heldout' AND document IS NOT NULL
+    WHERE sample NOT IN ('heldout', 'planted') AND document IS NOT NULL
     GROUP BY "index", shard, document, sequence_id
 ),
 ranked AS (

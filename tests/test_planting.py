@@ -12,9 +12,14 @@ import pytest
 from synthetic_corpus import assert_refused, left_in, memindex, sentences, train_bpe, write_jsonl
 
 from memindex.corpus.sources import ReadOptions
+from memindex.errors import MemindexError
 from memindex.index import Index, build_index
 from memindex.ragged import from_arrow
+from memindex.study.config import load_study
 from memindex.study.planting import PlantPlan, plant
+from memindex.study.sampling import token_matrix
+from memindex.study.sequences import ensure_sequences, sample_name
+from memindex.tables.store import TableStore
 
 COPIES, SEQUENCES, LENGTH = (0, 1, 3, 7), 5, 12
 
@@ -118,3 +123,107 @@ def test_on_the_command_line(world, tmp_path):
         assert_refused(refused, words)
         assert left_in(tmp_path) == before
     assert_refused(memindex(*command, "--copies", "1", "--out", tmp_path / "p"), "exists already")
+
+
+def study_of(world, folder, planted_folder, index, *, prefix=6):
+    folder.mkdir(exist_ok=True)
+    text = f"""
+name = "s"
+index = "{index}"
+planted = "{planted_folder}"
+[sequences]
+prefix = {prefix}
+suffix = 6
+uniform = 20
+per_bucket = 5
+"""
+    (folder / "study.toml").write_text(text)
+    return load_study(folder)
+
+
+@pytest.fixture(scope="module")
+def planted_world(world, tmp_path_factory):
+    """(what was planted, an index with it)."""
+    folder = tmp_path_factory.mktemp("planted")
+    plan = PlantPlan(COPIES, SEQUENCES, LENGTH)
+    write_jsonl(folder / "other.jsonl", [{"text": text} for text in sentences(80, words=30, seed=3)])
+    plant(Index.open(world / "index"), [folder / "other.jsonl"], folder / "p", plan, ReadOptions())
+    sources = [world / "corpus", folder / "p" / "documents"]
+    build_index(sources, folder / "with", tokenizer=world / "tokenizer.json")
+    return folder / "p", folder / "with"
+
+
+def test_planted_texts_are_sequences_of_a_study(world, planted_world, tmp_path):
+    what, index = planted_world
+    config = study_of(world, tmp_path / "s", what, index)
+    rows = ensure_sequences(config, lambda *_: None)
+    mine = rows.filter(np.array(rows["sample"].to_pylist()) == "planted")
+    table = pq.read_table(what / "planted.parquet")
+    ids = np.concatenate([token_matrix(mine, "prefix"), token_matrix(mine, "suffix")], axis=1)
+    np.testing.assert_array_equal(ids, from_arrow(table["tokens"]).values.reshape(-1, LENGTH))
+    frequencies = TableStore(config.tables).read("frequencies").to_pylist()
+    counts = {row["sequence_id"]: row["sequence_count"] for row in frequencies}
+    assert [counts[number] for number in mine["sequence_id"].to_pylist()] == table["copies"].to_pylist()
+    # Those that are there stand where they say.
+    opened = Index.open(index)
+    for row, tokens in zip(mine.to_pylist(), ids, strict=True):
+        if counts[row["sequence_id"]] == 0:
+            assert {row[name] for name in ("index", "shard", "position", "document", "domain")} == {None}
+            continue
+        held = opened.tokens_of_shard(row["shard"])[row["position"] :][:LENGTH]
+        np.testing.assert_array_equal(held, tokens)
+        assert (row["document_offset"], row["index"]) == (0, "with")
+    # Names of studies without planted texts stay what they were.
+    assert set(rows["sample"].to_pylist()) == {"uniform", "bucket", "planted"}
+
+
+def test_a_study_of_planted_texts_answers_by_copies(world, planted_world, tmp_path):
+    pytest.importorskip("torch")
+    from memindex.models.from_index import train_on_index
+    from memindex.study.jobs import RunOptions
+    from memindex.study.running import run_study
+    from memindex.tables.connection import connect
+    from memindex.tables.queries import run_query
+
+    what, index = planted_world
+    train_on_index(Index.open(index), "llama", 2000, 600, tmp_path / "m", context=12, eos_token_id=0, device="cpu")
+    config = study_of(world, tmp_path / "s", what, index)
+    with (tmp_path / "s" / "study.toml").open("a") as file:
+        file.write(f'[[models]]\nid = "m"\nsource = "{tmp_path / "m"}"\n')
+    run_study(load_study(tmp_path / "s"), options=RunOptions(device="cpu"))
+    answer = run_query(connect(config.directory), "rate_by_copies").to_pylist()
+    assert [(row["copies"], row["sequences"]) for row in answer] == [(str(n), SEQUENCES) for n in COPIES]
+    # The same from the tables, by hand.
+    store = TableStore(config.tables)
+    memorized = {row["sequence_id"]: row["memorized"] for row in store.read("continuations").to_pylist()}
+    counts = {row["sequence_id"]: row["sequence_count"] for row in store.read("frequencies").to_pylist()}
+    mine = [row["sequence_id"] for row in store.read("sequences").to_pylist() if row["sample"] == "planted"]
+    for row in answer:
+        own = [memorized[number] for number in mine if counts[number] == row["sequence_count"]]
+        assert (row["memorized"], row["rate"]) == (sum(own), np.mean(own))
+        assert row["rate_low"] <= row["rate"] <= row["rate_high"]
+
+
+def test_planted_texts_that_do_not_fit_are_refused(world, planted_world, tmp_path):
+    what, index = planted_world
+
+    def refused(message, *arguments, **change):
+        with pytest.raises(MemindexError, match=message):
+            ensure_sequences(study_of(world, tmp_path / "s", *arguments, **change), lambda *_: None)
+
+    refused("make one with memindex plant", tmp_path / "absent", index)
+    refused("shorter than prefix", what, index, prefix=30)
+    refused("holds planted text 5 of .* 0 times, not 1 \\(15 of 20 differ\\)", what, world / "index")
+    build_index([world / "corpus"], tmp_path / "bytes", tokenizer="bytes")
+    refused("another tokenizer", what, tmp_path / "bytes")
+
+
+def test_an_equal_index_of_files_elsewhere_is_the_same_to_a_study(world, tmp_path):
+    names = set()
+    for place in ("here", "there"):
+        write_jsonl(tmp_path / place / "corpus" / "x.jsonl", [{"text": text} for text in sentences(20, words=20)])
+        build_index([tmp_path / place / "corpus"], tmp_path / place / "i", tokenizer=world / "tokenizer.json")
+        (tmp_path / place / "s").mkdir()
+        (tmp_path / place / "s" / "study.toml").write_text('index = "../i"\n')
+        names.add(sample_name(load_study(tmp_path / place / "s")))
+    assert len(names) == 1

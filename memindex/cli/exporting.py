@@ -12,7 +12,9 @@ from memindex.cli.sql import study_option
 @click.command("export")
 @study_option()
 @click.option("--out", type=click.Path(path_type=Path), help="File to write.  [default: stdout]")
-@click.option("--sample", type=click.Choice(["uniform", "bucket", "heldout", "imported"]), help="Only this sample.")
+@click.option(
+    "--sample", type=click.Choice(["uniform", "bucket", "heldout", "planted", "imported"]), help="Only this sample."
+)
 @click.option("--suffix", "with_suffix", is_flag=True, help="Write the true continuations too.")
 @click.option("--no-text", is_flag=True, help="Write ids only.")
 def export(study: str, out: Path | None, sample: str | None, with_suffix: bool, no_text: bool) -> None:

@@ -124,7 +124,7 @@ def _import(
 def _key(source: Source, name: str, protocol: Protocol, index: Index | None) -> str:
     """Names an import by all that its units depend on."""
     contents = [_core.checksum(file) for file in source.files]
-    looked_up = index and [facts.blake3 for facts in index.manifest.files.values()]
+    looked_up = index and index.manifest.contents()
     key = json.dumps([source.made_by, source.settings, name, vars(protocol), contents, looked_up], sort_keys=True)
     return hashlib.sha256(key.encode()).hexdigest()[:12]
 

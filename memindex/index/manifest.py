@@ -127,6 +127,10 @@ class Manifest:
         """Domains, and suffixes between two rows of domainsum.S, of a shard's domain column."""
         return self.shard_domains[shard] if self.shard_domains else (len(self.domains), self.domain_block)
 
+    def contents(self) -> list[str]:
+        """Checksums of the files that say what the index holds: not of the one that says where its corpus lay."""
+        return [facts.blake3 for name, facts in self.files.items() if name != SOURCES_FILE]
+
     def folder_of_data(self, directory: Path) -> Path:
         """Where infini-gram's files lie, for a manifest in `directory`."""
         return Path(self.data) if self.data else directory

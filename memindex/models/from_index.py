@@ -9,6 +9,7 @@ from memindex.errors import MemindexError
 from memindex.models.architectures import build_model
 from memindex.models.sources import TOKENIZER
 from memindex.models.training import Progress, TrainingConfig, train
+from memindex.tables.origins import index_checksum
 
 if TYPE_CHECKING:
     from memindex.index.index import Index
@@ -66,7 +67,7 @@ def train_on_index(
 
 def _of_tokenizer(index: Index) -> tuple[dict[str, Any], dict[str, bytes]]:
     """What the model's ids mean goes with it: a run compares that with the index it takes its sequences from."""
-    notes: dict[str, Any] = {"corpus": index.name, "corpus_checksum": index.manifest.checksum}
+    notes: dict[str, Any] = {"corpus": index.name, "corpus_checksum": index_checksum(index.manifest)}
     if not index.has_tokenizer:
         return notes, {}
     tokenizer = index.tokenizer

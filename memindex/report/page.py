@@ -30,6 +30,7 @@ from memindex.tables.queries import Query, list_queries, load_query, run_query
 _ORDER = (
     "rate_by_size",
     "rate_by_frequency",
+    "rate_by_copies",
     "corpus_by_frequency",
     "unseen_floor",
     "controls",

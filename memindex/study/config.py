@@ -84,12 +84,13 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class StudyConfig:
-    """A whole study.toml, with absolute paths."""
+    """A whole study.toml, with absolute paths; `planted` is a folder of `memindex plant`."""
 
     directory: Path
     name: str
     index: Path
     heldout: Path | None = None
+    planted: Path | None = None
     sequences: SequenceConfig = field(default_factory=SequenceConfig)
     frequencies: FrequencyConfig = field(default_factory=FrequencyConfig)
     models: tuple[ModelConfig, ...] = ()
@@ -132,11 +133,11 @@ def parse_study(text: str, root: Path) -> StudyConfig:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise MemindexError(f"{file}: {error}") from None
-    known = {"name", "index", "heldout", "sequences", "frequencies", "scoring", "probes", "models"}
+    known = {"name", "index", "heldout", "planted", "sequences", "frequencies", "scoring", "probes", "models"}
     _reject_unknown(file, "", raw, known)
     if "index" not in raw:
         raise MemindexError(f'{file}: the key index is missing; write: index = "path/to/index"')
-    for key in ("name", "index", "heldout"):
+    for key in ("name", "index", "heldout", "planted"):
         if not isinstance(raw.get(key, ""), str):
             raise MemindexError(f"{file}: {key} must be text in quotes")
     models = raw.get("models", [])
@@ -147,6 +148,7 @@ def parse_study(text: str, root: Path) -> StudyConfig:
         name=raw.get("name", root.name),
         index=(root / raw["index"]).resolve(),
         heldout=(root / raw["heldout"]).resolve() if "heldout" in raw else None,
+        planted=(root / raw["planted"]).resolve() if "planted" in raw else None,
         sequences=_build(SequenceConfig, raw.get("sequences", {}), file, "sequences"),
         frequencies=_build(FrequencyConfig, raw.get("frequencies", {}), file, "frequencies"),
         models=tuple(_build(ModelConfig, m, file, "models") for m in models),

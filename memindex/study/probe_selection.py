@@ -78,7 +78,8 @@ def select(store: TableStore, probe: str, run: Run, sequences: pa.Table, setting
     outcome = np.where(results["memorized"].to_numpy(), 0, np.where(results["score"].to_numpy() > 0, 1, 2))
     samples = own["sample"].to_numpy(zero_copy_only=False)
     most = settings.settings(probe)["sequences"]
-    trained = samples != "heldout"
+    # Planted texts stand as often in the corpus as was wanted: they would make other groups.
+    trained = ~np.isin(samples.astype(str), ("heldout", "planted"))
     if probe in OF_MEMORIZED:
         # Compression also of what was memorized though it is held out; heads by domain.
         kinds = samples if probe == COMPRESSION else own["domain"].fill_null("").to_numpy(zero_copy_only=False)

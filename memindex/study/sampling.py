@@ -1,11 +1,12 @@
 """Sampling sequences (prefix + suffix) from an index.
 
-Three samples, told apart by the column `sample`:
+Four samples, told apart by the column `sample`:
 uniform: windows drawn uniformly from all windows of the corpus; rates over it are rates of the corpus;
 bucket: the same number of distinct windows for each frequency bucket (floor(log2 of the count of the whole window)),
     each at one random occurrence; without it nearly every window would occur once;
 heldout: windows drawn uniformly from an index of documents that no model saw. Those whose suffix the
-    training index counts zero times are the unseen control: held-out documents share boilerplate with the corpus.
+    training index counts zero times are the unseen control: held-out documents share boilerplate with the corpus;
+planted: the texts of `memindex plant`, whose counts were set (`planted_sequences`).
 No window crosses a document's end.
 """
 
@@ -53,11 +54,11 @@ class BucketTotal(NamedTuple):
 
 
 def sample_sequences(
-    index: Index, config: SequenceConfig, heldout: Index | None = None
+    index: Index, config: SequenceConfig, heldout: Index | None = None, planted: pa.Table | None = None
 ) -> tuple[pa.Table, list[BucketTotal]]:
     """Sample the sequences of a study: a table of the schema `sequences`, and what each frequency bucket holds.
 
-    The totals are empty when no bucket sample was asked for.
+    The totals are empty when no bucket sample was asked for. `planted` is what `planted_sequences` gives.
 
     Raises:
         MemindexError: No document is as long as prefix + suffix, or the two indexes have different tokenizers.
@@ -67,16 +68,20 @@ def sample_sequences(
     totals: list[BucketTotal] = []
     if config.uniform:
         windows = _uniform(index, length, config.uniform, [config.seed, UNIFORM])
-        parts.append(_sequences(index, "uniform", windows, config))
+        parts.append(window_table(index, "uniform", windows, config))
     if config.per_bucket:
         windows, totals = _per_bucket(index, length, config.per_bucket, config.seed)
-        parts.append(_sequences(index, "bucket", windows, config))
+        parts.append(window_table(index, "bucket", windows, config))
     if heldout is not None and config.heldout:
         _same_tokenizer(index, heldout)
         windows = _uniform(heldout, length, config.heldout, [config.seed, HELDOUT])
-        parts.append(_sequences(heldout, "heldout", windows, config))
+        parts.append(window_table(heldout, "heldout", windows, config))
+    if planted is not None:
+        parts.append(planted)
     if not parts:
-        raise MemindexError("[sequences] asks for none: set uniform, per_bucket or heldout above 0")
+        raise MemindexError(
+            "[sequences] asks for none: set uniform, per_bucket or heldout above 0, or name a folder of planted texts"
+        )
     table = pa.concat_tables(parts)
     numbered = table.append_column("sequence_id", pa.array(np.arange(len(table))))
     return completed(SEQUENCES, numbered).cast(SEQUENCES.schema()), totals
@@ -147,7 +152,8 @@ def _per_bucket(index: Index, length: int, per_bucket: int, seed: int) -> tuple[
     return Windows(shard, position, bucket), [BucketTotal(*total) for total in totals]
 
 
-def _sequences(index: Index, sample: str, windows: Windows, config: SequenceConfig) -> pa.Table:
+def window_table(index: Index, sample: str, windows: Windows, config: SequenceConfig) -> pa.Table:
+    """Columns of the schema `sequences`, but for their numbers, of windows of an index."""
     length = config.prefix + config.suffix
     ids = np.empty((len(windows.position), length), dtype=np.int32)
     document = np.empty(len(windows.position), dtype=np.int64)
@@ -169,8 +175,8 @@ def _sequences(index: Index, sample: str, windows: Windows, config: SequenceConf
         "document": pa.array(document),
         "document_offset": pa.array(offset),
         "domain": _domains(index, windows.shard, document),
-        "prefix": _token_lists(ids[:, : config.prefix]),
-        "suffix": _token_lists(ids[:, config.prefix :]),
+        "prefix": token_lists(ids[:, : config.prefix]),
+        "suffix": token_lists(ids[:, config.prefix :]),
     }
     return pa.table(columns)
 
@@ -184,6 +190,7 @@ def _domains(index: Index, shard: npt.NDArray[np.int32], document: npt.NDArray[n
     return table.column("domain").take(pa.array(rows)).combine_chunks()
 
 
-def _token_lists(ids: npt.NDArray[np.int32]) -> pa.Array:
+def token_lists(ids: npt.NDArray[np.int32]) -> pa.Array:
+    """Rows of a matrix as a column of token lists."""
     offsets = np.arange(len(ids) + 1, dtype=np.int32) * ids.shape[1]
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(np.ascontiguousarray(ids).reshape(-1)))

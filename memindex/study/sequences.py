@@ -15,6 +15,7 @@ from memindex.errors import MemindexError
 from memindex.progress import Progress
 from memindex.study.config import StudyConfig
 from memindex.study.frequencies import count_sequences
+from memindex.study.planted_sequences import planted_digest, planted_sequences
 from memindex.study.sampling import bucket_totals, sample_sequences
 from memindex.tables.origins import open_index, remember_indexes
 from memindex.tables.store import TableStore
@@ -44,7 +45,9 @@ def ensure_sequences(config: StudyConfig, progress: Progress) -> pa.Table:
         )
     if not store.has("sequences", unit):
         progress("sample sequences", 0, 1)
-        sequences, totals = sample_sequences(index, config.sequences, *heldout)
+        planted = None if config.planted is None else planted_sequences(index, config.planted, config.sequences)
+        others = heldout[0] if heldout else None
+        sequences, totals = sample_sequences(index, config.sequences, others, planted)
         store.write("buckets", unit, bucket_totals(index, config.sequences, totals, sequences))
         store.write("sequences", unit, sequences)
         progress("sample sequences", 1, 1)
@@ -57,6 +60,9 @@ def ensure_sequences(config: StudyConfig, progress: Progress) -> pa.Table:
 def sample_name(config: StudyConfig) -> str:
     """Names the sample by all that it depends on: the settings and the indexes' contents."""
     manifests = [open_index(config, path).manifest for path in config.indexes().values()]
-    contents = [[facts.blake3 for facts in manifest.files.values()] for manifest in manifests]
-    key = json.dumps([asdict(config.sequences), contents])
+    contents = [manifest.contents() for manifest in manifests]
+    depends = [asdict(config.sequences), contents]
+    if config.planted is not None:
+        depends.append(planted_digest(config.planted))
+    key = json.dumps(depends)
     return f"{OWN}{hashlib.sha256(key.encode()).hexdigest()[:12]}"

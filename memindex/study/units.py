@@ -87,8 +87,10 @@ def _retokenized(run: Run, sequences: pa.Table) -> Retokenized:
     indexes = [Index.open(path) for path in run.indexes]
     # The whole prefix is read, so that shorter contexts come before the same suffix.
     whole = token_matrix(sequences, "prefix").shape[1]
-    found = retokenize(indexes, sequences, tokenizer, whole, run.protocol.suffix)
-    return found._replace(prefixes=found.prefixes[:, -run.protocol.prefix :])
+    # Texts that were planted 0 times stand in no document.
+    placed = np.flatnonzero(sequences["position"].is_valid().to_numpy())
+    found = retokenize(indexes, sequences.take(pa.array(placed)), tokenizer, whole, run.protocol.suffix)
+    return found._replace(prefixes=found.prefixes[:, -run.protocol.prefix :], rows=placed[found.rows])
 
 
 def score_unit(

@@ -149,7 +149,7 @@ SEQUENCES = Table(
     "one prefix + suffix sampled from an index",
     (
         Column("sequence_id", pa.int64(), "number of the sequence, unique in the study; imported ones from 2^32 on"),
-        Column("sample", pa.string(), "how it was drawn: uniform, bucket, heldout, or imported"),
+        Column("sample", pa.string(), "how it was drawn: uniform, bucket, heldout, planted, or imported"),
         Column(
             "bucket",
             pa.int32(),

@@ -1,0 +1,83 @@
+"""The planted texts of a study as sequences: how often each stands in the corpus was set by whoever built it."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from memindex.errors import MemindexError
+from memindex.index.index import Index
+from memindex.ragged import from_arrow, from_matrix
+from memindex.study.config import SequenceConfig
+from memindex.study.planting import TABLE
+from memindex.study.sampling import Windows, token_lists, window_table
+
+#: Their `sample`.
+PLANTED = "planted"
+
+
+def planted_sequences(index: Index, folder: Path, config: SequenceConfig) -> pa.Table:
+    """The first prefix + suffix tokens of each planted text, in the order of their numbers.
+
+    A text that was planted has the place of one of its copies; one of 0 copies has none.
+
+    Args:
+        index: The index of the corpus with the planted documents.
+        folder: What `memindex plant` made.
+        config: How long sequences are.
+
+    Raises:
+        MemindexError: No such folder, texts of another tokenizer, texts that are too short, or counts in the index that
+            are not those that were planted.
+    """
+    table = _read(folder)
+    if (table.schema.metadata or {}).get(b"tokenizer_checksum", b"").decode() != index.manifest.tokenizer_checksum:
+        raise MemindexError(f"{folder} was planted with another tokenizer than {index.path} was built with")
+    tokens = from_arrow(table["tokens"])
+    length = config.prefix + config.suffix
+    shortest = int(tokens.lengths().min(initial=length))
+    if shortest < length:
+        raise MemindexError(
+            f"{folder}: planted texts of {shortest} tokens are shorter than prefix + suffix, {length}: plant longer "
+            "ones (--length), or choose a shorter prefix or suffix"
+        )
+    copies, counts = table["copies"].to_numpy(), index.count(tokens).astype(np.int64)
+    wrong = np.flatnonzero(copies != counts)
+    if len(wrong):
+        raise MemindexError(
+            f"{index.path} holds planted text {wrong[0]} of {folder} {counts[wrong[0]]:,} times, not "
+            f"{copies[wrong[0]]:,} ({len(wrong):,} of {len(copies):,} differ): build it of the corpus and "
+            f"{folder / 'documents'}, once"
+        )
+    ids = tokens.take(np.arange(tokens.rows)).values.reshape(tokens.rows, -1)[:, :length].astype(np.int32)
+    there, absent = np.flatnonzero(copies), np.flatnonzero(copies == 0)
+    found = index.positions(from_matrix(ids[there]), limit=1)
+    windows = Windows(
+        found.shard.astype(np.int32), found.position.astype(np.int64), np.full(len(there), -1, dtype=np.int32)
+    )
+    placed = window_table(index, PLANTED, windows, config)
+    without = {field.name: pa.nulls(len(absent), field.type) for field in placed.schema}
+    without |= {
+        "sample": pa.array([PLANTED] * len(absent), type=pa.string()),
+        "prefix": token_lists(ids[absent][:, : config.prefix]).cast(placed.schema.field("prefix").type),
+        "suffix": token_lists(ids[absent][:, config.prefix :]).cast(placed.schema.field("suffix").type),
+    }
+    order = np.argsort(np.concatenate([there, absent]), kind="stable")
+    return pa.concat_tables([placed, pa.table(without, schema=placed.schema)]).take(pa.array(order)).combine_chunks()
+
+
+def planted_digest(folder: Path) -> str:
+    """Tells what was planted from anything else; hex digits."""
+    _read(folder)
+    return hashlib.sha256((folder / TABLE).read_bytes()).hexdigest()
+
+
+def _read(folder: Path) -> pa.Table:
+    try:
+        return pq.read_table(folder / TABLE)
+    except (OSError, pa.ArrowInvalid):
+        raise MemindexError(f"{folder} is no folder of planted texts: make one with memindex plant") from None
