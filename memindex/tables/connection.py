@@ -32,7 +32,7 @@ from memindex.tables.views import joined_views, text_literal
 _open: weakref.WeakKeyDictionary[duckdb.DuckDBPyConnection, TableStore] = weakref.WeakKeyDictionary()
 
 #: What DuckDB says of a Parquet file that is damaged; not always which one.
-_DAMAGE = re.compile("TProtocol|Failed to read file|Parquet|parquet|decompress|Snappy|ZSTD|[Cc]orrupt")
+_DAMAGE = re.compile("TProtocol|Out of buffer|Failed to read file|Parquet|parquet|decompress|Snappy|ZSTD|[Cc]orrupt")
 #: And of one that is not there any more.
 _GONE = re.compile(r'(?:No files found that match the pattern|Cannot open file) "([^"]+)"')
 
