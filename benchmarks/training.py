@@ -1,8 +1,8 @@
 """How fast small models are trained, beside the plain loop and the ceiling of the machine, in one run.
 
-    python benchmarks/training.py [SIZE…] [--architecture A] [--batch-size N] [--context N] [--steps N]
+    python benchmarks/training.py [SIZE…] [--architecture A] [--batch-size N] [--context N] [--vocabulary N]
 
-Random tokens of a vocabulary of 50,304, windows as `memindex train` takes them. For every size:
+Random tokens of a vocabulary of 50,304 by default, windows as `memindex train` takes them. For every size:
 
     plain       logits of the whole batch, windows from the CPU at every step, kernels started one by one
     steps       as `memindex train` takes them, layers not compiled
@@ -30,7 +30,7 @@ from memindex.models.stream import TokenStream
 from memindex.models.training import default_learning_rate
 from memindex.models.training_steps import Stepper, Windows
 
-VOCABULARY, EOS = 50_304, 0
+EOS = 0
 
 Step = Callable[[int], Any]
 
@@ -42,6 +42,7 @@ def main() -> None:
     parser.add_argument("--architecture", default="gpt_neox")
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--context", type=int, default=256)
+    parser.add_argument("--vocabulary", type=int, default=50_304)
     parser.add_argument("--steps", type=int, default=60)
     arguments = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -50,7 +51,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "tokenized.0"
         windows = arguments.batch_size * (arguments.steps + 10)
-        np.random.default_rng(0).integers(0, VOCABULARY, windows * arguments.context + 1).astype("<u2").tofile(file)
+        np.random.default_rng(0).integers(0, arguments.vocabulary, windows * arguments.context + 1).astype(
+            "<u2"
+        ).tofile(file)
         for size in arguments.sizes:
             measure(size, file, arguments, device, peak)
 
@@ -60,7 +63,7 @@ def measure(size: str, file: Path, arguments: argparse.Namespace, device: torch.
     for way in ("plain", "steps", "compiled"):
         torch._dynamo.reset()
         clear(device)
-        model = build_model(arguments.architecture, size, VOCABULARY, arguments.context, 0, eos_token_id=EOS)
+        model = build_model(arguments.architecture, size, arguments.vocabulary, arguments.context, 0, eos_token_id=EOS)
         model = model.to(device).train()
         stream = TokenStream([file], "u2", EOS)
         length = arguments.context + 1
@@ -68,7 +71,7 @@ def measure(size: str, file: Path, arguments: argparse.Namespace, device: torch.
         if way == "plain":
             step = plain(model, stream, starts, arguments.batch_size, length)
         else:
-            windows = Windows(stream, starts, length, arguments.batch_size, VOCABULARY, device)
+            windows = Windows(stream, starts, length, arguments.batch_size, arguments.vocabulary, device)
             stepper = Stepper(model, default_learning_rate(model.config.hidden_size), 0.01, 1.0, way == "compiled")
             step = lambda number, stepper=stepper, windows=windows: stepper(windows(number), 0.5)  # noqa: E731
         torch.cuda.reset_peak_memory_stats() if device.type == "cuda" else None

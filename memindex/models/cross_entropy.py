@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, pad
 from transformers import PreTrainedModel
 
 try:
@@ -21,6 +21,9 @@ except ImportError:  # Triton comes with torch where torch knows GPUs.
 
 #: Bytes of logits at a time.
 _LOGITS = 1 << 30
+
+#: Vocabularies are filled up to a multiple of this: products of odd sizes take kernels of half the speed.
+_MULTIPLE = 64
 
 
 def next_token_loss(model: PreTrainedModel, tokens: torch.Tensor) -> torch.Tensor:
@@ -54,18 +57,20 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         assert _kernel is not None
-        narrow = weight.to(hidden.dtype)
+        vocabulary = len(weight)
+        # The logits of what is filled up are 0, and stay so when the others become gradients.
+        narrow = pad(weight.to(hidden.dtype), (0, 0, 0, -vocabulary % _MULTIPLE))
         of_hidden = torch.empty_like(hidden)
-        of_weight = torch.zeros(weight.shape, dtype=torch.float32, device=weight.device)
+        of_weight = torch.zeros(narrow.shape, dtype=torch.float32, device=weight.device)
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
-        positions = max(1, _LOGITS // (len(weight) * hidden.element_size()))
+        positions = max(1, _LOGITS // (len(narrow) * hidden.element_size()))
         for start in range(0, len(hidden), positions):
             some = slice(start, start + positions)
             logits = hidden[some] @ narrow.T
-            total += _kernel(logits, targets[some].contiguous(), 1 / len(hidden)).sum()
+            total += _kernel(logits, targets[some].contiguous(), 1 / len(hidden), vocabulary).sum()
             torch.mm(logits, narrow, out=of_hidden[some])
             of_weight += logits.T @ hidden[some]
-        ctx.save_for_backward(of_hidden, of_weight.to(weight.dtype))
+        ctx.save_for_backward(of_hidden, of_weight[:vocabulary].to(weight.dtype))
         return total / len(hidden)
 
     @staticmethod

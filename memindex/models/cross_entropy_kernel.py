@@ -43,18 +43,19 @@ def _losses(logits, targets, losses, scale, stride, vocabulary, TILE: tl.constex
         tl.store(base + at, gradient.to(logits.dtype.element_ty), mask=at < vocabulary)
 
 
-def losses_in_place(logits: torch.Tensor, targets: torch.Tensor, scale: float) -> torch.Tensor:
+def losses_in_place(logits: torch.Tensor, targets: torch.Tensor, scale: float, vocabulary: int) -> torch.Tensor:
     """Cross-entropy of each row; the logits become its gradient times `scale`.
 
     Args:
-        logits: (rows, vocabulary), contiguous; changed in place.
+        logits: (rows, vocabulary or more), contiguous; changed in place, but for columns behind the vocabulary.
         targets: int64 (rows,).
         scale: Factor of the gradient.
+        vocabulary: Columns that count.
 
     Returns:
         float32 (rows,), nats.
     """
-    rows, vocabulary = logits.shape
+    rows = len(logits)
     losses = torch.empty(rows, dtype=torch.float32, device=logits.device)
     if rows:
         _losses[(rows,)](logits, targets, losses, scale, logits.stride(0), vocabulary, TILE=_TILE, num_warps=_WARPS)
