@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from memindex.errors import MemindexError  # noqa: E402
-from memindex.models import training  # noqa: E402
+from memindex.models import training, training_steps  # noqa: E402
 from memindex.models.architectures import build_model, count_parameters  # noqa: E402
 from memindex.models.loading import load_model  # noqa: E402
 from memindex.models.stream import TokenStream  # noqa: E402
@@ -315,3 +315,29 @@ def test_the_loss_by_the_kernel_equals_that_of_torch(tmp_path):
     environment = {"TRITON_INTERPRET": "1", "PYTHONPATH": ":".join(sys.path), "PATH": "/usr/bin:/bin"}
     done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, check=False)
     assert done.stdout == "equal\n", done.stderr
+
+
+def test_training_goes_on_where_layers_can_not_be_compiled(monkeypatch):
+    from torch._dynamo.exc import TorchDynamoException
+
+    stepper = training_steps.Stepper(tiny(), 1e-3, 0.01, 1.0, compiled=False)
+    layer = torch.nn.Identity()
+    layer._compiled_call_impl = print
+    stepper._layers = [layer]
+    real, calls = stepper._step, []
+
+    def failing(tokens):
+        calls.append(stepper.compiled)
+        if stepper.compiled:
+            raise TorchDynamoException("no C compiler")
+        return real(tokens)
+
+    monkeypatch.setattr(stepper, "_step", failing)
+    tokens = torch.from_numpy(np.random.default_rng(0).integers(0, 90, (2, 9)))
+    with pytest.warns(UserWarning, match="training goes on without it: no C compiler"):
+        assert stepper._recorded_or_not(tokens).isfinite()
+    assert calls == [True, False]
+    assert layer._compiled_call_impl is None
+    monkeypatch.setattr(stepper, "_step", lambda _: (_ for _ in ()).throw(TorchDynamoException("again")))
+    with pytest.raises(TorchDynamoException):
+        stepper._recorded_or_not(tokens)

@@ -178,8 +178,9 @@ class _Training:
             if step < steps - 1 and (step + 1 in marks or now - kept > KEEP_EVERY):
                 folder.keep(self._state(step + 1))
                 kept = time.perf_counter()
+        record = self.record(steps)
         self.stepper.close()
-        return self.record(steps)
+        return record
 
     def record(self, steps: int) -> dict[str, Any]:
         """What `training.json` says after so many steps."""

@@ -6,12 +6,14 @@ them. After the first steps one is recorded as a CUDA graph, and the others repe
 
 from __future__ import annotations
 
+import warnings
 from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch._dynamo.exc import TorchDynamoException
 from transformers import PreTrainedModel
 
 from memindex.errors import MemindexError
@@ -20,8 +22,8 @@ from memindex.models.cross_entropy import next_token_loss
 from memindex.models.modules import lists_of_modules
 from memindex.models.stream import TokenStream
 
-#: FLOPs from which torch.compile, which takes half a minute for a layer and its gradient, pays.
-COMPILE_FROM = 3e16
+#: FLOPs from which torch.compile, which takes 4 to 11 s for a layer and its gradient, pays (docs/benchmarks.md).
+COMPILE_FROM = 2e15
 
 #: Steps before one is recorded: they allocate what libraries and the optimizer keep.
 _BEFORE = 3
@@ -151,14 +153,27 @@ class Stepper:
             self._given.copy_(tokens)
             self._graph.replay()
             return self._loss
-        return self._step(tokens)
+        try:
+            return self._step(tokens)
+        except TorchDynamoException as error:
+            # Layers and their gradients are compiled before the optimizer takes the step: it can be begun again.
+            if not self._layers:
+                raise
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            warnings.warn(f"torch.compile failed, so training goes on without it: {reason[0]}", stacklevel=4)
+            self._uncompile()
+            return self._step(tokens)
 
     def close(self) -> None:
         """Take the compiled layers and the recorded step from the model."""
         self._graph = None
+        self._uncompile()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def _uncompile(self) -> None:
         for layer in self._layers:
             layer._compiled_call_impl = None
-        self.optimizer.zero_grad(set_to_none=True)
+        self._layers = []
 
     def state(self) -> dict[str, Any]:
         """What the optimizer remembers."""
