@@ -21,3 +21,14 @@ def shared() -> Path:
     if not (SHARED / "corpora").is_dir():
         pytest.skip("needs the development corpora in ../shared, which are not on this machine")
     return SHARED
+
+
+@pytest.fixture(scope="module")
+def exact_float32():
+    """Products of float32 matrices on a GPU in float32: TF32 would round what is multiplied."""
+    import torch
+
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = False
+    yield
+    torch.backends.cuda.matmul.allow_tf32 = before

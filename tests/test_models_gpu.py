@@ -14,20 +14,13 @@ from memindex.models.training import TrainingConfig, train  # noqa: E402
 
 pytestmark = [
     pytest.mark.models,
+    pytest.mark.usefixtures("exact_float32"),
     pytest.mark.skipif(
         not torch.cuda.is_available(), reason="there is no GPU here: CUDA graphs and kernels are not run"
     ),
 ]
 
 ROWS, PREFIX, SUFFIX, VOCABULARY = 600, 20, 24, 3000
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _exact_float32():
-    before = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = False
-    yield
-    torch.backends.cuda.matmul.allow_tf32 = before
 
 
 def small(architecture, **changes):

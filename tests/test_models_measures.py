@@ -1,15 +1,14 @@
 """What scoring tells beside the continuation: ranks, top-40, prefixes, sampling, slots."""
 
 import dataclasses
-import subprocess
-import sys
-from importlib.util import find_spec
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
+
+from kernel_on_cpu import assert_equal, needs_triton  # noqa: E402
 
 from memindex.errors import MemindexError  # noqa: E402
 from memindex.models import engine, scoring, slot_engine  # noqa: E402
@@ -277,10 +276,6 @@ print("equal")
 """
 
 
-@pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed: its kernel is not tested")
+@needs_triton
 def test_the_kernel_equals_masked_attention(tmp_path):
-    script = tmp_path / "kernel.py"
-    script.write_text(KERNEL)
-    environment = {"TRITON_INTERPRET": "1", "PYTHONPATH": ":".join(sys.path), "PATH": "/usr/bin:/bin"}
-    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, check=False)
-    assert done.stdout == "equal\n", done.stderr
+    assert_equal(tmp_path, KERNEL)

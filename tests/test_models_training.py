@@ -3,13 +3,14 @@
 import json
 import subprocess
 import sys
-from importlib.util import find_spec
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
+
+from kernel_on_cpu import assert_equal, needs_triton  # noqa: E402
 
 from memindex.errors import MemindexError  # noqa: E402
 from memindex.models import training, training_steps  # noqa: E402
@@ -308,13 +309,9 @@ print("equal")
 """
 
 
-@pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed: its kernel is not tested")
+@needs_triton
 def test_the_loss_by_the_kernel_equals_that_of_torch(tmp_path):
-    script = tmp_path / "kernel.py"
-    script.write_text(LOSS)
-    environment = {"TRITON_INTERPRET": "1", "PYTHONPATH": ":".join(sys.path), "PATH": "/usr/bin:/bin"}
-    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, check=False)
-    assert done.stdout == "equal\n", done.stderr
+    assert_equal(tmp_path, LOSS)
 
 
 def test_training_goes_on_where_layers_can_not_be_compiled(monkeypatch):

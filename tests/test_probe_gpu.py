@@ -16,18 +16,11 @@ from memindex.probes.perturbation import perturb  # noqa: E402
 
 pytestmark = [
     pytest.mark.models,
+    pytest.mark.usefixtures("exact_float32"),
     pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here: probes are compared on the CPU"),
 ]
 
 ROWS, PREFIX, SUFFIX = 40, 8, 6
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _exact_float32():
-    before = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = False
-    yield
-    torch.backends.cuda.matmul.allow_tf32 = before
 
 
 @pytest.fixture(scope="module", params=SPECIAL)

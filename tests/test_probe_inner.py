@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from importlib.util import find_spec
-
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
+from kernel_on_cpu import assert_equal, needs_triton  # noqa: E402
 from probed_models import SPECIAL, VOCABULARY, random_model  # noqa: E402
 from reference_forward import Reference  # noqa: E402
 
@@ -207,10 +204,6 @@ print("equal")
 """
 
 
-@pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed: its kernel is not tested")
+@needs_triton
 def test_the_kernel_reduces_logits_as_torch_does(tmp_path):
-    script = tmp_path / "kernel.py"
-    script.write_text(LOGITS)
-    environment = {"TRITON_INTERPRET": "1", "PYTHONPATH": ":".join(sys.path), "PATH": "/usr/bin:/bin"}
-    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, check=False)
-    assert done.stdout == "equal\n", done.stderr
+    assert_equal(tmp_path, LOGITS)

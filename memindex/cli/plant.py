@@ -36,13 +36,14 @@ def plant(
     SRC are files or folders as `index build` takes them, such as held-out texts. One window is taken of each of as many
     documents as are needed. OUT/documents holds the copies, shuffled, each a document of its own: give it to `index
     build` beside the corpus, or to `index add`. OUT/planted.parquet lists the texts, their tokens and copies; 0 copies
-    are a control that is never planted.
+    are a control that is never planted. A study.toml with the line `planted = "OUT"` scores the texts, and checks that
+    its index counts as many copies.
 
     \b
     Examples:
       memindex plant heldout/ -i corpus --copies 0,1,2,4,8,16,32 --sequences 200 --out planted
       memindex index build corpus/ planted/documents --out with-planted --tokenizer tokenizer.json
-      memindex sql "SELECT copies, ngram_count('with-planted', tokens) FROM 'planted/planted.parquet'"
+      memindex sql -s my-study rate_by_copies
     """
     from memindex.cli.output import note, print_json
     from memindex.corpus.documents import ReadOptions

@@ -53,7 +53,7 @@ def planted_sequences(index: Index, folder: Path, config: SequenceConfig) -> pa.
             f"{copies[wrong[0]]:,} ({len(wrong):,} of {len(copies):,} differ): build it of the corpus and "
             f"{folder / 'documents'}, once"
         )
-    ids = tokens.take(np.arange(tokens.rows)).values.reshape(tokens.rows, -1)[:, :length].astype(np.int32)
+    ids = tokens.values[tokens.offsets[:-1, None] + np.arange(length)].astype(np.int32)
     there, absent = np.flatnonzero(copies), np.flatnonzero(copies == 0)
     found = index.positions(from_matrix(ids[there]), limit=1)
     windows = Windows(
