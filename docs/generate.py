@@ -77,6 +77,7 @@ PUBLIC = {
     "memindex.probes.noise": ["add_noise", "Noised"],
     "memindex.probes.perturbation": ["perturb", "Perturbed"],
     "memindex.tables.store": ["TableStore"],
+    "memindex.tables.exporting": ["export_study"],
     "memindex.tables.queries": ["list_queries", "load_query", "run_query"],
     "memindex.report": ["write_report", "save_figure", "families_of"],
 }

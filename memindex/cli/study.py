@@ -1,4 +1,4 @@
-"""`memindex study`: describe a study, run what it lacks, see what is done."""
+"""`memindex study`: describe a study, run what it lacks, see what is done, export what came out."""
 
 from __future__ import annotations
 
@@ -103,6 +103,28 @@ def status(directory: str, as_json: bool) -> None:
       memindex study status my-study
     """
     _print_status(directory, as_json)
+
+
+@study.command()
+@click.argument("directory", type=click.Path(), default=".")
+@click.option("--out", required=True, type=click.Path(), help="Folder to make.")
+@click.option("--replace", is_flag=True, help="Replace an earlier export; any other folder is refused.")
+def export(directory: str, out: str, replace: bool) -> None:
+    """Write the answers of all queries as small Parquet files, for a repository: OUT/QUERY.parquet.
+
+    Parameters have their defaults; other texts that a query takes are files of their own, QUERY__TEXT.parquet.
+    OUT/models.parquet lists the models with seed, seconds and loss of their training. Queries without rows have no
+    file; stderr says why. The same tables give the same bytes.
+
+    \b
+    Example:
+      memindex study export my-study --out results
+    """
+    from memindex.cli.output import note
+    from memindex.tables.exporting import export_study
+
+    folder = export_study(directory, out, replace=replace, tell=lambda line: note(f"memindex: {line}"))
+    click.echo(str(folder))
 
 
 def _print_status(directory: str, as_json: bool, scoring: ScoringConfig | None = None) -> None:

@@ -8,7 +8,6 @@ can be saved as a CSV file, which stands in its link.
 
 from __future__ import annotations
 
-import re
 from html import escape
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from memindex.report.html_tables import csv_link, html_table
 from memindex.report.style import style_sheet
 from memindex.report.summary import fits, summary
 from memindex.study.config import StudyConfig, load_study
-from memindex.tables.connection import connect, still_empty
+from memindex.tables.connection import connect, why_empty
 from memindex.tables.queries import Query, list_queries, load_query, run_query
 
 #: Reading order; queries that are not named here follow in the order of their names.
@@ -180,9 +179,7 @@ def _figure(query: Query, table: pa.Table, families: Families) -> str:
 
 
 def _empty(con: duckdb.DuckDBPyConnection, sql: str) -> str:
-    """Why an answer has no rows: the first table it reads that holds none, with the command that fills it."""
-    read = dict.fromkeys(name.lower() for name in re.findall(r'\b(?:FROM|JOIN)\s+"?(\w+)', sql, re.IGNORECASE))
-    why = next(filter(None, (still_empty(con, name) for name in read)), "nothing in the tables answers this")
+    why = why_empty(con, sql) or "nothing in the tables answers this"
     return f"<p class=empty>No rows yet: {escape(why)}.</p>"
 
 

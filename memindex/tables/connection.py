@@ -108,6 +108,12 @@ def still_empty(con: duckdb.DuckDBPyConnection, table_name: str) -> str:
     return ""
 
 
+def why_empty(con: duckdb.DuckDBPyConnection, sql: str) -> str:
+    """Why a statement has no rows: the first table it reads that holds none, with the command that fills it; or ''."""
+    read = dict.fromkeys(name.lower() for name in re.findall(r'\b(?:FROM|JOIN)\s+"?(\w+)', sql, re.IGNORECASE))
+    return next(filter(None, (still_empty(con, name) for name in read)), "")
+
+
 def damage_behind(con: duckdb.DuckDBPyConnection, error: Exception) -> MemindexError | None:
     """The file of the study, damaged or gone, that makes DuckDB fail, with what to do; None where there is none."""
     if con not in _open:
