@@ -35,6 +35,7 @@ bench: $(STAMP)
 
 docs: $(STAMP)
 	$(BIN)/python docs/generate.py
+	test ! -d studies/families/results || $(BIN)/python docs/study.py
 
 $(STAMP): pyproject.toml core/Cargo.toml core/Cargo.lock $(wildcard core/src/*.rs)
 	@command -v $(PYTHON) >/dev/null || { echo "memindex needs Python 3.11 or newer: https://www.python.org/downloads/"; exit 2; }

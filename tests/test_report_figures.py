@@ -72,6 +72,50 @@ def axes_of(query: Query, data: pa.Table, width: int = WIDE, families: Families 
     return canvas.axes
 
 
+# Panels beside each other
+
+
+def grid_query(*more: str) -> Query:
+    return line_query("percent", "panel: p", "columns: 2", *more)
+
+
+def grid_table() -> pa.Table:
+    places = [(p, s, x) for p in ("one", "two", "three") for s in ("a", "b") for x in (0.0, 1.0)]
+    p, s, x = (list(column) for column in zip(*places, strict=True))
+    return table(p=p, s=s, x=x, y=[0.1 if name == "one" else 0.9 for name in p])
+
+
+def test_panels_stand_beside_each_other_on_one_scale_with_one_legend() -> None:
+    axes = axes_of(grid_query(), grid_table())
+    assert [ax.get_title() for ax in axes] == ["one", "two", "three"]
+    boxes = [ax.get_window_extent() for ax in axes]
+    assert boxes[0].x1 < boxes[1].x0
+    assert abs(boxes[0].y0 - boxes[1].y0) < 1
+    assert boxes[2].y1 < boxes[0].y0
+    assert len({ax.get_ylim() for ax in axes}) == 1
+    assert [bool(ax.get_ylabel()) for ax in axes] == [True, False, True]
+    assert [bool(ax.get_xlabel()) for ax in axes] == [False, True, True]
+    assert not any(ax.get_legend() for ax in axes)
+    [legend] = axes[0].figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["a", "b"]
+
+
+def test_on_a_phone_they_stand_below_each_other() -> None:
+    boxes = [ax.get_window_extent() for ax in axes_of(grid_query(), grid_table(), NARROW)]
+    assert boxes[0].y0 > boxes[1].y1 > boxes[1].y0 > boxes[2].y1
+
+
+def test_columns_are_a_small_number() -> None:
+    with pytest.raises(MemindexError, match="columns must be 1, 2 or 3, not 9"):
+        line_query("percent", "panel: p", "columns: 9")
+
+
+def test_points_without_labels_have_none() -> None:
+    query = query_of("figure: points", "x: x | Across", "y: y | Up", "series: s")
+    [ax] = axes_of(query, table(s=["a", "a"], x=[1.0, 2.0], y=[1.0, 2.0]))
+    assert not ax.texts
+
+
 # Families and looks
 
 

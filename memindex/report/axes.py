@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,8 @@ from memindex.report.labels import shown
 from memindex.report.palette import Palette
 from memindex.report.panels import Look, Panel, Rows, distinct
 from memindex.tables.queries import Query
+
+Entry = TypeVar("Entry")
 
 Floats = npt.NDArray[np.float64]
 
@@ -161,14 +163,18 @@ def legend_columns(names: Sequence[str], room: float) -> int:
     return max(1, min(len(names), int(room // (34 + 6.5 * max(map(len, names), default=1)))))
 
 
+def read_in_rows(entries: Sequence[Entry], columns: int) -> list[Entry]:
+    """The entries of a legend in the order that makes it read row by row; matplotlib fills columns first."""
+    return [entry for first in range(columns) for entry in entries[first::columns]]
+
+
 def legend(ax: Axes, palette: Palette, room: float) -> None:
     """A legend above the plot, read in rows."""
     handles, names = ax.get_legend_handles_labels()
     if not names:
         return
     columns = legend_columns(names, room)
-    # Matplotlib fills columns first; a reader reads rows first.
-    order = [i for first in range(columns) for i in range(first, len(names), columns)]
+    order = read_in_rows(range(len(names)), columns)
     ax.legend(
         [handles[i] for i in order],
         [names[i] for i in order],

@@ -25,7 +25,7 @@ from matplotlib.figure import Figure as Canvas
 from memindex.errors import MemindexError
 from memindex.index.manifest import writing_atomically
 from memindex.report import axes as axes_of
-from memindex.report import lines, matrices
+from memindex.report import grid, lines, matrices
 from memindex.report.describing import describe
 from memindex.report.dots import LANE, ROW, categories, dots, room
 from memindex.report.families import Families
@@ -135,25 +135,31 @@ def why_nothing(query: Query, table: pa.Table) -> str:
 def drawing(query: Query, table: pa.Table, palette: Palette, width: int, families: Families | None = None) -> Canvas:
     """The matplotlib figure of a query's result, `width` CSS pixels wide."""
     parts = panels(query, table.to_pylist(), palette, families or Families())
-    narrow = width < 500
-    heights = [_height(query, panel, narrow) for panel in parts]
+    across = min(query.figure.columns, len(parts)) if width > NARROW else 1
+    narrow = width // across < 500
+    heights = grid.row_heights([_height(query, panel, narrow, in_grid=across > 1) for panel in parts], across)
     remark = fill(_GROUPED, width // 6) if any(panel.is_grouped for panel in parts) else ""
     height = sum(heights) + 16 * len(remark.splitlines())
+    height += grid.legend_height([look.name for look in parts[0].looks.values()], width) if across > 1 else 0
     canvas = Canvas(figsize=(width / 72, height / 72), dpi=72, layout="constrained", facecolor=palette.paper)
     FigureCanvasAgg(canvas)
-    axes = canvas.subplots(len(parts), 1, squeeze=False, height_ratios=heights)[:, 0]
+    axes = grid.axes_of(canvas, heights, across, len(parts))
     shares_legend = all(dict(panel.looks) == dict(parts[0].looks) for panel in parts)
     if remark:
         canvas.supxlabel(remark, x=0.01, ha="left", fontsize=10, color=palette.muted, linespacing=1.3)
-    finishes = []
+    finishes, named = [], dict[str, Any]()
     for ax, panel in zip(axes, parts, strict=True):
         finishes.append(_KINDS[query.figure.kind](ax, query, panel, palette, narrow))
+        if across > 1:
+            named |= grid.take_legend(ax)
         _ink(ax, palette)
         if panel.in_family and panel is not parts[-1]:
             ax.tick_params(labelbottom=False)
             ax.set_xlabel("")
         if panel.title:
             _title(ax, panel.title, palette, keeps_legend=ax is axes[0] or not shares_legend)
+    if across > 1:
+        grid.share(canvas, axes, named, palette, width)
     if any(finishes):
         canvas.get_layout_engine().execute(canvas)  # type: ignore[union-attr]
     for finish in filter(None, finishes):
@@ -166,8 +172,8 @@ def _svg(query: Query, table: pa.Table, width: int, families: Families | None) -
         return svg_of(drawing(query, table, STAND_INS, width, families))
 
 
-def _height(query: Query, panel: Panel, narrow: bool) -> int:
-    """Height of one panel in CSS pixels."""
+def _height(query: Query, panel: Panel, narrow: bool, in_grid: bool) -> int:
+    """Height of one panel in CSS pixels; the legend of a grid stands apart."""
     figure = query.figure
     if figure.kind == "cells":
         names = [shown(panel.names.get(name, name), narrow) for name in distinct(panel.rows, figure.x.column)]
@@ -177,7 +183,7 @@ def _height(query: Query, panel: Panel, narrow: bool) -> int:
     looks = [look for look in panel.looks.values() if not look.faint]
     named = [*axes_of.legend_names(looks, narrow), *([figure.reference.label] if figure.reference.column else [])]
     space = room(query, panel, narrow) if figure.kind == "dots" else 285 if narrow else 620
-    legend = 18 * -(-len(named) // axes_of.legend_columns(named, space)) if len(named) > 1 else 0
+    legend = 18 * -(-len(named) // axes_of.legend_columns(named, space)) if len(named) > 1 and not in_grid else 0
     title = 20 if panel.title else 0
     if figure.kind == "dots":
         lanes = panel.lanes if figure.interval else 1

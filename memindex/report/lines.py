@@ -41,6 +41,8 @@ def points(ax: Axes, query: Query, panel: Panel, palette: Palette, narrow: bool)
         ax.plot(x, fitted if is_fitted else y, color=look.colour, lw=1.2, ls="-" if is_fitted else ":", zorder=1)
     if len(panel.looks) > 1:
         axes.legend(ax, palette, _ROOM[narrow])
+    if not figure.label:
+        return None
     columns = (figure.label, figure.x.column, figure.y.column)
     return lambda: label_points(ax, rows, columns, panel.names, palette)
 

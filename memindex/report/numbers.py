@@ -39,9 +39,25 @@ def cell(column: str, value: Any) -> str:
     return str(value)
 
 
+def with_interval(column: str, value: float, low: float, high: float) -> str:
+    """A value and the ends of its interval, as many decimals as the interval's width deserves: '1.31 % (1.12–1.50)'."""
+    if math.isnan(value) or not (math.isfinite(low) and math.isfinite(high)):
+        return cell(column, value)
+    factor, unit = (100, "\N{NO-BREAK SPACE}%") if is_percent(column) else (1, "")
+    width = factor * (high - low)
+    decimals = min(max(0, 1 - math.floor(math.log10(width))), 6) if width > 0 else 1
+    number, first, last = (_signed(factor * end, decimals) for end in (value, low, high))
+    between = " to " if min(low, high) < 0 else "\N{EN DASH}"
+    return f"{number}{unit} ({first}{between}{last})"
+
+
 def is_percent(column: str) -> bool:
     """Whether a column's values are shares of 1, by its name."""
     return column.startswith(_PERCENT)
+
+
+def _signed(value: float, decimals: int) -> str:
+    return f"{value:,.{decimals}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _significant(value: float) -> str:

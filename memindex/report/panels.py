@@ -56,7 +56,8 @@ def panels(query: Query, rows: Rows, palette: Palette, families: Families) -> li
     parts = {"": rows}
     if column:
         names_there = distinct(rows, column)
-        parts = {f"{column}: {families.name(name)}": [r for r in rows if r[column] == name] for name in names_there}
+        before = f"{column}: " if query.figure.columns == 1 else ""
+        parts = {f"{before}{families.name(name)}": [r for r in rows if r[column] == name] for name in names_there}
     series = distinct(rows, query.figure.series) if query.figure.series else []
     grouped = query.figure.kind in {"line", "dots"} and len(series) > MANY and all(map(families.member, series))
     names = _names(query, rows, families)
@@ -69,7 +70,8 @@ def panels(query: Query, rows: Rows, palette: Palette, families: Families) -> li
             inside = {name: look for name, look in looks(series, palette, families).items() if name in there}
             inside = _grouped(inside, families) if grouped else _lanes(inside)
             lanes = 1 + max((look.lane for look in inside.values()), default=0)
-            made.append(Panel(part, inside, names, title, part, lanes))
+            peers = part if query.figure.columns == 1 else rows
+            made.append(Panel(part, inside, names, title, peers, lanes))
     return made
 
 

@@ -17,6 +17,7 @@ A file begins with `-- key: value` lines (an indented comment line continues the
     -- label: run_label                          written beside each point
     -- fit: fitted                               column with the height of the fitted line
     -- panel: sample                             one small figure per value
+    -- columns: 2                                so many of them beside each other, on one scale, with one legend
     -- order: bucket                             column that orders a categorical x
     -- apart: unseen                             value of x that stands apart, first and unconnected
     -- reference: share_sample | share in the sample     a mark drawn beside the values of y
@@ -48,7 +49,7 @@ Parameter = str | int | float
 _KINDS = ("points", "line", "dots", "cells", "heat", "none")
 _KEYS = (
     *("title", "question", "note", "figure", "x", "y", "interval", "series", "panel", "order", "apart"),
-    *("reference", "label", "fit", "dashes", "optional"),
+    *("reference", "label", "fit", "dashes", "columns", "optional"),
 )
 
 
@@ -77,6 +78,7 @@ class Figure:
     label: str = ""
     fit: str = ""
     dashes: str = ""
+    columns: int = 1
 
 
 @dataclass(frozen=True)
@@ -244,7 +246,14 @@ def _figure(name: str, header: Mapping[str, str]) -> Figure:
         label=header.get("label", ""),
         fit=header.get("fit", ""),
         dashes=header.get("dashes", ""),
+        columns=_columns(name, header.get("columns", "1")),
     )
+
+
+def _columns(name: str, value: str) -> int:
+    if value not in {"1", "2", "3"}:
+        raise MemindexError(f"queries/{name}.sql: columns must be 1, 2 or 3, not {value}")
+    return int(value)
 
 
 def _axis(value: str) -> Axis:

@@ -1,0 +1,49 @@
+-- What the questions share: the models by what they are for. Run once, over a view per exported file.
+
+-- Sizes that the models are near to.
+CREATE VIEW sizes AS
+FROM (VALUES (0.8e6, '0.8M', 1), (3.7e6, '3.7M', 2), (17e6, '17M', 3), (80e6, '80M', 4)) AS t (about, size, size_rank);
+
+CREATE VIEW architectures AS
+FROM (VALUES ('gpt_neox', 1), ('llama', 2), ('gpt_bigcode', 3), ('olmo', 4), ('olmo2', 5), ('olmo3', 6))
+    AS t (architecture, place);
+
+-- Which domains are code; the others are text of people.
+CREATE VIEW code_domains AS FROM (VALUES ('C++'), ('Python')) AS t (domain);
+
+-- role: size (one of the grid), checkpoint (the same training, earlier), second seed, or the control that it is.
+CREATE VIEW described AS
+WITH known AS (
+    SELECT * EXCLUDE (seed),
+           coalesce(control, CASE WHEN model_id LIKE '% (untrained)' THEN 'untrained' END) AS is_control,
+           coalesce(seed, nullif(regexp_extract(model_id, 'seed[-_ ]?([0-9]+)', 1), '')::BIGINT, 0) AS seed
+    FROM models
+),
+sized AS (
+    SELECT known.*, s.size, s.size_rank
+    FROM known
+    CROSS JOIN sizes AS s
+    QUALIFY row_number() OVER (PARTITION BY model_id
+                               ORDER BY abs(log10(non_embedding_parameters) - log10(about))) = 1
+)
+SELECT model_id AS run_label, s.*, a.place,
+       CASE WHEN is_control IS NOT NULL THEN is_control
+            -- Of one training the model with most tokens is the finished one; a checkpoint at the end is that one too.
+            WHEN row_number() OVER (PARTITION BY architecture, size, seed, is_control
+                                    ORDER BY trained_tokens DESC, length(model_id), model_id) > 1 THEN 'checkpoint'
+            WHEN seed > min(seed) OVER (PARTITION BY architecture, size, is_control) THEN 'second seed'
+            ELSE 'size' END AS role
+FROM sized AS s
+LEFT JOIN architectures AS a USING (architecture);
+
+-- The models that figures and tables are about, where nothing else is said.
+CREATE VIEW grid AS
+SELECT run_label, architecture, place, size, size_rank, non_embedding_parameters, trained_tokens, layers
+FROM described
+WHERE role = 'size';
+
+-- For the colours of the figures.
+CREATE VIEW families AS
+SELECT run_label, architecture, non_embedding_parameters, trained_tokens
+FROM grid
+ORDER BY place, non_embedding_parameters;

@@ -1,0 +1,198 @@
+"""A made-up study like studies/families: six architectures of four sizes, checkpoints, controls, planted texts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import synthetic_study
+from synthetic_study import SUFFIX, model_row, probe_row, run_row, write_continuations
+
+from memindex.tables.store import TableStore
+
+ARCHITECTURES = ("gpt_neox", "llama", "gpt_bigcode", "olmo", "olmo2", "olmo3")
+SIZES = {"0.8M": 790_000, "3.7M": 3_700_000, "17M": 17_000_000, "80M": 80_500_000}
+DOMAINS = ("C++", "Python", "German Law", "Novels", "Mathematics", "Technical Proposals")
+TOKENS = 92_000_000
+
+#: Architecture and size of the models that have checkpoints, and of those trained again with another seed.
+CHECKPOINTS = (("gpt_neox", "80M"), ("llama", "80M"))
+SECOND_SEEDS = (("gpt_neox", "17M"), ("llama", "17M"))
+PROBED = ("3.7M", "80M")
+LAYERS = {"3.7M": 4, "80M": 8}
+ALPHAS = (0.0, 0.1, 0.2, 0.3, 0.5)
+PROBED_ROWS = 150
+
+
+def make_families_study(folder: Path, rows: int = 600) -> Path:
+    """Write the study and return its directory."""
+    rng = np.random.default_rng(8)
+    study = folder / "families"
+    study.mkdir(parents=True)
+    for name in ("mini", "mini-heldout"):
+        synthetic_study.write_documents(folder / name, rng)
+    store = TableStore(study / "tables")
+    sequences, counts = _sequences(rng, rows)
+    store.write("sequences", "all", sequences)
+    store.write("frequencies", "all", synthetic_study.frequencies(sequences["sequence_id"], counts))
+    store.write("buckets", "all", synthetic_study.buckets(sequences["bucket"]))
+    store.write("ngram_statistics", "all", synthetic_study.ngram_statistics(sequences["sequence_id"], counts))
+    listed = [_model(study, store, rng, (sequences, counts), made) for made in _models()]
+    head = 'name = "Families"\nindex = "../mini"\nheldout = "../mini-heldout"\n'
+    (study / "study.toml").write_text(head + "".join(listed), encoding="utf-8")
+    for architecture in ARCHITECTURES:
+        for size in PROBED:
+            _probe(store, rng, f"{architecture}-{size}", LAYERS[size], ARCHITECTURES.index(architecture))
+    return study
+
+
+def _models() -> list[dict]:
+    """What tells the models apart."""
+    made = [{"architecture": a, "size": s, "id": f"{a}-{s}"} for a in ARCHITECTURES for s in SIZES]
+    for architecture, size in CHECKPOINTS:
+        for step in (100, 1000, 4000):
+            name = {"architecture": architecture, "size": size, "id": f"{architecture}-{size}-step{step}"}
+            made.append(name | {"tokens": step * 16_384, "shift": 1.2 * np.log10(step / 5_600)})
+    made += [
+        {"architecture": a, "size": s, "id": f"{a}-{s}-again", "seed": 1, "like": f"{a}-{s}"} for a, s in SECOND_SEEDS
+    ]
+    made += [{**model, "id": f"{model['id']} shuffled", "control": "shuffled-suffixes"} for model in made[:24]]
+    made.append({"architecture": "gpt_neox", "size": "17M", "id": "gpt_neox-17M-rust", "control": "other-corpus"})
+    return made
+
+
+def _sequences(rng: np.random.Generator, rows: int) -> tuple[dict, np.ndarray]:
+    """The sequences of a made-up study, and 40 planted ones of each number of copies."""
+    columns, counts = synthetic_study.sample(rng, rows)
+    columns["domain"] = [DOMAINS[document % len(DOMAINS)] for document in columns["document"]]
+    copies = np.repeat([0, 1, 2, 4, 8, 16, 32, 64, 128], 40)
+    more = len(copies)
+    planted = {
+        "sequence_id": np.arange(more) + 10**9,
+        "sample": ["planted"] * more,
+        "bucket": [None] * more,
+        "index": ["mini"] * more,
+        "shard": np.zeros(more, np.int32),
+        "position": np.arange(more),
+        "document": np.arange(more),
+        "document_offset": np.zeros(more, np.int64),
+        "domain": ["planted"] * more,
+        "prefix": rng.integers(0, 500, (more, 32)),
+        "suffix": rng.integers(0, 500, (more, SUFFIX)),
+    }
+    joined = {
+        name: [*value, *planted[name]] if isinstance(value, list) else np.concatenate([value, planted[name]])
+        for name, value in columns.items()
+    }
+    return joined, np.concatenate([counts, copies])
+
+
+def _model(study: Path, store: TableStore, rng: np.random.Generator, sampled: tuple, made: dict) -> str:
+    """A model with its run and its training's record; its lines of study.toml."""
+    sequences, counts = sampled
+    architecture, size, name = made["architecture"], SIZES[made["size"]], made["id"]
+    control, tokens = made.get("control"), made.get("tokens", TOKENS)
+    shift = made.get("shift", 0.0) + 0.3 * ARCHITECTURES.index(architecture) + {None: 0.0}.get(control, -6.0)
+    code = np.isin(sequences["domain"], ["C++", "Python"]) * (1.6 - 0.4 * np.log10(size / 790_000))
+    strength = 2 * np.log10(size) - 16 + shift + 0.9 * np.log2(np.asarray(counts) + 0.25) + code
+    model_id = name.removesuffix(" shuffled")
+    if control != "shuffled-suffixes":
+        row = {"layers": [LAYERS.get(made["size"], 6)], "trained_tokens": [tokens]}
+        store.write("models", model_id, model_row(model_id, architecture, size) | row)
+    run_id = name if control else f"{name}-run"
+    store.write("runs", run_id, run_row(run_id, model_id, len(counts), 0) | {"control": [control]})
+    write_continuations(store, rng, run_id, sequences, strength)
+    if control == "shuffled-suffixes":
+        return ""
+    folder = study / "models" / name
+    folder.mkdir(parents=True)
+    record = {
+        "trained_tokens": tokens,
+        "corpus_tokens": TOKENS // 2,
+        "seconds": 90.0 + size / 250_000,
+        "final_loss": 4.5 - 0.35 * np.log10(size),
+        "config": {"seed": made.get("seed", 0)},
+        "compiled": made["size"] == "80M",
+        "device": "a made-up GPU",
+    }
+    (folder / "training.json").write_text(json.dumps(record))
+    marked = f'control = "{control}"\n' if control else ""
+    return f'\n[[models]]\nid = "{name}"\nsource = "models/{name}"\n{marked}'
+
+
+def _probe(store: TableStore, rng: np.random.Generator, model: str, layers: int, kind: int) -> None:
+    """All probes of one model, the last ones of its table of memorized, half-memorized and other sequences."""
+    run_id, rows = f"{model}-run", PROBED_ROWS
+    ids = np.arange(rows)
+    outcome = ids % 3
+    compared = {
+        "sequence_id": ids,
+        "outcome": np.array(["memorized", "half-memorized", "unmemorized"])[outcome],
+        "drawn": np.full(rows, True),
+        "pair": [row - row % 3 for row in ids.tolist()],
+    }
+    needed = np.clip(rng.normal(14 - kind, 7, rows), 1, 32).astype(np.int64)
+    tables: dict[str, dict] = {
+        "compression": {
+            **{"sequence_id": ids, "context_length": np.full(rows, 32), "needed": needed, "needed_monotone": needed},
+            **{"failures": 0 * ids, "ratio": needed / 32, "lengths": [list(range(n, 33)) for n in needed.tolist()]},
+        },
+        "noise": _noise(rng, compared, outcome, layers, kind),
+        "layer_decoding": _decoding(rng, compared, outcome, layers),
+        "head_importance": _heads(rng, ids, layers, kind),
+    }
+    for name, columns in tables.items():
+        there = len(columns["sequence_id"])
+        store.write(name, run_id, {"run_id": [run_id] * there, **columns})
+        store.write("probes", f"{run_id} {name}", probe_row(run_id, name, rows))
+
+
+def _repeated(compared: dict, times: int) -> dict:
+    """The columns with each row so many times."""
+    return {name: np.repeat(np.array(value), times) for name, value in compared.items()}
+
+
+def _noise(rng: np.random.Generator, compared: dict, outcome: np.ndarray, layers: int, kind: int) -> dict:
+    """Columns of the table noise: what is memorized recovers less."""
+    alpha = np.tile(ALPHAS, len(outcome))
+    outcomes = np.repeat(outcome, len(ALPHAS))
+    kept = rng.binomial(SUFFIX, np.exp(-alpha * (1.5 + 0.3 * kind + outcomes)))
+    low = 1 / (1 + alpha)
+    climbs = np.linspace(0, 1, layers + 1) * (1 - low)[:, None] * (0.3 + 0.2 * outcomes)[:, None]
+    return {
+        **_repeated(compared, len(ALPHAS)),
+        "draw": np.zeros(len(alpha), np.int32),
+        "continuation_length": np.full(len(alpha), SUFFIX),
+        **{"alpha": alpha, "kept": kept, "logprob": -alpha},
+        "similarity": (low[:, None] + climbs + rng.normal(0, 0.01, climbs.shape)).astype(np.float32),
+    }
+
+
+def _decoding(rng: np.random.Generator, compared: dict, outcome: np.ndarray, layers: int) -> dict:
+    """Columns of the table layer_decoding: memorized tokens rise earlier."""
+    layer = np.tile(np.arange(layers + 1), len(outcome))
+    outcomes = np.repeat(outcome, layers + 1)
+    rise = 8 * (layer / layers - 0.55 - 0.15 * outcomes)[:, None] + rng.normal(0, 1, (len(layer), SUFFIX))
+    probability = (1 / (1 + np.exp(-rise))).astype(np.float32)
+    return {
+        **_repeated(compared, layers + 1),
+        "layer": layer,
+        "layers": np.full(len(layer), layers),
+        "probability": probability,
+        "rank": (20 * (1 - probability)).astype(np.int64),
+        "entropy": (6 * (1 - probability)).astype(np.float32),
+    }
+
+
+def _heads(rng: np.random.Generator, ids: np.ndarray, layers: int, kind: int) -> dict:
+    """Columns of the table head_importance: a few heads that all need, the deeper the later the architecture."""
+    layer = np.tile(np.arange(1, layers + 1), len(ids))
+    needed = np.abs(np.random.default_rng(kind).normal(0, 0.15, (layers, 8)))
+    needed += 0.1 * (np.arange(layers) / layers > kind / 12)[:, None]
+    right = rng.binomial(SUFFIX, np.clip(1 - needed[layer - 1], 0, 1))
+    return {
+        **{"sequence_id": np.repeat(ids, layers), "layer": layer, "layers": np.full(len(layer), layers)},
+        **{"replacement": ["others"] * len(layer), "continuation_length": np.full(len(layer), SUFFIX)},
+        **{"right": right, "kept": right // 2, "rescaled": [None] * len(layer)},
+    }
