@@ -5,8 +5,10 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from collections import Counter
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from synthetic_corpus import assert_refused, left_in, memindex, sentences, train_bpe, write_jsonl
@@ -15,6 +17,7 @@ from memindex.corpus.sources import ReadOptions
 from memindex.errors import MemindexError
 from memindex.index import Index, build_index
 from memindex.ragged import from_arrow
+from memindex.study import planting
 from memindex.study.config import load_study
 from memindex.study.planting import PlantPlan, plant
 from memindex.study.sampling import token_matrix
@@ -85,6 +88,69 @@ def test_texts_are_windows_of_their_documents(world, tmp_path):
     assert len(starts) > 5
 
 
+def test_windows_of_one_document_do_not_overlap(world, tmp_path):
+    """More texts than documents: some give several."""
+    lines = (world / "other.jsonl").read_text().splitlines()
+    tokenizer = Index.open(world / "index").tokenizer
+    ids = tokenizer.encode_texts([json.loads(line)["body"]["text"] for line in lines])
+    # The first window of some documents is no whole characters, so that others give a second one.
+    few = planted(world, tmp_path / "few", copies=(0, 1), sequences=35).table
+    assert len(set(few["line"].to_pylist())) >= 55
+    rows = planted(world, tmp_path / "many", copies=(0, 1, 2), sequences=55).table.to_pylist()
+    assert len({row["text"] for row in rows}) == 165
+    taken = {}
+    for row in rows:
+        document = ids.row(row["line"] - 1)
+        windows = np.lib.stride_tricks.sliding_window_view(document, LENGTH)
+        places = np.flatnonzero((windows == row["tokens"]).all(axis=1))
+        taken.setdefault(row["line"], []).append(places.tolist())
+    # A window that stands in its document twice may be either.
+    known = [[places[0] for places in of_one] for of_one in taken.values() if all(len(p) == 1 for p in of_one)]
+    assert sum(map(len, known)) > 150
+    assert all(b - a >= LENGTH for places in known for a, b in itertools.pairwise(sorted(places)))
+    numbers = Counter(row["line"] for row in rows)
+    assert 2 <= max(numbers.values()) <= max(len(ids.row(line - 1)) // LENGTH for line in numbers)
+    # No number of copies has the first windows for itself.
+    for copies in (0, 1, 2):
+        seen, seconds = set(), 0
+        for row in rows:
+            seconds += row["copies"] == copies and row["line"] in seen
+            seen.add(row["line"])
+        assert 0 < seconds < 55
+
+
+def test_windows_are_spread_evenly_and_at_random(world, tmp_path):
+    """Of equal documents none gives a second window before all gave a first one, and windows begin anywhere."""
+    tokenizer = Index.open(world / "index").tokenizer
+    write_jsonl(tmp_path / "b.jsonl", [{"text": "the " * 40} for _ in range(300)])
+    length = len(tokenizer.encode_texts(["the " * 40]).row(0)) // 2 - 3
+    for most, numbers in ((450, {1: 150, 2: 150}), (250, {1: 250}), (900, {2: 300})):
+        drawn = planting._draw([tmp_path / "b.jsonl"], tokenizer, PlantPlan((1,), 1, length), ReadOptions(), most)
+        assert Counter(Counter(drawn.lines.tolist()).values()) == numbers
+        firsts = drawn.lines[:250].tolist()
+        assert len(set(firsts)) == 250
+        assert firsts != sorted(firsts)
+
+
+def test_windows_begin_anywhere(world):
+    """Those of one document side by side, and anywhere in what is left."""
+    tokenizer = Index.open(world / "index").tokenizer
+    text = sentences(1, words=30, seed=9)[0]
+    ids = tokenizer.encode_texts([text]).row(0)
+    assert len(set(ids.tolist())) > 5
+    batch = pa.record_batch({"text": [text] * 4000, "path": ["x"] * 4000, "line": np.arange(4000)})
+    length = len(ids) // 2 - 2
+    order, drawn = planting._windows(batch, tokenizer, length, np.random.default_rng(0), np.inf)
+    assert np.sort(np.floor(order)).tolist() == [0.0] * 4000 + [1.0] * 4000
+    windows = np.lib.stride_tricks.sliding_window_view(ids, length)
+    starts = (drawn.tokens[:, None] == windows).all(axis=2).argmax(axis=1).reshape(4000, 2)
+    room = len(ids) - 2 * length
+    assert (np.diff(starts, axis=1) >= length).all()
+    assert set(starts[:, 0]) == set(range(room + 1))
+    # Which of the two comes first is drawn too.
+    assert abs((order.reshape(4000, 2)[:, 0] < 1).mean() - 0.5) < 0.05
+
+
 def test_copies_are_shuffled_and_the_seed_decides(world, tmp_path):
     for out, seed in (("a", 0), ("b", 0), ("c", 1)):
         planted(world, tmp_path / out, seed=seed, domain_field="meta.set")
@@ -114,7 +180,7 @@ def test_on_the_command_line(world, tmp_path):
         (["--copies", "1", "--length", 1], "2 tokens or more"),
         (
             ["--copies", "1", "--sequences", 500],
-            "found that index does not hold (20 stand there, up to 1 times)",
+            "are texts that index does not hold (",
         ),
         (["--copies", "1", "--length", 4000], "has 4000 tokens"),
         (["--copies", "1", "--text-field", "body.no"], "body.no"),
