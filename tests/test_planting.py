@@ -18,9 +18,11 @@ from memindex.errors import MemindexError
 from memindex.index import Index, build_index
 from memindex.ragged import from_arrow
 from memindex.study import planting
-from memindex.study.config import load_study
+from memindex.study.config import SequenceConfig, load_study
+from memindex.study.natural import are_among
+from memindex.study.planted_sequences import planted_windows
 from memindex.study.planting import PlantPlan, plant
-from memindex.study.sampling import token_matrix
+from memindex.study.sampling import sample_sequences, token_matrix
 from memindex.study.sequences import ensure_sequences, sample_name
 from memindex.tables.store import TableStore
 
@@ -191,7 +193,7 @@ def test_on_the_command_line(world, tmp_path):
     assert_refused(memindex(*command, "--copies", "1", "--out", tmp_path / "p"), "exists already")
 
 
-def study_of(world, folder, planted_folder, index, *, prefix=6):
+def study_of(world, folder, planted_folder, index, *, prefix=6, suffix=6, per_bucket=5):
     folder.mkdir(exist_ok=True)
     text = f"""
 name = "s"
@@ -199,9 +201,11 @@ index = "{index}"
 planted = "{planted_folder}"
 [sequences]
 prefix = {prefix}
-suffix = 6
+suffix = {suffix}
 uniform = 20
-per_bucket = 5
+per_bucket = {per_bucket}
+[frequencies]
+ngrams = [1]
 """
     (folder / "study.toml").write_text(text)
     return load_study(folder)
@@ -241,6 +245,86 @@ def test_planted_texts_are_sequences_of_a_study(world, planted_world, tmp_path):
         assert (row["document_offset"], row["index"]) == (0, "with")
     # Names of studies without planted texts stay what they were.
     assert set(rows["sample"].to_pylist()) == {"uniform", "bucket", "planted"}
+
+
+def windows_of(index, length):
+    """How often windows stand in all documents, and in planted ones, by a walk through them."""
+    counts, planted = Counter(), Counter()
+    domains = {(row["shard"], row["document"]): row["domain"] for row in document_rows(index)}
+    for shard in range(index.manifest.shards):
+        ids = index.tokens_of_shard(shard)
+        for number, document in enumerate(np.split(ids, index.document_starts(shard))[1:]):
+            found = [tuple(w.tolist()) for w in np.lib.stride_tricks.sliding_window_view(document[1:], length)]
+            counts.update(found)
+            if domains[shard, number] == "documents":
+                planted.update(found)
+    return counts, planted
+
+
+def document_rows(index):
+    return pq.read_table(index.path / "documents.parquet").to_pylist()
+
+
+@pytest.mark.parametrize(("prefix", "suffix"), [(6, 6), (2, 3), (1, 1)])
+@pytest.mark.parametrize("per_bucket", [3, 10_000])
+def test_natural_samples_hold_no_planted_windows(world, planted_world, tmp_path, prefix, suffix, per_bucket):
+    """Where sequences are shorter than texts, some windows of these stand in other documents too."""
+    what, path = planted_world
+    config = study_of(world, tmp_path / "s", what, path, prefix=prefix, suffix=suffix, per_bucket=per_bucket)
+    rows = ensure_sequences(config, lambda *_: None).to_pylist()
+    counts, planted = windows_of(Index.open(path), prefix + suffix)
+    natural = {window: count for window, count in counts.items() if window not in planted}
+    assert len(counts) - len(natural) == len(planted)
+    assert (suffix == 6) or any(counts[window] > copies for window, copies in planted.items())
+    drawn = {"uniform": [], "bucket": []}
+    for row in rows:
+        if row["sample"] in drawn:
+            drawn[row["sample"]].append((*row["prefix"], *row["suffix"]))
+            assert row["domain"] in ("a", "b")
+    assert set(drawn["uniform"]) | set(drawn["bucket"]) <= set(natural)
+    assert len(drawn["uniform"]) == 20
+    assert len(set(drawn["bucket"])) == len(drawn["bucket"])
+    held = Counter(count.bit_length() - 1 for count in natural.values())
+    in_all = Counter()
+    for count in natural.values():
+        in_all[count.bit_length() - 1] += count
+    sampled = Counter(natural[window].bit_length() - 1 for window in drawn["bucket"])
+    assert sampled == {bucket: min(per_bucket, number) for bucket, number in held.items()}
+    told = {
+        row["bucket"]: (row["distinct"], row["sequences"], row["sampled"])
+        for row in TableStore(config.tables).read("buckets").to_pylist()
+    }
+    assert told == {bucket: (number, in_all[bucket], sampled[bucket]) for bucket, number in held.items()}
+
+
+def test_natural_windows_are_drawn_evenly(planted_world):
+    """Over many seeds each natural window of a bucket comes as often as any other."""
+    what, path = planted_world
+    index, unnatural = Index.open(path), planted_windows(what, 2)
+    counts, planted = windows_of(index, 2)
+    held = {window for window, count in counts.items() if 8 <= count < 16 and window not in planted}
+    assert len(held) > 40
+    drawn, seeds, each = Counter(), 400, 10
+    for seed in range(seeds):
+        config = SequenceConfig(prefix=1, suffix=1, uniform=0, per_bucket=each, heldout=0, seed=seed)
+        table, _ = sample_sequences(index, config, unnatural=unnatural)
+        drawn.update((*r["prefix"], *r["suffix"]) for r in table.to_pylist() if r["bucket"] == 3)
+    assert set(drawn) <= held
+    assert drawn.total() == seeds * each
+    expected = seeds * each / len(held)
+    statistic = sum((drawn[window] - expected) ** 2 for window in held) / expected
+    # Mean and standard deviation of chi squared, somewhat less here, where none is drawn twice.
+    assert abs(statistic - len(held)) < 5 * np.sqrt(2 * len(held))
+
+
+def test_rows_are_found_among_others():
+    random = np.random.default_rng(0)
+    rows, others = random.integers(0, 4, (500, 3)), random.integers(0, 4, (20, 3))
+    there = {tuple(row) for row in others.tolist()}
+    for dtype in (np.uint8, np.uint16, np.uint32):
+        found = are_among(rows.astype(dtype), others.astype(np.int32))
+        assert found.tolist() == [tuple(row) in there for row in rows.tolist()]
+    assert not are_among(rows, np.empty((0, 3), dtype=np.int32)).any()
 
 
 def test_a_study_of_planted_texts_answers_by_copies(world, planted_world, tmp_path):
