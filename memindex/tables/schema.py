@@ -149,7 +149,12 @@ SEQUENCES = Table(
     "one prefix + suffix sampled from an index",
     (
         Column("sequence_id", pa.int64(), "number of the sequence, unique in the study; imported ones from 2^32 on"),
-        Column("sample", pa.string(), "how it was drawn: uniform, bucket, heldout, planted, or imported"),
+        Column(
+            "sample",
+            pa.string(),
+            "how it was drawn: uniform, bucket (both without what stands in planted documents), heldout, planted, or "
+            "imported",
+        ),
         Column(
             "bucket",
             pa.int32(),
@@ -229,7 +234,8 @@ DOMAIN_COUNTS = Table(
 
 BUCKETS = Table(
     "buckets",
-    "one frequency of sequences in the index the models were trained on; filled with the bucket sample",
+    "one frequency of sequences in the index the models were trained on, but for those that stand in planted documents"
+    "; filled with the bucket sample",
     (
         Column("index", pa.string(), "index the numbers are from"),
         Column("length", pa.int32(), "prefix + suffix; tokens"),
