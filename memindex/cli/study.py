@@ -104,7 +104,8 @@ def run(directory: str, only: str | None, **given: Any) -> None:
     Where study.toml describes a corpus ([build], [[corpus]], [plant]) and models to train on it ([[train]]), these are
     made first. Models and protocols stand there too ([[models]], [scoring]); options go before what [scoring] says.
     [frequencies] ngrams = [1, 5] says which n-grams of the sequences are counted, and [probes] run = ["compression"]
-    what is measured inside the models. A study made before a table existed gets it from its next run.
+    what is measured inside the models. Of models that `memindex train` made of the study's index, it is told when they
+    read each sequence (exposures). A study made before a table existed gets it from its next run.
 
     \b
     Examples:

@@ -21,7 +21,7 @@ from memindex.study.protocol import OTHER_CORPUS, ScoringConfig
 FILE = "study.toml"
 
 #: The steps of a study, in their order.
-STEPS = ("build", "train", "sequences", "frequencies", "scores", "spans", "probes")
+STEPS = ("build", "train", "sequences", "frequencies", "scores", "exposures", "spans", "probes")
 
 #: Largest number in [sequences]: what the compiled core can hold on every machine.
 MOST = 2**31 - 1

@@ -16,6 +16,7 @@ from memindex.errors import MemindexError
 from memindex.progress import Progress
 from memindex.study.checking import check_study
 from memindex.study.config import ModelConfig, StudyConfig
+from memindex.study.exposures import ensure_exposures, known_trainings, missing_exposures
 from memindex.study.frequencies import ensure_statistics, missing_statistics
 from memindex.study.jobs import Done, RunOptions, device_of, do_units
 from memindex.study.making_indexes import ensure_indexes, missing_indexes, other_index
@@ -50,7 +51,8 @@ def run_study(
         scoring: Protocols to score them under; None takes those of study.toml.
         only: One step alone: `build` (indexes and planted texts of a corpus that study.toml describes), `train` (its
             models), `sequences` (sampled, and counted as wholes), `frequencies` (statistics of their n-grams, counts by
-            domain), `scores`, `spans` (the longest match of every continuation), or `probes`.
+            domain), `scores`, `exposures` (when in training models saw them), `spans` (the longest match of every
+            continuation), or `probes`.
         options: Where it is done.
         progress: Called with (stage, done, total).
 
@@ -58,13 +60,7 @@ def run_study(
         MemindexError: The study's settings or a model changed since they were used, or a model can't be run.
     """
     report, options = progress or (lambda *_: None), options or RunOptions()
-    if missing_indexes(config) or missing_models(config):
-        check_study(config)
-    if only in (None, "build"):
-        ensure_indexes(config, report)
-    check_indexes(config)
-    if only in (None, "train"):
-        ensure_models(config, options, report)
+    _make(config, only, options, report)
     if only in ("build", "train"):
         return Done()
     store = TableStore(config.tables)
@@ -78,11 +74,24 @@ def run_study(
     if only in (None, "frequencies"):
         ensure_statistics(config, report)
     done = _score(store, runs, sequences, options, report) if only in (None, "scores") else Done()
+    if only in (None, "exposures"):
+        ensure_exposures(config, config.models if models is None else models, sequences, report)
     if only in (None, "spans"):
         ensure_spans(config, report)
     if only in (None, "probes"):
         run_probes(config, models=models, scoring=scoring, options=options, progress=report)
     return done
+
+
+def _make(config: StudyConfig, only: str | None, options: RunOptions, report: Progress) -> None:
+    """Make what is missing of the indexes and models that study.toml describes."""
+    if missing_indexes(config) or missing_models(config):
+        check_study(config)
+    if only in (None, "build"):
+        ensure_indexes(config, report)
+    check_indexes(config)
+    if only in (None, "train"):
+        ensure_models(config, options, report)
 
 
 def study_runs(
@@ -109,6 +118,9 @@ def status(
     for run in runs:
         alone = sum(other.model.id == run.model.id for other in runs) == 1
         work.append((f"scores of {run.model.id if alone else run.run_id}", store.has("runs", run.run_id)))
+    listed = config.models if models is None else models
+    if known_trainings(config, listed):
+        work.append(("exposures", not missing_exposures(config, listed)))
     if runs:
         work.append(("spans", all(store.has("runs", run.run_id) for run in runs) and not missing_spans(config)))
     named = {run.run_id for run in runs}
