@@ -65,6 +65,7 @@ def work(tmp_path_factory) -> Path:
         "sequences": "missing",
         "frequencies": "missing",
         "scores of tiny": "missing",
+        "exposures": "missing",
         "spans": "missing",
     }
     ok("study", "run", root / "study", "--device", "cpu")

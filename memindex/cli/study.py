@@ -78,7 +78,8 @@ def run(directory: str, only: str | None, **given: Any) -> None:
 
     Models and protocols stand in study.toml ([[models]], [scoring]); options go before what [scoring] says. There,
     [frequencies] ngrams = [1, 5] says which n-grams of the sequences are counted, and [probes] run = ["compression"]
-    what is measured inside the models. A study made before a table existed gets it from its next run.
+    what is measured inside the models. Of models that `memindex train` made of the study's index, it is told when they
+    read each sequence (exposures). A study made before a table existed gets it from its next run.
 
     \b
     Examples:

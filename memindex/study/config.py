@@ -19,7 +19,7 @@ from memindex.study.protocol import OTHER_CORPUS, ScoringConfig
 FILE = "study.toml"
 
 #: The steps of a study, in their order.
-STEPS = ("sequences", "frequencies", "scores", "spans", "probes")
+STEPS = ("sequences", "frequencies", "scores", "exposures", "spans", "probes")
 
 #: Largest number in [sequences]: what the compiled core can hold on every machine.
 MOST = 2**31 - 1

@@ -15,6 +15,7 @@ import pyarrow as pa
 from memindex.errors import MemindexError
 from memindex.progress import Progress
 from memindex.study.config import ModelConfig, StudyConfig
+from memindex.study.exposures import ensure_exposures, known_trainings, missing_exposures
 from memindex.study.frequencies import ensure_statistics, missing_statistics
 from memindex.study.jobs import Done, RunOptions, device_of, do_units
 from memindex.study.planning import UNIT, Run, Units, check_unchanged, plan_runs
@@ -46,7 +47,8 @@ def run_study(
         models: Models to score; None takes those of study.toml.
         scoring: Protocols to score them under; None takes those of study.toml.
         only: One step alone: `sequences` (sampled, and counted as wholes), `frequencies` (statistics of their n-grams,
-            counts by domain), `scores`, `spans` (the longest match of every continuation), or `probes`.
+            counts by domain), `scores`, `exposures` (when in training models saw them), `spans` (the longest match of
+            every continuation), or `probes`.
         options: Where it is done.
         progress: Called with (stage, done, total).
 
@@ -66,6 +68,8 @@ def run_study(
     if only in (None, "frequencies"):
         ensure_statistics(config, report)
     done = _score(store, runs, sequences, options, report) if only in (None, "scores") else Done()
+    if only in (None, "exposures"):
+        ensure_exposures(config, config.models if models is None else models, sequences, report)
     if only in (None, "spans"):
         ensure_spans(config, report)
     if only in (None, "probes"):
@@ -93,6 +97,9 @@ def status(
     for run in runs:
         alone = sum(other.model.id == run.model.id for other in runs) == 1
         work.append((f"scores of {run.model.id if alone else run.run_id}", store.has("runs", run.run_id)))
+    listed = config.models if models is None else models
+    if known_trainings(config, listed):
+        work.append(("exposures", not missing_exposures(config, listed)))
     if runs:
         work.append(("spans", all(store.has("runs", run.run_id) for run in runs) and not missing_spans(config)))
     named = {run.run_id for run in runs}
