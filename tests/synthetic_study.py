@@ -251,6 +251,19 @@ def spans(run_id: str, sequences: dict, matched: np.ndarray) -> dict:
     }
 
 
+def add_exposures(study: Path, model: str = "small") -> None:
+    """When in training a model read three sequences: never, once, twice; and the windows of two copies of the last."""
+    store = TableStore(study / "tables")
+    times = [[None, 4, 4], [None, 4, 9], [None, 5 * 256, 5 * 256], [None, 5 * 256, 10 * 256]]
+    names = ("first_step", "last_step", "first_tokens", "last_tokens")
+    counts = {"exposures": [0, 1, 2], "cut": [1, 0, 0]}
+    columns = {"model_id": [model] * 3, "sequence_id": [0, 1, 2], **counts, **dict(zip(names, times, strict=True))}
+    store.write("exposures", model, columns)
+    places = {"copy": [0, 1], "pass": [0, 0], "step": [4, 9], "step_row": [0, 3], "window_offset": [0, 17]}
+    copies = {"model_id": [model] * 2, "sequence_id": [2, 2], **places, "whole": [True, True]}
+    store.write("planted_exposures", model, copies)
+
+
 def add_protocols(study: Path, *, model: str = "small", rows: int = 1200, seed: int = 1) -> None:
     """Runs beside the main protocol: short prefixes, a sampled run, each control, and an imported sample."""
     rng = np.random.default_rng(seed)

@@ -15,9 +15,9 @@ from memindex import _core
 from memindex.corpus.documents import BadDocuments
 from memindex.corpus.sources import ReadOptions, find_files, read_documents
 from memindex.corpus.tokenizer import load_tokenizer
+from memindex.corpus.tokenizer_training import train_tokenizer
 from memindex.index import Index, build_index
 from memindex.ragged import from_lists
-from memindex.study.demo import train_tokenizer
 from memindex.study.demo_corpus import CorpusPlan, write_corpus
 
 pytest.importorskip("infini_gram", reason="infini-gram has no wheel for this platform")
@@ -119,7 +119,8 @@ def build_real_index(out: Path, tokens: int) -> Index:
         options, source = ReadOptions(), out.with_name("sources") / "train"
         plan = CorpusPlan(5 * tokens, 3, 2 * tokens, heldout_share=0.0, largest=100_000)
         write_corpus(source.parent, plan)
-        tokenizer = load_tokenizer(train_tokenizer(source, out.with_name("tokenizer"), 4096))
+        texts = (file.read_text(encoding="utf-8") for file in sorted(source.rglob("*.py")))
+        tokenizer = load_tokenizer(train_tokenizer(texts, out.with_name("tokenizer"), 4096))
     corpus = out.with_name("corpus.jsonl")
     written = 0
     with corpus.open("w") as target:

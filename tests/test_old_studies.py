@@ -52,7 +52,7 @@ COLUMNS: dict[int, dict[str, str | None]] = {
 }
 
 #: Tables that came with a version, or later in its time.
-SINCE = {"ngram_statistics": 4, "domain_counts": 4, "spans": 4, "indexes": 5}
+SINCE = {"ngram_statistics": 4, "domain_counts": 4, "spans": 4, "indexes": 5, "exposures": 5, "planted_exposures": 5}
 
 #: Queries that need nothing that version 1 lacked.
 ALWAYS = ("rate_by_size", "rate_by_frequency", "domain_shares", "score_histogram", "overlap", "unseen_floor")

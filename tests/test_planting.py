@@ -5,8 +5,10 @@ from __future__ import annotations
 import itertools
 import json
 import re
+from collections import Counter
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from synthetic_corpus import assert_refused, left_in, memindex, sentences, train_bpe, write_jsonl
@@ -15,9 +17,12 @@ from memindex.corpus.sources import ReadOptions
 from memindex.errors import MemindexError
 from memindex.index import Index, build_index
 from memindex.ragged import from_arrow
-from memindex.study.config import load_study
+from memindex.study import planting
+from memindex.study.config import SequenceConfig, load_study
+from memindex.study.natural import are_among
+from memindex.study.planted_sequences import planted_windows
 from memindex.study.planting import PlantPlan, plant
-from memindex.study.sampling import token_matrix
+from memindex.study.sampling import sample_sequences, token_matrix
 from memindex.study.sequences import ensure_sequences, sample_name
 from memindex.tables.store import TableStore
 
@@ -85,6 +90,69 @@ def test_texts_are_windows_of_their_documents(world, tmp_path):
     assert len(starts) > 5
 
 
+def test_windows_of_one_document_do_not_overlap(world, tmp_path):
+    """More texts than documents: some give several."""
+    lines = (world / "other.jsonl").read_text().splitlines()
+    tokenizer = Index.open(world / "index").tokenizer
+    ids = tokenizer.encode_texts([json.loads(line)["body"]["text"] for line in lines])
+    # The first window of some documents is no whole characters, so that others give a second one.
+    few = planted(world, tmp_path / "few", copies=(0, 1), sequences=35).table
+    assert len(set(few["line"].to_pylist())) >= 55
+    rows = planted(world, tmp_path / "many", copies=(0, 1, 2), sequences=55).table.to_pylist()
+    assert len({row["text"] for row in rows}) == 165
+    taken = {}
+    for row in rows:
+        document = ids.row(row["line"] - 1)
+        windows = np.lib.stride_tricks.sliding_window_view(document, LENGTH)
+        places = np.flatnonzero((windows == row["tokens"]).all(axis=1))
+        taken.setdefault(row["line"], []).append(places.tolist())
+    # A window that stands in its document twice may be either.
+    known = [[places[0] for places in of_one] for of_one in taken.values() if all(len(p) == 1 for p in of_one)]
+    assert sum(map(len, known)) > 150
+    assert all(b - a >= LENGTH for places in known for a, b in itertools.pairwise(sorted(places)))
+    numbers = Counter(row["line"] for row in rows)
+    assert 2 <= max(numbers.values()) <= max(len(ids.row(line - 1)) // LENGTH for line in numbers)
+    # No number of copies has the first windows for itself.
+    for copies in (0, 1, 2):
+        seen, seconds = set(), 0
+        for row in rows:
+            seconds += row["copies"] == copies and row["line"] in seen
+            seen.add(row["line"])
+        assert 0 < seconds < 55
+
+
+def test_windows_are_spread_evenly_and_at_random(world, tmp_path):
+    """Of equal documents none gives a second window before all gave a first one, and windows begin anywhere."""
+    tokenizer = Index.open(world / "index").tokenizer
+    write_jsonl(tmp_path / "b.jsonl", [{"text": "the " * 40} for _ in range(300)])
+    length = len(tokenizer.encode_texts(["the " * 40]).row(0)) // 2 - 3
+    for most, numbers in ((450, {1: 150, 2: 150}), (250, {1: 250}), (900, {2: 300})):
+        drawn = planting._draw([tmp_path / "b.jsonl"], tokenizer, PlantPlan((1,), 1, length), ReadOptions(), most)
+        assert Counter(Counter(drawn.lines.tolist()).values()) == numbers
+        firsts = drawn.lines[:250].tolist()
+        assert len(set(firsts)) == 250
+        assert firsts != sorted(firsts)
+
+
+def test_windows_begin_anywhere(world):
+    """Those of one document side by side, and anywhere in what is left."""
+    tokenizer = Index.open(world / "index").tokenizer
+    text = sentences(1, words=30, seed=9)[0]
+    ids = tokenizer.encode_texts([text]).row(0)
+    assert len(set(ids.tolist())) > 5
+    batch = pa.record_batch({"text": [text] * 4000, "path": ["x"] * 4000, "line": np.arange(4000)})
+    length = len(ids) // 2 - 2
+    order, drawn = planting._windows(batch, tokenizer, length, np.random.default_rng(0), np.inf)
+    assert np.sort(np.floor(order)).tolist() == [0.0] * 4000 + [1.0] * 4000
+    windows = np.lib.stride_tricks.sliding_window_view(ids, length)
+    starts = (drawn.tokens[:, None] == windows).all(axis=2).argmax(axis=1).reshape(4000, 2)
+    room = len(ids) - 2 * length
+    assert (np.diff(starts, axis=1) >= length).all()
+    assert set(starts[:, 0]) == set(range(room + 1))
+    # Which of the two comes first is drawn too.
+    assert abs((order.reshape(4000, 2)[:, 0] < 1).mean() - 0.5) < 0.05
+
+
 def test_copies_are_shuffled_and_the_seed_decides(world, tmp_path):
     for out, seed in (("a", 0), ("b", 0), ("c", 1)):
         planted(world, tmp_path / out, seed=seed, domain_field="meta.set")
@@ -114,7 +182,7 @@ def test_on_the_command_line(world, tmp_path):
         (["--copies", "1", "--length", 1], "2 tokens or more"),
         (
             ["--copies", "1", "--sequences", 500],
-            "found that index does not hold (20 stand there, up to 1 times)",
+            "are texts that index does not hold (",
         ),
         (["--copies", "1", "--length", 4000], "has 4000 tokens"),
         (["--copies", "1", "--text-field", "body.no"], "body.no"),
@@ -125,7 +193,7 @@ def test_on_the_command_line(world, tmp_path):
     assert_refused(memindex(*command, "--copies", "1", "--out", tmp_path / "p"), "exists already")
 
 
-def study_of(world, folder, planted_folder, index, *, prefix=6):
+def study_of(world, folder, planted_folder, index, *, prefix=6, suffix=6, per_bucket=5):
     folder.mkdir(exist_ok=True)
     text = f"""
 name = "s"
@@ -133,9 +201,11 @@ index = "{index}"
 planted = "{planted_folder}"
 [sequences]
 prefix = {prefix}
-suffix = 6
+suffix = {suffix}
 uniform = 20
-per_bucket = 5
+per_bucket = {per_bucket}
+[frequencies]
+ngrams = [1]
 """
     (folder / "study.toml").write_text(text)
     return load_study(folder)
@@ -175,6 +245,86 @@ def test_planted_texts_are_sequences_of_a_study(world, planted_world, tmp_path):
         assert (row["document_offset"], row["index"]) == (0, "with")
     # Names of studies without planted texts stay what they were.
     assert set(rows["sample"].to_pylist()) == {"uniform", "bucket", "planted"}
+
+
+def windows_of(index, length):
+    """How often windows stand in all documents, and in planted ones, by a walk through them."""
+    counts, planted = Counter(), Counter()
+    domains = {(row["shard"], row["document"]): row["domain"] for row in document_rows(index)}
+    for shard in range(index.manifest.shards):
+        ids = index.tokens_of_shard(shard)
+        for number, document in enumerate(np.split(ids, index.document_starts(shard))[1:]):
+            found = [tuple(w.tolist()) for w in np.lib.stride_tricks.sliding_window_view(document[1:], length)]
+            counts.update(found)
+            if domains[shard, number] == "documents":
+                planted.update(found)
+    return counts, planted
+
+
+def document_rows(index):
+    return pq.read_table(index.path / "documents.parquet").to_pylist()
+
+
+@pytest.mark.parametrize(("prefix", "suffix"), [(6, 6), (2, 3), (1, 1)])
+@pytest.mark.parametrize("per_bucket", [3, 10_000])
+def test_natural_samples_hold_no_planted_windows(world, planted_world, tmp_path, prefix, suffix, per_bucket):
+    """Where sequences are shorter than texts, some windows of these stand in other documents too."""
+    what, path = planted_world
+    config = study_of(world, tmp_path / "s", what, path, prefix=prefix, suffix=suffix, per_bucket=per_bucket)
+    rows = ensure_sequences(config, lambda *_: None).to_pylist()
+    counts, planted = windows_of(Index.open(path), prefix + suffix)
+    natural = {window: count for window, count in counts.items() if window not in planted}
+    assert len(counts) - len(natural) == len(planted)
+    assert (suffix == 6) or any(counts[window] > copies for window, copies in planted.items())
+    drawn = {"uniform": [], "bucket": []}
+    for row in rows:
+        if row["sample"] in drawn:
+            drawn[row["sample"]].append((*row["prefix"], *row["suffix"]))
+            assert row["domain"] in ("a", "b")
+    assert set(drawn["uniform"]) | set(drawn["bucket"]) <= set(natural)
+    assert len(drawn["uniform"]) == 20
+    assert len(set(drawn["bucket"])) == len(drawn["bucket"])
+    held = Counter(count.bit_length() - 1 for count in natural.values())
+    in_all = Counter()
+    for count in natural.values():
+        in_all[count.bit_length() - 1] += count
+    sampled = Counter(natural[window].bit_length() - 1 for window in drawn["bucket"])
+    assert sampled == {bucket: min(per_bucket, number) for bucket, number in held.items()}
+    told = {
+        row["bucket"]: (row["distinct"], row["sequences"], row["sampled"])
+        for row in TableStore(config.tables).read("buckets").to_pylist()
+    }
+    assert told == {bucket: (number, in_all[bucket], sampled[bucket]) for bucket, number in held.items()}
+
+
+def test_natural_windows_are_drawn_evenly(planted_world):
+    """Over many seeds each natural window of a bucket comes as often as any other."""
+    what, path = planted_world
+    index, unnatural = Index.open(path), planted_windows(what, 2)
+    counts, planted = windows_of(index, 2)
+    held = {window for window, count in counts.items() if 8 <= count < 16 and window not in planted}
+    assert len(held) > 40
+    drawn, seeds, each = Counter(), 400, 10
+    for seed in range(seeds):
+        config = SequenceConfig(prefix=1, suffix=1, uniform=0, per_bucket=each, heldout=0, seed=seed)
+        table, _ = sample_sequences(index, config, unnatural=unnatural)
+        drawn.update((*r["prefix"], *r["suffix"]) for r in table.to_pylist() if r["bucket"] == 3)
+    assert set(drawn) <= held
+    assert drawn.total() == seeds * each
+    expected = seeds * each / len(held)
+    statistic = sum((drawn[window] - expected) ** 2 for window in held) / expected
+    # Mean and standard deviation of chi squared, somewhat less here, where none is drawn twice.
+    assert abs(statistic - len(held)) < 5 * np.sqrt(2 * len(held))
+
+
+def test_rows_are_found_among_others():
+    random = np.random.default_rng(0)
+    rows, others = random.integers(0, 4, (500, 3)), random.integers(0, 4, (20, 3))
+    there = {tuple(row) for row in others.tolist()}
+    for dtype in (np.uint8, np.uint16, np.uint32):
+        found = are_among(rows.astype(dtype), others.astype(np.int32))
+        assert found.tolist() == [tuple(row) in there for row in rows.tolist()]
+    assert not are_among(rows, np.empty((0, 3), dtype=np.int32)).any()
 
 
 def test_a_study_of_planted_texts_answers_by_copies(world, planted_world, tmp_path):

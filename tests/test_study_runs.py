@@ -284,9 +284,9 @@ def test_a_worker_tells_what_went_wrong(undisturbed, tmp_path, broken):
     """The loop of a worker process, here in a thread: its answers, and what it writes."""
     study = copied(undisturbed, tmp_path / "s")
     bad, good = first_job(study, models=broken), first_job(study)
-    for jobs, wanted in (([good, None], ["progress", "progress", "scored", "written"]), ([bad, None], ["failed"])):
+    for jobs, wanted in (([good, None], ["progress", "progress", "done", "written"]), ([bad, None], ["failed"])):
         commands, answers = io.BytesIO(b"".join(pickle.dumps(job) for job in jobs)), io.BytesIO()
-        serve(study.tables, commands, answers)
+        serve(lambda: Worker(study.tables), commands, answers)
         answers.seek(0)
         got = [pickle.load(answers) for _ in wanted]
         assert [answer[0] for answer in got] == wanted
@@ -427,15 +427,15 @@ def test_sequences_of_others_are_not_scored(undisturbed, tmp_path):
 
 def test_texts_are_tokenized_anew_for_a_model_with_another_tokenizer(indexes, tmp_path, model):
     from memindex.corpus.tokenizer import load_tokenizer
+    from memindex.corpus.tokenizer_training import train_tokenizer
     from memindex.index import Index, build_index
-    from memindex.study.demo import train_tokenizer
     from memindex.study.retokenizing import retokenize
 
     for part in ("train", "heldout"):
         texts = indexes[0].path.parent / part
-        (tmp_path / "texts.py").write_bytes(b"".join(file.read_bytes() for file in sorted(texts.glob("*.txt"))))
         if part == "train":
-            train_tokenizer(tmp_path, tmp_path / "tokenizer", 400)
+            words = [file.read_text() for file in sorted(texts.glob("*.txt"))]
+            train_tokenizer(words, tmp_path / "tokenizer", 400)
         build_index([texts], tmp_path / part, tokenizer=load_tokenizer(tmp_path / "tokenizer"))
     others = Index.open(tmp_path / "train"), Index.open(tmp_path / "heldout")
     study = make_study(tmp_path / "s", others, model)

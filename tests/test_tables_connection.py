@@ -11,7 +11,7 @@ import duckdb
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from synthetic_study import HOSTILE, add_probes, make_study
+from synthetic_study import HOSTILE, add_exposures, add_probes, make_study
 
 import memindex
 from memindex.errors import MemindexError, QueryError
@@ -52,6 +52,7 @@ class Opener:
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     study = make_study(tmp_path_factory.mktemp("a study [1] it's") / "key=value", rows=200)
     add_probes(study)
+    add_exposures(study)
     return study
 
 

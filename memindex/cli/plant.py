@@ -33,11 +33,12 @@ def plant(
 ) -> None:
     """Choose texts of SRC that a corpus does not hold, and write copies of them to be indexed and trained with it.
 
-    SRC are files or folders as `index build` takes them, such as held-out texts. One window is taken of each of as many
-    documents as are needed. OUT/documents holds the copies, shuffled, each a document of its own: give it to `index
-    build` beside the corpus, or to `index add`. OUT/planted.parquet lists the texts, their tokens and copies; 0 copies
-    are a control that is never planted. A study.toml with the line `planted = "OUT"` scores the texts, and checks that
-    its index counts as many copies.
+    SRC are files or folders as `index build` takes them, such as held-out texts. One window is taken of each document;
+    where there are fewer documents than texts, a second of each, and so on. Windows of one document don't overlap.
+    OUT/documents holds the copies, shuffled, each a document of its own: give it to `index build` beside the corpus, or
+    to `index add`. OUT/planted.parquet lists the texts, their tokens and copies; 0 copies are a control that is never
+    planted. A study.toml with the line `planted = "OUT"` scores the texts, and checks that its index counts as many
+    copies.
 
     \b
     Examples:

@@ -71,14 +71,41 @@ def init(
 
 @study.command()
 @click.argument("directory", type=click.Path(), default=".")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON, one piece per line.")
+def check(directory: str, as_json: bool) -> None:
+    """Say what a study consists of, and whether it can be run, before any work starts.
+
+    What can't be run gets one line: an unknown key, text or a model that is missing, a corpus that is shorter than what
+    is to be trained on it. Of a size that no whole number of layers and heads makes exactly, the nearest is told.
+
+    \b
+    Example:
+      memindex study check studies/families
+    """
+    from memindex.cli.output import print_json, print_table
+    from memindex.study.checking import check_study
+
+    plan = check_study(load_study(directory))
+    states = {True: "done", False: "missing", None: ""}
+    if as_json:
+        for one in plan:
+            print_json({"what": one.what, "amount": one.amount, "state": states[one.there] or None})
+    else:
+        print_table(["what", "amount", "state"], [[one.what, one.amount, states[one.there]] for one in plan])
+
+
+@study.command()
+@click.argument("directory", type=click.Path(), default=".")
 @click.option("--only", type=click.Choice(STEPS), help="Run one step only.")
 @with_options(PROTOCOL, WHERE)
 def run(directory: str, only: str | None, **given: Any) -> None:
     """Run what a study lacks: sample and count its sequences, score its models, look up what these generated.
 
-    Models and protocols stand in study.toml ([[models]], [scoring]); options go before what [scoring] says. There,
+    Where study.toml describes a corpus ([build], [[corpus]], [plant]) and models to train on it ([[train]]), these are
+    made first. Models and protocols stand there too ([[models]], [scoring]); options go before what [scoring] says.
     [frequencies] ngrams = [1, 5] says which n-grams of the sequences are counted, and [probes] run = ["compression"]
-    what is measured inside the models. A study made before a table existed gets it from its next run.
+    what is measured inside the models. Of models that `memindex train` made of the study's index, it is told when they
+    read each sequence (exposures). A study made before a table existed gets it from its next run.
 
     \b
     Examples:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from memindex.cli.queries import index_option
+from memindex.errors import MemindexError
 
 
 @click.command()
@@ -16,7 +17,8 @@ from memindex.cli.queries import index_option
     help="transformers model type: gpt_neox, llama, …",
 )
 @click.option("--size", required=True, help="Parameters outside the embeddings, as 0.25M; the nearest shape is taken.")
-@click.option("--tokens", required=True, help="Training tokens in all, as 2M.")
+@click.option("--tokens", help="Training tokens in all, as 2M; no more than the index has.")
+@click.option("--passes", type=click.FloatRange(0, min_open=True), help="Read the index so often instead, as 2 or 0.5.")
 @click.option("--out", required=True, type=click.Path(), help="Folder of the new model; must not exist.")
 @click.option("--context", default=256, show_default=True, help="Tokens per training window.")
 @click.option("--batch-size", default=16, show_default=True, help="Windows per step.")
@@ -40,7 +42,8 @@ def train(
     index_path: str,
     architecture: str,
     size: str,
-    tokens: str,
+    tokens: str | None,
+    passes: float | None,
     out: str,
     context: int,
     batch_size: int,
@@ -60,14 +63,16 @@ def train(
 
     \b
     Examples:
-      memindex train -i pile --architecture llama --size 1M --tokens 2M --out models/llama-1M
+      memindex train -i pile --architecture llama --size 1M --passes 2 --out models/llama-1M
       memindex train -i pile --size 25M --tokens 100M --checkpoints 1M,10M --batch-size 64 --out models/neox-25M
     """
     from memindex.cli.output import print_json, progress_bar
     from memindex.index.index import Index
-    from memindex.models.architectures import parse_size
     from memindex.models.from_index import train_on_index
+    from memindex.models.shapes import parse_size
 
+    index = Index.open(index_path)
+    budget = _budget(tokens, passes, index.manifest.tokens)
     marks = tuple(parse_size(part) for part in checkpoints.split(",")) if checkpoints else ()
     with progress_bar() as progress:
 
@@ -80,10 +85,10 @@ def train(
 
         told_before: list[bool] = []
         record = train_on_index(
-            Index.open(index_path),
+            index,
             architecture,
             size,
-            parse_size(tokens),
+            budget,
             out,
             context=context,
             batch_size=batch_size,
@@ -106,10 +111,26 @@ def train(
     )
 
 
+def _budget(tokens: str | None, passes: float | None, corpus: int) -> int:
+    """Training tokens in all; a corpus is read more than once only where that was asked for."""
+    from memindex.models.shapes import parse_size
+
+    if (tokens is None) == (passes is None):
+        raise MemindexError("say how long to train: --tokens, or --passes over the index")
+    if tokens is None:
+        return round(corpus * (passes or 0))
+    if parse_size(tokens) > corpus:
+        raise MemindexError(
+            f"--tokens {tokens}: the index has {corpus:,} tokens; to read it more than once, give --passes "
+            f"{parse_size(tokens) / corpus:.3g} instead"
+        )
+    return parse_size(tokens)
+
+
 def _tell_shape(size: str) -> None:
     """Say what is trained where no shape has exactly the size."""
     from memindex.cli.output import note
-    from memindex.models.architectures import parse_size, shape_for
+    from memindex.models.shapes import parse_size, shape_for
 
     nearest = shape_for(parse_size(size))
     if nearest.parameters != parse_size(size):

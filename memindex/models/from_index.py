@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from memindex.index.index import Index
 
 
+#: Rows of the embeddings are a multiple of it, as those of Pythia are of 128.
+_MULTIPLE = 64
+
+
 def train_on_index(
     index: Index,
     architecture: str,
@@ -47,7 +51,9 @@ def train_on_index(
     eos = index.tokenizer.eos_token_id if eos_token_id is None else eos_token_id
     if eos is None:
         raise MemindexError(f"the tokenizer {index.tokenizer.name} names no end-of-text token: give its id (--eos-id)")
-    model = build_model(architecture, size, max(index.manifest.vocabulary, eos + 1), context, seed, eos_token_id=eos)
+    # Products with odd numbers of columns take slow kernels, in training and wherever the model runs later.
+    vocabulary = -(-max(index.manifest.vocabulary, eos + 1) // _MULTIPLE) * _MULTIPLE
+    model = build_model(architecture, size, vocabulary, context, seed, eos_token_id=eos)
     config = TrainingConfig(
         tokens=tokens,
         eos_token_id=eos,

@@ -24,6 +24,27 @@ WIDTHS = ("u1", "u2", "u4")
 _STREAM = 0x7374726D
 
 
+def passes(tokens: int, length: int, seed: int) -> Iterator[npt.NDArray[np.int64]]:
+    """First positions of the windows of one pass over a stream after the other, without end; int64, none empty.
+
+    A pass cuts the stream, from a random offset on, into windows that share one id (the last target of one is the
+    first input of the next) and shuffles them: in every pass every token is a target once, but for less than a window
+    at both ends.
+
+    Args:
+        tokens: Ids of the stream, separators included; at least one window.
+        length: Ids of a window.
+        seed: Seed of offsets and order.
+    """
+    random = np.random.default_rng([seed, _STREAM])
+    stride = max(1, length - 1)
+    while True:
+        offset = random.integers(0, min(stride, tokens - length + 1))
+        cut = np.arange(offset, tokens - length + 1, stride, dtype=np.int64)
+        random.shuffle(cut)
+        yield cut
+
+
 class TokenStream:
     """Token files, one after the other, memory-mapped.
 
@@ -63,25 +84,19 @@ class TokenStream:
     def starts(self, windows: int, length: int, seed: int) -> npt.NDArray[np.int64]:
         """First positions of `windows` windows of `length` ids, pass after pass; int64 of shape (windows,).
 
-        A pass cuts the stream, from a random offset on, into windows that share one id (the last target of one is the
-        first input of the next) and shuffles them: in every pass every token is a target once, but for less than a
-        window at both ends. More windows with the same seed begin with the same ones. MemindexError when the stream is
-        too short.
+        See `passes`. More windows with the same seed begin with the same ones. MemindexError when the stream is too
+        short.
         """
         if len(self) < length:
             raise MemindexError(
                 f"the corpus has {len(self)} tokens, fewer than one window of {length}; "
                 "train on more text or with a shorter context"
             )
-        random = np.random.default_rng([seed, _STREAM])
-        stride = max(1, length - 1)
-        passes: list[npt.NDArray[np.int64]] = []
-        while sum(map(len, passes)) < windows:
-            offset = random.integers(0, min(stride, len(self) - length + 1))
-            cut = np.arange(offset, len(self) - length + 1, stride, dtype=np.int64)
-            random.shuffle(cut)
-            passes.append(cut)
-        return np.concatenate(passes)[:windows]
+        found: list[npt.NDArray[np.int64]] = []
+        of_pass = passes(len(self), length, seed)
+        while sum(map(len, found)) < windows:
+            found.append(next(of_pass))
+        return np.concatenate(found)[:windows]
 
     def parts(self, most: int = 1 << 24) -> Iterator[tuple[int, npt.NDArray[np.int32]]]:
         """All ids, separators replaced, at most so many at a time: (position of the first, int32 ids)."""

@@ -117,6 +117,9 @@ class Stepper:
         )
         depth = model.config.get_text_config().num_hidden_layers
         self._layers = list(next(lists_of_modules(model, depth), [])) if compiled and self._on_gpu else []
+        if self._layers:
+            # What was compiled for a model of another width would make this one's be compiled for all widths: slower.
+            torch.compiler.reset()
         for layer in self._layers:
             layer.compile()
         self._graph: torch.cuda.CUDAGraph | None = None

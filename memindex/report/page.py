@@ -30,6 +30,8 @@ _ORDER = (
     "rate_by_size",
     "rate_by_frequency",
     "rate_by_copies",
+    "rate_by_exposures",
+    "rate_by_recency",
     "corpus_by_frequency",
     "unseen_floor",
     "controls",

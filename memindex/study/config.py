@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from memindex.errors import MemindexError
+from memindex.study.making_config import BuildConfig, CorpusPart, PlantConfig, SeriesConfig, check_together
 from memindex.study.probe_config import ProbeConfig
 from memindex.study.protocol import OTHER_CORPUS, ScoringConfig
 
 FILE = "study.toml"
 
 #: The steps of a study, in their order.
-STEPS = ("sequences", "frequencies", "scores", "spans", "probes")
+STEPS = ("build", "train", "sequences", "frequencies", "scores", "exposures", "spans", "probes")
 
 #: Largest number in [sequences]: what the compiled core can hold on every machine.
 MOST = 2**31 - 1
@@ -84,7 +86,10 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class StudyConfig:
-    """A whole study.toml, with absolute paths; `planted` is a folder of `memindex plant`."""
+    """A whole study.toml, with absolute paths; `planted` is a folder of `memindex plant`.
+
+    `models` are those of [[models]] and those that [[train]] makes, checkpoints before the model they lead to.
+    """
 
     directory: Path
     name: str
@@ -96,6 +101,11 @@ class StudyConfig:
     models: tuple[ModelConfig, ...] = ()
     scoring: ScoringConfig = field(default_factory=ScoringConfig)
     probes: ProbeConfig = field(default_factory=ProbeConfig)
+    build: BuildConfig | None = None
+    corpus: tuple[CorpusPart, ...] = ()
+    other: tuple[CorpusPart, ...] = ()
+    plant: PlantConfig | None = None
+    train: tuple[SeriesConfig, ...] = ()
 
     @property
     def tables(self) -> Path:
@@ -133,16 +143,19 @@ def parse_study(text: str, root: Path) -> StudyConfig:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise MemindexError(f"{file}: {error}") from None
-    known = {"name", "index", "heldout", "planted", "sequences", "frequencies", "scoring", "probes", "models"}
-    _reject_unknown(file, "", raw, known)
+    texts, lists = ("name", "index", "heldout", "planted"), ("models", "corpus", "other", "train")
+    tables = ("sequences", "frequencies", "scoring", "probes", "build", "plant")
+    _reject_unknown(file, "", raw, {*texts, *lists, *tables})
     if "index" not in raw:
         raise MemindexError(f'{file}: the key index is missing; write: index = "path/to/index"')
-    for key in ("name", "index", "heldout", "planted"):
+    for key in texts:
         if not isinstance(raw.get(key, ""), str):
             raise MemindexError(f"{file}: {key} must be text in quotes")
-    models = raw.get("models", [])
-    if not isinstance(models, list):
-        raise MemindexError(f"{file}: write each of the models under its own [[models]]")
+    for key in lists:
+        if not isinstance(raw.get(key, []), list):
+            raise MemindexError(f"{file}: write each of the {key} under its own [[{key}]]")
+    series = tuple(_build(SeriesConfig, one, file, "train") for one in raw.get("train", []))
+    listed = tuple(_build(ModelConfig, m, file, "models") for m in raw.get("models", []))
     config = StudyConfig(
         directory=root,
         name=raw.get("name", root.name),
@@ -151,9 +164,14 @@ def parse_study(text: str, root: Path) -> StudyConfig:
         planted=(root / raw["planted"]).resolve() if "planted" in raw else None,
         sequences=_build(SequenceConfig, raw.get("sequences", {}), file, "sequences"),
         frequencies=_build(FrequencyConfig, raw.get("frequencies", {}), file, "frequencies"),
-        models=tuple(_build(ModelConfig, m, file, "models") for m in models),
+        models=(*listed, *_trained(series, [model.id for model in listed], file)),
         scoring=_build(ScoringConfig, raw.get("scoring", {}), file, "scoring"),
         probes=_build(ProbeConfig, raw.get("probes", {}), file, "probes"),
+        build=_build(BuildConfig, raw["build"], file, "build") if "build" in raw else None,
+        corpus=tuple(_build(CorpusPart, part, file, "corpus") for part in raw.get("corpus", [])),
+        other=tuple(_build(CorpusPart, part, file, "other") for part in raw.get("other", [])),
+        plant=_build(PlantConfig, raw["plant"], file, "plant") if "plant" in raw else None,
+        train=series,
     )
     _check_names(config, file)
     longest = config.sequences.prefix + config.sequences.suffix
@@ -162,8 +180,30 @@ def parse_study(text: str, root: Path) -> StudyConfig:
     return config
 
 
+def _trained(series: tuple[SeriesConfig, ...], taken: list[str], file: Path) -> Iterator[ModelConfig]:
+    """The models that [[train]] makes, with their checkpoints."""
+    try:
+        check_together(series, taken)
+    except MemindexError as error:
+        raise MemindexError(f"{file}: {error}") from None
+    for training in (training for one in series for training in one.trainings()):
+        control = OTHER_CORPUS if training.series.other else None
+        for model_id, folder in training.checkpoints():
+            yield ModelConfig(model_id, f"models/{training.id}/{folder}", control=control)
+        yield ModelConfig(training.id, f"models/{training.id}", control=control)
+
+
 def _check_names(config: StudyConfig, file: Path) -> None:
-    """Names tell rows of the tables apart, so they must differ."""
+    """Names tell rows of the tables apart, so they must differ; what is made needs what it is made of."""
+    for key, there, needed, what in (
+        ("build", config.build, config.corpus, "[[corpus]]"),
+        ("corpus", config.corpus, config.build, "[build]"),
+        ("other", config.other, config.build, "[build]"),
+        ("plant", config.plant, config.planted and config.heldout and config.build, "planted, heldout and [build]"),
+        ("train", any(one.other for one in config.train), config.other, "[[other]]"),
+    ):
+        if there and not needed:
+            raise MemindexError(f"{file}: {key} needs {what} beside it")
     if config.heldout is not None and config.heldout.name == config.index.name:
         raise MemindexError(
             f"{file}: index and heldout are both called {config.index.name}: rename one of the directories"

@@ -8,13 +8,13 @@ folder that is there whole or not at all, and a step whose result exists is skip
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from memindex.corpus.tokenizer import load_tokenizer
+from memindex.corpus.tokenizer_training import train_tokenizer
 from memindex.errors import MemindexError, MissingExtraError
 from memindex.index.builder import build_index
 from memindex.index.index import Index
@@ -25,8 +25,6 @@ from memindex.study.demo_corpus import CorpusPlan, write_corpus
 from memindex.study.probe_config import PROBES
 from memindex.study.running import RunOptions, run_study
 from memindex.study.study_toml import study_toml
-
-END_OF_TEXT = "<|endoftext|>"
 
 #: Sequences of each outcome, or domain, that the probes look at.
 PROBED = 30
@@ -98,7 +96,8 @@ def _corpus(target: Path, plan: DemoPlan, tell: Tell) -> None:
     sizes = write_corpus(partial / "corpus", plan.corpus)
     tell(f"  {sum(sizes.values()) / 1e6:.1f} MB in {len(sizes)} domains")
     tell(f"Training a tokenizer of {plan.vocabulary:,} ids")
-    train_tokenizer(partial / "corpus" / "train", partial / "tokenizer", plan.vocabulary)
+    files = sorted((partial / "corpus" / "train").rglob("*.py"))
+    train_tokenizer((file.read_bytes().decode() for file in files), partial / "tokenizer", plan.vocabulary)
     partial.rename(target)
 
 
@@ -139,26 +138,6 @@ def _train(
         f"loss {record['final_loss']:.2f}"
     )
     return out
-
-
-def train_tokenizer(texts: Path, out: Path, vocabulary: int) -> Path:
-    """Train a byte-level BPE tokenizer on the files below a folder; returns its tokenizer.json."""
-    import tokenizers
-    from tokenizers import decoders, models, pre_tokenizers, trainers
-
-    tokenizer = tokenizers.Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary,
-        special_tokens=[END_OF_TEXT],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train([os.fspath(file) for file in sorted(texts.rglob("*.py"))], trainer)
-    out.mkdir(parents=True)
-    tokenizer.save(os.fspath(out / "tokenizer.json"))
-    return out / "tokenizer.json"
 
 
 def _require_models() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -139,7 +140,8 @@ def _engine(store: TableStore, sequences: pa.Table, jobs: Sequence[Job], options
     if workers == 1:
         run_here(store.directory, sequences, jobs, count)
     else:
-        run_processes(store.directory, jobs, workers, count)
+        arguments = [os.fspath(store.directory)]
+        run_processes("memindex.study.worker", arguments, jobs, workers, jobs[0].units.device, count)
 
 
 class _Count:

@@ -126,7 +126,7 @@ def plan_runs(config: StudyConfig, models: Sequence[ModelConfig], scoring: Scori
     return [
         _run(config, model, protocol, sample)
         for model in models
-        for protocol in scoring.protocols(config.sequences.prefix, config.sequences.suffix)
+        for protocol in scoring.of_model(model.id).protocols(config.sequences.prefix, config.sequences.suffix)
     ]
 
 

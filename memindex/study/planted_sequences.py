@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -68,6 +69,20 @@ def planted_sequences(index: Index, folder: Path, config: SequenceConfig) -> pa.
     }
     order = np.argsort(np.concatenate([there, absent]), kind="stable")
     return pa.concat_tables([placed, pa.table(without, schema=placed.schema)]).take(pa.array(order)).combine_chunks()
+
+
+def planted_windows(folder: Path, length: int) -> npt.NDArray[np.int32]:
+    """The distinct windows of the documents that were planted; int32 of shape (windows, length), sorted.
+
+    Raises:
+        MemindexError: No such folder.
+    """
+    table = _read(folder)
+    tokens = from_arrow(table["tokens"]).take(np.flatnonzero(table["copies"].to_numpy()))
+    fitting = np.maximum(tokens.lengths() - length + 1, 0)
+    first = np.repeat(tokens.offsets[:-1] - (np.cumsum(fitting) - fitting), fitting)
+    starts = np.arange(len(first)) + first
+    return np.unique(tokens.values[starts[:, None] + np.arange(length)].astype(np.int32), axis=0)
 
 
 def planted_digest(folder: Path) -> str:

@@ -1,13 +1,15 @@
 """Planting: putting texts into a corpus so many times, so that how often they stand there is set and not only seen.
 
-The texts are windows of documents that the corpus does not hold. Each is planted as a document of its own, in so many
-copies (0 is a control: never). The documents come in random order, so that copies of one text lie far apart.
+The texts are windows of documents that the corpus does not hold: one of each document, or several that don't overlap
+where there are fewer documents than texts. Each is planted as a document of its own, in so many copies (0 is a control:
+never). The documents come in random order, so that copies of one text lie far apart.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -101,16 +103,18 @@ def plant(
     target, wanted = new_folder(out), plan.sequences * len(plan.copies)
     if target.exists():
         raise MemindexError(f"{target} exists already: choose another --out, or remove it first")
-    found = _draw(sources, index.tokenizer, plan, options, _SPARE * wanted)
-    found = _whole(found, index.tokenizer)
+    drawn = _draw(sources, index.tokenizer, plan, options, _SPARE * wanted)
+    found = _whole(drawn, index.tokenizer)
     counts = index.count(from_matrix(found.tokens)).astype(np.int64)
     chosen = found.take(np.flatnonzero(counts == 0)[:wanted])
     if len(chosen.tokens) < wanted:
         raise CorpusError(
-            f"{wanted:,} texts of {plan.length} tokens are wanted, one of each document, and {len(chosen.tokens):,} "
-            f"were found that {index.name} does not hold ({int((counts > 0).sum()):,} stand there, up to "
-            f"{counts.max(initial=0):,} times): give more documents, or plant fewer --sequences"
+            f"{wanted:,} texts of {plan.length} tokens are wanted; of {len(drawn.tokens):,} windows that were drawn, "
+            f"{len(chosen.tokens):,} are texts that {index.name} does not hold ({int((counts > 0).sum()):,} stand "
+            f"there, up to {counts.max(initial=0):,} times): give more documents, or plant fewer --sequences"
         )
+    # First windows of their documents come first: no number of copies may get more of them than another.
+    chosen = chosen.take(np.random.default_rng([plan.seed, _DRAW, 2]).permutation(wanted))
     table = _table(chosen, index.tokenizer, plan)
     with partial_directory(target) as folder:
         documents = _write(folder, table, plan)
@@ -145,34 +149,48 @@ class _Texts:
 def _draw(
     sources: Sequence[str | Path], tokenizer: Tokenizer, plan: PlantPlan, options: ReadOptions, most: int
 ) -> _Texts:
-    """At most so many windows, one of each of as many documents, in random order."""
+    """At most so many windows: one of each document in random order, then a second of each, and so on."""
     random = np.random.default_rng([plan.seed, _DRAW])
     kept: list[tuple[npt.NDArray[np.float64], _Texts]] = []
-    for texts in _windows(sources, tokenizer, plan.length, options, random):
-        kept.append((random.random(len(texts.tokens)), texts))
+    below = math.inf
+    for batch in read_documents(find_files(sources, options), options, BadDocuments()):
+        if not len(batch) or batch.schema.field(0).name != "text":
+            continue
+        kept.append(_windows(batch, tokenizer, plan.length, random, below))
         if sum(len(order) for order, _ in kept) > 2 * most:
             kept = [_first(kept, most)]
-    if not kept:
+            below = float(kept[0][0][-1])
+    if not sum(len(order) for order, _ in kept):
         raise CorpusError(f"no document in {', '.join(map(str, sources))} has {plan.length} tokens")
     return _first(kept, most)[1]
 
 
 def _windows(
-    sources: Sequence[str | Path], tokenizer: Tokenizer, length: int, options: ReadOptions, random: np.random.Generator
-) -> Iterator[_Texts]:
-    """A window of each document that is long enough, at a random place."""
-    for batch in read_documents(find_files(sources, options), options, BadDocuments()):
-        if not len(batch) or batch.schema.field(0).name != "text":
-            continue
-        ragged: Ragged = tokenizer.encode_batch(batch.column(0))
-        rows = np.flatnonzero(ragged.lengths() >= length)
-        if not len(rows):
-            continue
-        room = ragged.lengths()[rows] - length + 1
-        starts = ragged.offsets[rows] + (random.random(len(rows)) * room).astype(np.int64)
-        tokens = ragged.values[starts[:, None] + np.arange(length)].astype(np.int32)
-        paths = batch.column("path").to_numpy(zero_copy_only=False)[rows]
-        yield _Texts(tokens, paths, batch.column("line").to_numpy()[rows])
+    batch: pa.RecordBatch, tokenizer: Tokenizer, length: int, random: np.random.Generator, below: float
+) -> tuple[npt.NDArray[np.float64], _Texts]:
+    """As many windows of each document as fit side by side, at random places, each with its place in the order.
+
+    Those whose place is not below a number are left out. A place is the number of the document's windows that come
+    before, and a random share.
+    """
+    ragged: Ragged = tokenizer.encode_batch(batch.column(0))
+    fitting = ragged.lengths() // length
+    document = np.repeat(np.arange(len(fitting)), fitting)
+    first = np.cumsum(fitting) - fitting
+    within = np.arange(len(document)) - first[document]
+    # Tokens before each window that no window takes: random numbers, ascending in each document.
+    room = (ragged.lengths() - fitting * length)[document]
+    gaps = (random.random(len(document)) * (room + 1)).astype(np.int64)
+    gaps = gaps[np.lexsort((gaps, document))]
+    starts = ragged.offsets[document] + gaps + within * length
+    shares = random.random(len(document))
+    order = np.empty(len(document))
+    order[np.lexsort((shares, document))] = within
+    order += random.random(len(document))
+    rows = np.flatnonzero(order < below)
+    tokens = ragged.values[starts[rows, None] + np.arange(length)].astype(np.int32)
+    places = (batch.column(name).to_numpy(zero_copy_only=False)[document[rows]] for name in ("path", "line"))
+    return order[rows], _Texts(tokens, *places)
 
 
 def _first(kept: Sequence[tuple[npt.NDArray[np.float64], _Texts]], most: int) -> tuple[npt.NDArray[np.float64], _Texts]:

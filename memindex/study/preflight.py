@@ -27,7 +27,7 @@ def check_models(config: StudyConfig, runs: Sequence[Run]) -> None:
     for run in runs:
         source, revision, anew = key = (run.source, run.model.revision, run.protocol.retokenized)
         if key not in contexts:
-            contexts[key] = _context(read_config(source, revision))
+            contexts[key] = context_of(read_config(source, revision))
             if not anew:
                 check_tokenizer(index, source, revision)
             elif read_tokenizer(source, revision) is None:
@@ -40,7 +40,7 @@ def check_models(config: StudyConfig, runs: Sequence[Run]) -> None:
             )
 
 
-def _context(config: dict[str, Any]) -> int | None:
+def context_of(config: dict[str, Any]) -> int | None:
     """The longest input in tokens by a model's config.json, where that says so."""
     from memindex.models.sources import CONTEXT_KEYS
 

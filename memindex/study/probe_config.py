@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 from memindex.errors import MemindexError
@@ -36,6 +37,7 @@ class ProbeConfig:
 
     Attributes:
         run: Probes that `memindex study run` does; none by default.
+        models: Ids of the models that it looks into, shell patterns (`*-25M`); all by default.
         sequences: Most sequences of a run: memorized ones of each sample for compression (None: all), memorized ones of
             each domain for head_importance (None: 200), else of each outcome (None: 200), drawn at random, and as many
             matched ones.
@@ -50,6 +52,7 @@ class ProbeConfig:
     """
 
     run: tuple[str, ...] = ()
+    models: tuple[str, ...] = ("*",)
     sequences: int | None = None
     seed: int = 0
     alphas: tuple[float, ...] = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
@@ -71,6 +74,10 @@ class ProbeConfig:
             raise MemindexError(f"probes: unknown replacement {self.replacement!r}; known: {', '.join(REPLACEMENTS)}")
         if len(set(self.alphas)) < len(self.alphas):
             raise MemindexError("probes: alphas names one twice")
+
+    def takes(self, model_id: str) -> bool:
+        """Whether `memindex study run` looks into a model."""
+        return any(fnmatchcase(model_id, pattern) for pattern in self.models)
 
     def settings(self, probe: str) -> dict[str, Any]:
         """What of it decides about the results of one probe."""

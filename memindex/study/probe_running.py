@@ -53,6 +53,8 @@ def run_probes(
     runs = probed_runs(config, plan_runs(config, named, scoring or config.scoring, sample_name(config)))
     runs = [run for run in runs if store.has("runs", run.run_id)]
     wanted = config.probes.run if probes is None else probes
+    if probes is None:
+        runs = [run for run in runs if settings.takes(run.model.id)]
     if not runs or not wanted:
         return Done()
     check_unchanged(store, runs, config)
@@ -86,7 +88,7 @@ def probe_status(config: StudyConfig, store: TableStore, runs: Sequence[Run]) ->
     """(probe and run, how it stands) of the probes that study.toml asks for."""
     work = []
     for probe in dict.fromkeys(config.probes.run):
-        for run in probed_runs(config, runs):
+        for run in probed_runs(config, [run for run in runs if config.probes.takes(run.model.id)]):
             state = "missing"
             if store.has("runs", run.run_id):
                 sequences = store.read("sequences", units=[run.sample])

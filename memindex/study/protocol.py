@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 
 from memindex.errors import MemindexError
 
@@ -82,6 +83,7 @@ class ScoringConfig:
         dtype: Type of the weights; None is float32 on the CPU and the checkpoint's own on a GPU.
         attention: Attention implementation: sdpa, eager, flash_attention_2, …
         controls: Runs beside the model's own: shuffled-suffixes, untrained.
+        controlled: Ids of the models that have them, shell patterns (`*-25M`); all by default.
         retokenize: Give models the sequences' texts in their own tokens instead of the index's.
 
     Raises:
@@ -97,6 +99,7 @@ class ScoringConfig:
     dtype: str | None = None
     attention: str | None = None
     controls: tuple[str, ...] = ()
+    controlled: tuple[str, ...] = ("*",)
     retokenize: bool = False
 
     def __post_init__(self) -> None:
@@ -118,6 +121,11 @@ class ScoringConfig:
             raise MemindexError("scoring: temperature must be above 0")
         if self.attention is not None and (not self.attention or self.attention != self.attention.strip()):
             raise MemindexError("scoring: attention must be a name: sdpa, eager, flash_attention_2, …")
+
+    def of_model(self, model_id: str) -> ScoringConfig:
+        """What is asked of one model: without controls where it is to have none."""
+        wanted = any(fnmatchcase(model_id, pattern) for pattern in self.controlled)
+        return self if wanted else replace(self, controls=())
 
     def protocols(self, prefix: int, suffix: int) -> Iterator[Protocol]:
         """Every protocol asked for, for sequences of `prefix` + `suffix` tokens.

@@ -14,9 +14,13 @@ import pyarrow as pa
 
 from memindex.errors import MemindexError
 from memindex.progress import Progress
+from memindex.study.checking import check_study
 from memindex.study.config import ModelConfig, StudyConfig
+from memindex.study.exposures import ensure_exposures, known_trainings, missing_exposures
 from memindex.study.frequencies import ensure_statistics, missing_statistics
 from memindex.study.jobs import Done, RunOptions, device_of, do_units
+from memindex.study.making_indexes import ensure_indexes, missing_indexes, other_index
+from memindex.study.making_models import ensure_models, missing_models, trainings
 from memindex.study.planning import UNIT, Run, Units, check_unchanged, plan_runs
 from memindex.study.preflight import check_models
 from memindex.study.probe_running import probe_status, run_probes
@@ -39,14 +43,16 @@ def run_study(
     options: RunOptions | None = None,
     progress: Progress | None = None,
 ) -> Done:
-    """Do what is missing: sample and count the sequences, score models on them, look up what these generated.
+    """Do what is missing: make indexes and models, sample and count sequences, score models on them, and so on.
 
     Args:
         config: The study.
         models: Models to score; None takes those of study.toml.
         scoring: Protocols to score them under; None takes those of study.toml.
-        only: One step alone: `sequences` (sampled, and counted as wholes), `frequencies` (statistics of their n-grams,
-            counts by domain), `scores`, `spans` (the longest match of every continuation), or `probes`.
+        only: One step alone: `build` (indexes and planted texts of a corpus that study.toml describes), `train` (its
+            models), `sequences` (sampled, and counted as wholes), `frequencies` (statistics of their n-grams, counts by
+            domain), `scores`, `exposures` (when in training models saw them), `spans` (the longest match of every
+            continuation), or `probes`.
         options: Where it is done.
         progress: Called with (stage, done, total).
 
@@ -54,7 +60,9 @@ def run_study(
         MemindexError: The study's settings or a model changed since they were used, or a model can't be run.
     """
     report, options = progress or (lambda *_: None), options or RunOptions()
-    check_indexes(config)
+    _make(config, only, options, report)
+    if only in ("build", "train"):
+        return Done()
     store = TableStore(config.tables)
     runs = study_runs(config, models, scoring)
     if only in (None, "scores"):
@@ -66,11 +74,24 @@ def run_study(
     if only in (None, "frequencies"):
         ensure_statistics(config, report)
     done = _score(store, runs, sequences, options, report) if only in (None, "scores") else Done()
+    if only in (None, "exposures"):
+        ensure_exposures(config, config.models if models is None else models, sequences, report)
     if only in (None, "spans"):
         ensure_spans(config, report)
     if only in (None, "probes"):
         run_probes(config, models=models, scoring=scoring, options=options, progress=report)
     return done
+
+
+def _make(config: StudyConfig, only: str | None, options: RunOptions, report: Progress) -> None:
+    """Make what is missing of the indexes and models that study.toml describes."""
+    if missing_indexes(config) or missing_models(config):
+        check_study(config)
+    if only in (None, "build"):
+        ensure_indexes(config, report)
+    check_indexes(config)
+    if only in (None, "train"):
+        ensure_models(config, options, report)
 
 
 def study_runs(
@@ -85,20 +106,37 @@ def status(
     config: StudyConfig, models: Sequence[ModelConfig] | None = None, scoring: ScoringConfig | None = None
 ) -> list[tuple[str, str]]:
     """(piece of work, "done" or "missing") for everything the study consists of, and for other runs in its tables."""
+    made = _made(config)
+    if any(not done for _, done in made):
+        # What comes after is named by what the indexes and models are.
+        return [(name, "done" if done else "missing") for name, done in made]
     store = TableStore(config.tables)
     unit = sample_name(config)
     counted = store.has("frequencies", unit) and not missing_statistics(config)
-    work = [("sequences", store.has("sequences", unit)), ("frequencies", counted)]
+    work = [*made, ("sequences", store.has("sequences", unit)), ("frequencies", counted)]
     runs = study_runs(config, models, scoring)
     for run in runs:
         alone = sum(other.model.id == run.model.id for other in runs) == 1
         work.append((f"scores of {run.model.id if alone else run.run_id}", store.has("runs", run.run_id)))
+    listed = config.models if models is None else models
+    if known_trainings(config, listed):
+        work.append(("exposures", not missing_exposures(config, listed)))
     if runs:
         work.append(("spans", all(store.has("runs", run.run_id) for run in runs) and not missing_spans(config)))
     named = {run.run_id for run in runs}
     work += [(f"scores of {unit} (not in study.toml)", True) for unit in store.units("runs") if unit not in named]
     states = [(name, "done" if done else "missing") for name, done in work]
     return [*states, *probe_status(config, store, runs)]
+
+
+def _made(config: StudyConfig) -> list[tuple[str, bool]]:
+    """(what, whether it is there) of the indexes and models that the study makes itself."""
+    missing = missing_indexes(config)
+    work = [(f"index {name}", path not in missing) for name, path in config.indexes().items()] if config.build else []
+    if config.other:
+        work.append(("index other", other_index(config) not in missing))
+    absent = missing_models(config)
+    return work + [(f"model {training.id}", training not in absent) for training in trainings(config)]
 
 
 def _score(

@@ -7,7 +7,8 @@ bucket: the same number of distinct windows for each frequency bucket (floor(log
 heldout: windows drawn uniformly from an index of documents that no model saw. Those whose suffix the
     training index counts zero times are the unseen control: held-out documents share boilerplate with the corpus;
 planted: the texts of `memindex plant`, whose counts were set (`planted_sequences`).
-No window crosses a document's end.
+No window crosses a document's end. In a study of planted texts, uniform and bucket are samples of the natural windows:
+those that stand in no planted document. How often the others stand in the corpus was set and not only seen.
 """
 
 from __future__ import annotations
@@ -27,14 +28,18 @@ from memindex.index.document_table import document_rows
 from memindex.index.index import Index
 from memindex.index.manifest import DOCUMENTS_FILE
 from memindex.study.config import SequenceConfig
+from memindex.study.natural import are_among, bucket_contents, cut
 from memindex.tables.conforming import completed
 from memindex.tables.schema import SEQUENCES
 
 #: Second words of the generators' seeds: equal seeds here and in training must not draw equal positions.
-UNIFORM, HELDOUT = 0x756E6966, 0x68656C64
+UNIFORM, HELDOUT, CUT = 0x756E6966, 0x68656C64, 0x637574
 
 #: Proposals that are drawn in vain before a corpus counts as having no window.
 MOST_ROUNDS = 200
+
+#: Windows that are read at once.
+_ROWS = 1 << 16
 
 
 class Windows(NamedTuple):
@@ -43,6 +48,10 @@ class Windows(NamedTuple):
     shard: npt.NDArray[np.int32]
     position: npt.NDArray[np.int64]
     bucket: npt.NDArray[np.int32]
+
+    def take(self, rows: npt.NDArray[np.intp]) -> Windows:
+        """The windows of these numbers."""
+        return Windows(self.shard[rows], self.position[rows], self.bucket[rows])
 
 
 class BucketTotal(NamedTuple):
@@ -54,27 +63,40 @@ class BucketTotal(NamedTuple):
 
 
 def sample_sequences(
-    index: Index, config: SequenceConfig, heldout: Index | None = None, planted: pa.Table | None = None
+    index: Index,
+    config: SequenceConfig,
+    heldout: Index | None = None,
+    planted: pa.Table | None = None,
+    unnatural: npt.NDArray[np.int32] | None = None,
 ) -> tuple[pa.Table, list[BucketTotal]]:
     """Sample the sequences of a study: a table of the schema `sequences`, and what each frequency bucket holds.
 
-    The totals are empty when no bucket sample was asked for. `planted` is what `planted_sequences` gives.
+    The totals are of natural windows alone, and empty when no bucket sample was asked for.
+
+    Args:
+        index: The index that the models were trained on.
+        config: How many sequences, and how long.
+        heldout: The index of documents that no model saw.
+        planted: The planted sequences, as `planted_sequences` gives them.
+        unnatural: The windows of planted documents, as `planted_windows` gives them: int32 of shape (windows, prefix +
+            suffix), each once. They are left out of the samples uniform and bucket, wherever they stand.
 
     Raises:
         MemindexError: No document is as long as prefix + suffix, or the two indexes have different tokenizers.
     """
     length = config.prefix + config.suffix
+    but = np.empty((0, length), dtype=np.int32) if unnatural is None else unnatural
     parts = []
     totals: list[BucketTotal] = []
     if config.uniform:
-        windows = _uniform(index, length, config.uniform, [config.seed, UNIFORM])
+        windows = _uniform(index, length, config.uniform, [config.seed, UNIFORM], but)
         parts.append(window_table(index, "uniform", windows, config))
     if config.per_bucket:
-        windows, totals = _per_bucket(index, length, config.per_bucket, config.seed)
+        windows, totals = _per_bucket(index, length, config.per_bucket, config.seed, but)
         parts.append(window_table(index, "bucket", windows, config))
     if heldout is not None and config.heldout:
         _same_tokenizer(index, heldout)
-        windows = _uniform(heldout, length, config.heldout, [config.seed, HELDOUT])
+        windows = _uniform(heldout, length, config.heldout, [config.seed, HELDOUT], but[:0])
         parts.append(window_table(heldout, "heldout", windows, config))
     if planted is not None:
         parts.append(planted)
@@ -119,8 +141,8 @@ def _same_tokenizer(index: Index, heldout: Index) -> None:
         )
 
 
-def _uniform(index: Index, length: int, windows: int, seed: list[int]) -> Windows:
-    """Positions drawn uniformly, without replacement, from all windows; fewer when the corpus has fewer."""
+def _uniform(index: Index, length: int, windows: int, seed: list[int], but: npt.NDArray[np.int32]) -> Windows:
+    """Positions drawn uniformly, without replacement, from all windows but some; fewer when the corpus has fewer."""
     random = np.random.default_rng(seed)
     tokens = [index.tokens_of_shard(s) for s in range(index.manifest.shards)]
     sizes = np.array([max(len(t) - length + 1, 0) for t in tokens])
@@ -137,31 +159,69 @@ def _uniform(index: Index, length: int, windows: int, seed: list[int]) -> Window
             mine = np.flatnonzero(shard == s)
             if len(mine):
                 window = ids[(drawn[mine] - bounds[s])[:, None] + np.arange(length)]
-                valid[mine] = (window != separator).all(axis=1)
+                valid[mine] = (window != separator).all(axis=1) & ~are_among(window, but)
         fresh = np.setdiff1d(drawn[valid], found)
         random.shuffle(fresh)
         found = np.concatenate([found, fresh])[:windows]
     if not len(found):
-        raise MemindexError(f"{index.path} has no document of {length} tokens: choose a shorter prefix or suffix")
+        other = " other than planted ones" if len(but) else ""
+        raise MemindexError(
+            f"{index.path} has no document of {length} tokens{other}: choose a shorter prefix or suffix"
+        )
     shard = np.searchsorted(bounds, found, side="right") - 1
     return Windows(shard.astype(np.int32), found - bounds[shard], np.full(len(found), -1, dtype=np.int32))
 
 
-def _per_bucket(index: Index, length: int, per_bucket: int, seed: int) -> tuple[Windows, list[BucketTotal]]:
-    (bucket, _, shard, position), totals = _core.sample_windows(index.shards, length, per_bucket, seed)
-    return Windows(shard, position, bucket), [BucketTotal(*total) for total in totals]
+def _per_bucket(
+    index: Index, length: int, per_bucket: int, seed: int, but: npt.NDArray[np.int32]
+) -> tuple[Windows, list[BucketTotal]]:
+    """Distinct windows of each bucket but some, drawn uniformly, and what each bucket holds without those."""
+    without = bucket_contents(index, but)
+    # So many more are drawn that enough are left of every bucket, whichever of them go.
+    more = max((distinct for distinct, _ in without.values()), default=0)
+    (bucket, _, shard, position), found = _core.sample_windows(index.shards, length, per_bucket + more, seed)
+    windows = Windows(shard, position, bucket)
+    if more:
+        windows = windows.take(np.flatnonzero(~_stand_among(index, windows, but)))
+        # The core's rows are in the order of the corpus where it drew all: the first ones are no random ones.
+        windows = windows.take(cut(windows.bucket, per_bucket, [seed, CUT]))
+    totals = []
+    for number, distinct, occurrences in found:
+        lost = without.get(number, (0, 0))
+        if distinct > lost[0]:
+            totals.append(BucketTotal(number, distinct - lost[0], occurrences - lost[1]))
+    return windows, totals
+
+
+def _stand_among(index: Index, windows: Windows, others: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
+    """Whether each window is one of others."""
+    found = np.empty(len(windows.position), dtype=bool)
+    for start in range(0, len(found), _ROWS):
+        rows = slice(start, start + _ROWS)
+        found[rows] = are_among(_ids(index, windows.shard[rows], windows.position[rows], others.shape[1]), others)
+    return found
+
+
+def _ids(
+    index: Index, shard: npt.NDArray[np.int32], position: npt.NDArray[np.int64], length: int
+) -> npt.NDArray[np.int32]:
+    """The ids of windows, int32 (windows, length)."""
+    ids = np.empty((len(position), length), dtype=np.int32)
+    for number in range(index.manifest.shards):
+        mine = np.flatnonzero(shard == number)
+        ids[mine] = index.tokens_of_shard(number)[position[mine][:, None] + np.arange(length)]
+    return ids
 
 
 def window_table(index: Index, sample: str, windows: Windows, config: SequenceConfig) -> pa.Table:
     """Columns of the schema `sequences`, but for their numbers, of windows of an index."""
     length = config.prefix + config.suffix
-    ids = np.empty((len(windows.position), length), dtype=np.int32)
+    ids = _ids(index, windows.shard, windows.position, length)
     document = np.empty(len(windows.position), dtype=np.int64)
     offset = np.empty(len(windows.position), dtype=np.int64)
     for shard in range(index.manifest.shards):
         mine = np.flatnonzero(windows.shard == shard)
         position = windows.position[mine]
-        ids[mine] = index.tokens_of_shard(shard)[position[:, None] + np.arange(length)]
         starts = index.document_starts(shard)
         document[mine] = np.searchsorted(starts, position, side="right") - 1
         offset[mine] = position - starts[document[mine]] - 1

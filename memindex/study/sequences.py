@@ -15,7 +15,7 @@ from memindex.errors import MemindexError
 from memindex.progress import Progress
 from memindex.study.config import StudyConfig
 from memindex.study.frequencies import count_sequences
-from memindex.study.planted_sequences import planted_digest, planted_sequences
+from memindex.study.planted_sequences import planted_digest, planted_sequences, planted_windows
 from memindex.study.sampling import bucket_totals, sample_sequences
 from memindex.tables.origins import open_index, remember_indexes
 from memindex.tables.store import TableStore
@@ -45,9 +45,12 @@ def ensure_sequences(config: StudyConfig, progress: Progress) -> pa.Table:
         )
     if not store.has("sequences", unit):
         progress("sample sequences", 0, 1)
-        planted = None if config.planted is None else planted_sequences(index, config.planted, config.sequences)
+        planted = unnatural = None
+        if config.planted is not None:
+            planted = planted_sequences(index, config.planted, config.sequences)
+            unnatural = planted_windows(config.planted, config.sequences.prefix + config.sequences.suffix)
         others = heldout[0] if heldout else None
-        sequences, totals = sample_sequences(index, config.sequences, others, planted)
+        sequences, totals = sample_sequences(index, config.sequences, others, planted, unnatural)
         store.write("buckets", unit, bucket_totals(index, config.sequences, totals, sequences))
         store.write("sequences", unit, sequences)
         progress("sample sequences", 1, 1)
@@ -63,6 +66,7 @@ def sample_name(config: StudyConfig) -> str:
     contents = [manifest.contents() for manifest in manifests]
     depends = [asdict(config.sequences), contents]
     if config.planted is not None:
-        depends.append(planted_digest(config.planted))
+        # Samples of an older memindex held planted windows beside natural ones.
+        depends.append([planted_digest(config.planted), "natural"])
     key = json.dumps(depends)
     return f"{OWN}{hashlib.sha256(key.encode()).hexdigest()[:12]}"

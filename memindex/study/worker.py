@@ -18,7 +18,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, Self
 
 import pyarrow as pa
 
@@ -37,6 +37,22 @@ WAITING = 2
 
 #: Called with (sequences of the unit scored, sequences in the unit).
 UnitProgress = Callable[[int, int], None]
+
+#: Called with (done, in all) of a job.
+Tell = Callable[[int, int], None]
+
+
+class Doer(Protocol):
+    """What a worker process does with its jobs; a context manager, whose end waits for what is still to be written."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
+
+    def do(self, job: Any, tell: Tell) -> None:
+        """Do one job."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +93,10 @@ class Worker:
             self._scorer[1].close()
         if error is None:
             self.flush()
+
+    def do(self, job: Job, tell: Tell) -> None:
+        """Score or probe a unit (`score`)."""
+        self.score(job, tell)
 
     def score(self, job: Job, progress: UnitProgress | None = None) -> None:
         """Score or probe a unit; it is written in the background.
@@ -161,13 +181,13 @@ class Worker:
         self._scorer = self._loaded = None
 
 
-def serve(tables: Path, commands: BinaryIO, answers: BinaryIO) -> None:
+def serve(make: Callable[[], Doer], commands: BinaryIO, answers: BinaryIO) -> None:
     """Do the jobs that come as pickles in `commands` until None comes; tell in `answers` how they go.
 
-    Answers are ("progress", rows, total), ("scored", job) when the next job is wanted, ("written",) after None, and
+    Answers are ("progress", done, total), ("done", job) when the next job is wanted, ("written",) after None, and
     ("failed", message) at the end of a worker that can't go on.
     """
-    jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+    jobs: queue.SimpleQueue[Any] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(commands, jobs), daemon=True).start()
 
     def tell(*answer: Any) -> None:
@@ -175,17 +195,16 @@ def serve(tables: Path, commands: BinaryIO, answers: BinaryIO) -> None:
         answers.flush()
 
     try:
-        with Worker(tables) as worker:
+        with make() as doer:
             while (job := jobs.get()) is not None:
-                worker.score(job, lambda done, total: tell("progress", done, total))
-                tell("scored", job)
+                doer.do(job, lambda done, total: tell("progress", done, total))
+                tell("done", job)
         tell("written")
     except MemindexError as error:
         tell("failed", str(error))
 
 
-def _receive(commands: BinaryIO, jobs: queue.SimpleQueue[Job | None]) -> None:
-    job: Job | None
+def _receive(commands: BinaryIO, jobs: queue.SimpleQueue[Any]) -> None:
     while True:
         try:
             job = pickle.load(commands)
@@ -197,8 +216,8 @@ def _receive(commands: BinaryIO, jobs: queue.SimpleQueue[Job | None]) -> None:
             return
 
 
-def main() -> None:
-    """Serve the parent process over stdin and stdout."""
+def run_worker(make: Callable[[], Doer]) -> None:
+    """Serve the parent process over stdin and stdout; does not return."""
     # Ctrl-C reaches the whole group; the parent closes stdin then.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "wb")
@@ -206,7 +225,7 @@ def main() -> None:
     os.dup2(2, 1)
     code = 0
     try:
-        serve(Path(sys.argv[1]), sys.stdin.buffer, answers)
+        serve(make, sys.stdin.buffer, answers)
     except BaseException:
         traceback.print_exc()
         code = 1
@@ -216,4 +235,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_worker(lambda: Worker(Path(sys.argv[1])))

@@ -149,7 +149,12 @@ SEQUENCES = Table(
     "one prefix + suffix sampled from an index",
     (
         Column("sequence_id", pa.int64(), "number of the sequence, unique in the study; imported ones from 2^32 on"),
-        Column("sample", pa.string(), "how it was drawn: uniform, bucket, heldout, planted, or imported"),
+        Column(
+            "sample",
+            pa.string(),
+            "how it was drawn: uniform, bucket (both without what stands in planted documents), heldout, planted, or "
+            "imported",
+        ),
         Column(
             "bucket",
             pa.int32(),
@@ -229,7 +234,8 @@ DOMAIN_COUNTS = Table(
 
 BUCKETS = Table(
     "buckets",
-    "one frequency of sequences in the index the models were trained on; filled with the bucket sample",
+    "one frequency of sequences in the index the models were trained on, but for those that stand in planted documents"
+    "; filled with the bucket sample",
     (
         Column("index", pa.string(), "index the numbers are from"),
         Column("length", pa.int32(), "prefix + suffix; tokens"),
@@ -319,6 +325,46 @@ SPANS = Table(
         Column("domain", pa.string(), "domain of that document; NULL also in an index without domains", nullable=True),
     ),
     filled_by="memindex study run STUDY --only spans",
+)
+
+_TRAINING = (
+    Column("model_id", pa.string(), "the model (table models)"),
+    Column("sequence_id", pa.int64(), "the sequence (table sequences)"),
+)
+
+EXPOSURES = Table(
+    "exposures",
+    "when in training one model read one sequence (samples uniform, bucket, planted) as a whole: prefix and suffix in "
+    "one training window; of models that memindex train made of the study's index, and sequences of at most 4,096 "
+    "occurrences",
+    (
+        *_TRAINING,
+        Column("exposures", pa.int64(), "how often: occurrences in windows that hold all of it, over all passes"),
+        Column(
+            "cut", pa.int64(), "occurrences that the edge of a window cut, in one pass or more, so that a part was read"
+        ),
+        Column("first_step", pa.int64(), "first step that read it, from 0; NULL: none did", nullable=True),
+        Column("last_step", pa.int64(), "last step that read it; NULL likewise", nullable=True),
+        Column("first_tokens", pa.int64(), "training tokens until the end of first_step; NULL likewise", nullable=True),
+        Column("last_tokens", pa.int64(), "training tokens until the end of last_step; NULL likewise", nullable=True),
+    ),
+    filled_by="memindex study run STUDY --only exposures",
+)
+
+PLANTED_EXPOSURES = Table(
+    "planted_exposures",
+    "the training window in which one model read one copy of one planted sequence in one pass, or at least its first "
+    "token; no row where that was not read; models and sequences as in exposures",
+    (
+        *_TRAINING,
+        Column("copy", pa.int64(), "number of the copy, from 0, in the order of the index"),
+        Column("pass", pa.int64(), "number of the pass over the index, from 0"),
+        Column("step", pa.int64(), "step that read the window, from 0"),
+        Column("step_row", pa.int64(), "number of the window in that step, from 0"),
+        Column("window_offset", pa.int64(), "tokens of the window before the copy"),
+        Column("whole", pa.bool_(), "whether the window holds all of prefix and suffix"),
+    ),
+    filled_by="memindex study run STUDY --only exposures, with planted in the study.toml",
 )
 
 INDEXES = Table(
@@ -495,6 +541,8 @@ TABLES: dict[str, Table] = {
         BUCKETS,
         CONTINUATIONS,
         SPANS,
+        EXPOSURES,
+        PLANTED_EXPOSURES,
         INDEXES,
         PROBES,
         COMPRESSION,

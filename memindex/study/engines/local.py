@@ -1,6 +1,6 @@
-"""Units on this machine: in this process, or in one process per GPU that take units from one queue.
+"""Work on this machine: in this process, or in one process per GPU that take jobs from one queue.
 
-The processes are `python -m memindex.study.worker`, not multiprocessing's: a script that runs a study then needs no
+The processes are `python -m` of a worker's module, not multiprocessing's: a script that runs a study then needs no
 `if __name__ == "__main__"`.
 """
 
@@ -21,8 +21,8 @@ import pyarrow as pa
 from memindex.errors import MemindexError
 from memindex.study.worker import Job, Worker
 
-#: Called with a job and the sequences of it that are scored.
-Report = Callable[[Job, int], None]
+#: Called with a job and how much of it is done.
+Report = Callable[[Any, int], None]
 
 
 def run_here(tables: Path, sequences: pa.Table, jobs: Sequence[Job], report: Report) -> None:
@@ -32,14 +32,25 @@ def run_here(tables: Path, sequences: pa.Table, jobs: Sequence[Job], report: Rep
             worker.score(job, lambda done, _, job=job: report(job, done))  # type: ignore[misc]
 
 
-def run_processes(tables: Path, jobs: Sequence[Job], workers: int, report: Report) -> None:
+def run_processes(
+    module: str, arguments: Sequence[str], jobs: Sequence[Any], workers: int, device: str, report: Report
+) -> None:
     """Do the jobs in `workers` processes, dealt out one at a time; on GPUs each process sees one of them.
 
+    Args:
+        module: The module that a process runs: one that calls `memindex.study.worker.run_worker`.
+        arguments: Of its command line.
+        jobs: What its worker does; pickled.
+        workers: Processes.
+        device: cpu or cuda.
+        report: Told of progress.
+
     Raises:
-        MemindexError: A job failed, or a process died. The others have finished the units they were at.
+        MemindexError: A job failed, or a process died. The others have finished the jobs they were at.
     """
     crew = _Crew(jobs, report)
-    processes = [_start(tables, number, workers, jobs[0].units.device) for number in range(workers)]
+    command = [sys.executable, "-m", module, *arguments]
+    processes = [_start(command, number, workers, device) for number in range(workers)]
     threads = [threading.Thread(target=crew.drive, args=(process,), daemon=True) for process in processes]
     try:
         for thread in threads:
@@ -57,7 +68,7 @@ def run_processes(tables: Path, jobs: Sequence[Job], workers: int, report: Repor
 class _Crew:
     """The jobs that are left, and the first thing that went wrong."""
 
-    def __init__(self, jobs: Sequence[Job], report: Report) -> None:
+    def __init__(self, jobs: Sequence[Any], report: Report) -> None:
         self._jobs = iter(jobs)
         self._report = report
         self._lock = threading.Lock()
@@ -77,12 +88,12 @@ class _Crew:
             with self._lock:
                 self.errors.append(error)
 
-    def _take(self) -> Job | None:
+    def _take(self) -> Any:
         with self._lock:
             return None if self.errors else next(self._jobs, None)
 
 
-def _send(process: subprocess.Popen[bytes], job: Job | None) -> None:
+def _send(process: subprocess.Popen[bytes], job: Any) -> None:
     assert process.stdin is not None
     try:
         pickle.dump(job, process.stdin)
@@ -114,8 +125,7 @@ def _died(process: subprocess.Popen[bytes]) -> MemindexError:
     return MemindexError(f"a worker process {why}; finished units are kept: run the same command again")
 
 
-def _start(tables: Path, number: int, workers: int, device: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "memindex.study.worker", os.fspath(tables)]
+def _start(command: Sequence[str], number: int, workers: int, device: str) -> subprocess.Popen[bytes]:
     # A script's own sys.path may be how this process found the package.
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     environment |= _share(number, workers, device)
