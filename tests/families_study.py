@@ -12,17 +12,16 @@ from synthetic_study import SUFFIX, model_row, probe_row, run_row, write_continu
 from memindex.tables.store import TableStore
 
 ARCHITECTURES = ("gpt_neox", "llama", "gpt_bigcode", "olmo", "olmo2", "olmo3")
-SIZES = {"0.8M": 790_000, "3.7M": 3_700_000, "17M": 17_000_000, "80M": 80_500_000}
+SIZES = {"0.8M": 790_000, "4.7M": 4_700_000, "25M": 25_200_000, "85M": 85_100_000}
 DOMAINS = ("C++", "Python", "German Law", "Novels", "Mathematics", "Technical Proposals")
-TOKENS = 92_000_000
+TOKENS = 46_000_000
+COPIES = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256)
+TEXTS = 40  # of each number of copies
 
-#: Architecture and size of the models that have checkpoints, and of those trained again with another seed.
-CHECKPOINTS = (("gpt_neox", "80M"), ("llama", "80M"))
-SECOND_SEEDS = (("gpt_neox", "17M"), ("llama", "17M"))
-PROBED = ("3.7M", "80M")
-LAYERS = {"3.7M": 4, "80M": 8}
+LAYERS = {"0.8M": 3, "4.7M": 4, "25M": 6, "85M": 8}
+CHECKPOINTS = {"6M": 6_000_000, "12M": 12_000_000, "25M": 25_000_000}
 ALPHAS = (0.0, 0.1, 0.2, 0.3, 0.5)
-PROBED_ROWS = 150
+PROBED = 150  # sequences
 
 
 def make_families_study(folder: Path, rows: int = 600) -> Path:
@@ -42,7 +41,7 @@ def make_families_study(folder: Path, rows: int = 600) -> Path:
     head = 'name = "Families"\nindex = "../mini"\nheldout = "../mini-heldout"\n'
     (study / "study.toml").write_text(head + "".join(listed), encoding="utf-8")
     for architecture in ARCHITECTURES:
-        for size in PROBED:
+        for size in SIZES:
             _probe(store, rng, f"{architecture}-{size}", LAYERS[size], ARCHITECTURES.index(architecture))
     return study
 
@@ -50,23 +49,23 @@ def make_families_study(folder: Path, rows: int = 600) -> Path:
 def _models() -> list[dict]:
     """What tells the models apart."""
     made = [{"architecture": a, "size": s, "id": f"{a}-{s}"} for a in ARCHITECTURES for s in SIZES]
-    for architecture, size in CHECKPOINTS:
-        for step in (100, 1000, 4000):
-            name = {"architecture": architecture, "size": size, "id": f"{architecture}-{size}-step{step}"}
-            made.append(name | {"tokens": step * 16_384, "shift": 1.2 * np.log10(step / 5_600)})
-    made += [
-        {"architecture": a, "size": s, "id": f"{a}-{s}-again", "seed": 1, "like": f"{a}-{s}"} for a, s in SECOND_SEEDS
-    ]
-    made += [{**model, "id": f"{model['id']} shuffled", "control": "shuffled-suffixes"} for model in made[:24]]
-    made.append({"architecture": "gpt_neox", "size": "17M", "id": "gpt_neox-17M-rust", "control": "other-corpus"})
+    for architecture in ARCHITECTURES:
+        for name, tokens in CHECKPOINTS.items():
+            of_model = {"architecture": architecture, "size": "25M", "id": f"{architecture}-25M@{name}"}
+            made.append(of_model | {"tokens": tokens, "shift": 1.2 * np.log10(tokens / TOKENS)})
+    made += [{"architecture": a, "size": "4.7M", "id": f"{a}-4.7M-seed1", "seed": 1} for a in ("gpt_neox", "llama")]
+    for architecture in ("gpt_neox", "olmo2"):
+        of_model = {"architecture": architecture, "size": "25M", "id": f"{architecture}-25M shuffled"}
+        made.append(of_model | {"control": "shuffled-suffixes"})
+    made.append({"architecture": "gpt_neox", "size": "4.7M", "id": "gpt_neox-4.7M-other", "control": "other-corpus"})
     return made
 
 
 def _sequences(rng: np.random.Generator, rows: int) -> tuple[dict, np.ndarray]:
-    """The sequences of a made-up study, and 40 planted ones of each number of copies."""
+    """The sequences of a made-up study, and planted ones."""
     columns, counts = synthetic_study.sample(rng, rows)
     columns["domain"] = [DOMAINS[document % len(DOMAINS)] for document in columns["document"]]
-    copies = np.repeat([0, 1, 2, 4, 8, 16, 32, 64, 128], 40)
+    copies = np.repeat(COPIES, TEXTS)
     more = len(copies)
     planted = {
         "sequence_id": np.arange(more) + 10**9,
@@ -98,22 +97,24 @@ def _model(study: Path, store: TableStore, rng: np.random.Generator, sampled: tu
     strength = 2 * np.log10(size) - 16 + shift + 0.9 * np.log2(np.asarray(counts) + 0.25) + code
     model_id = name.removesuffix(" shuffled")
     if control != "shuffled-suffixes":
-        row = {"layers": [LAYERS.get(made["size"], 6)], "trained_tokens": [tokens]}
+        row = {"layers": [LAYERS[made["size"]]], "trained_tokens": [tokens]}
         store.write("models", model_id, model_row(model_id, architecture, size) | row)
     run_id = name if control else f"{name}-run"
     store.write("runs", run_id, run_row(run_id, model_id, len(counts), 0) | {"control": [control]})
     write_continuations(store, rng, run_id, sequences, strength)
+    if not control:
+        _exposures(store, rng, model_id, tokens)
     if control == "shuffled-suffixes":
         return ""
     folder = study / "models" / name
     folder.mkdir(parents=True)
     record = {
         "trained_tokens": tokens,
-        "corpus_tokens": TOKENS // 2,
+        "corpus_tokens": TOKENS,
         "seconds": 90.0 + size / 250_000,
         "final_loss": 4.5 - 0.35 * np.log10(size),
         "config": {"seed": made.get("seed", 0)},
-        "compiled": made["size"] == "80M",
+        "compiled": made["size"] == "85M",
         "device": "a made-up GPU",
     }
     (folder / "training.json").write_text(json.dumps(record))
@@ -121,9 +122,30 @@ def _model(study: Path, store: TableStore, rng: np.random.Generator, sampled: tu
     return f'\n[[models]]\nid = "{name}"\nsource = "models/{name}"\n{marked}'
 
 
+def _exposures(store: TableStore, rng: np.random.Generator, model: str, tokens: int) -> None:
+    """When the model read the planted texts: most copies as a whole, a few cut by the edge of a window."""
+    copies = np.repeat(COPIES, TEXTS)
+    whole = rng.binomial(copies, 0.75)
+    first, last = np.sort(rng.integers(0, tokens // 16_384, (2, len(copies))), axis=0)
+    last += ((tokens // 16_384 - 1 - last) * (1 - 1 / np.maximum(whole, 1))).astype(np.int64)
+
+    def read(values: np.ndarray) -> list[int | None]:
+        return [int(value) if n else None for value, n in zip(values, whole, strict=True)]
+
+    columns = {
+        "model_id": [model] * len(copies),
+        "sequence_id": np.arange(len(copies)) + 10**9,
+        "exposures": whole,
+        "cut": copies - whole,
+    }
+    steps = {"first_step": read(first), "last_step": read(last)}
+    times = {"first_tokens": read(16_384 * (first + 1)), "last_tokens": read(16_384 * (last + 1))}
+    store.write("exposures", model, columns | steps | times)
+
+
 def _probe(store: TableStore, rng: np.random.Generator, model: str, layers: int, kind: int) -> None:
     """All probes of one model, the last ones of its table of memorized, half-memorized and other sequences."""
-    run_id, rows = f"{model}-run", PROBED_ROWS
+    run_id, rows = f"{model}-run", PROBED
     ids = np.arange(rows)
     outcome = ids % 3
     compared = {

@@ -1,7 +1,7 @@
 -- title: Do two trainings memorize the same?
 -- question: How alike are the memorized sets of two seeds, of two architectures, and of two sizes?
--- note: Jaccard similarity of the memorized sequences, averaged over pairs of models (lowest and highest); by chance: of two
---   independent sets of as many.
+-- note: Jaccard similarity of the memorized sequences, averaged over pairs of models (lowest and highest); by chance:
+--   of two independent sets of as many.
 
 WITH pairs AS (
     SELECT CASE WHEN a.architecture = b.architecture AND a.size = b.size THEN '1 two seeds, same architecture and size'

@@ -1,7 +1,7 @@
 -- title: Compression ratios
 -- question: What share of the context suffices on average?
--- note: Ratio: fewest tokens that suffice over the whole context, averaged over sequences. Half: sequences for which half of
---   the context suffices. Not monotone: sequences that some longer context spoils.
+-- note: Ratio: fewest tokens that suffice over the whole context, averaged over sequences. Half: sequences for which
+--   half of the context suffices. Not monotone: sequences that some longer context spoils.
 
 SELECT g.architecture, g.size,
        any_value(sequences) AS sequences,

@@ -1,8 +1,8 @@
 -- title: Depth at which tokens are decided, by threshold
 -- question: Are memorized tokens decided earlier, whichever threshold says when a token is decided?
--- note: The larger probed size; memorized and unmemorized sequences. Depth of the first layer after which the token's
---   probability passes the threshold: an absolute one (of the tokens that reach it), or a share of the token's final
---   probability (relative, of all tokens).
+-- note: The largest probed size; memorized and unmemorized sequences. Depth of the first layer after which the
+--   token's probability passes the threshold: an absolute one (of the tokens that reach it), or a share of the
+--   token's final probability (relative, of all tokens).
 -- figure: line
 -- x: threshold | Threshold
 -- y: depth | Depth (layer / layers)

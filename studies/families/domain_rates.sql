@@ -1,7 +1,7 @@
 -- title: Memorization rate by domain and size
 -- question: How does the rate of each domain grow with size?
--- note: The rate inside the domain over all architectures; in brackets those of the architectures with the lowest and the
---   highest one.
+-- note: The rate inside the domain over all architectures; in brackets those of the architectures with the lowest and
+--   the highest one.
 
 SELECT domain, g.size,
        sum(memorized) / sum(sequences) AS rate,

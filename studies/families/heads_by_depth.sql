@@ -1,6 +1,7 @@
 -- title: Depth of the heads that memorization needs
 -- question: At which depth of a model do the attention heads lie that it needs for what it memorized?
--- note: Mean drop of the memorization score when one head of the layer is replaced. 95 % intervals, bootstrapped by document.
+-- note: Mean drop of the memorization score when one head of the layer is replaced. 95 % intervals, bootstrapped by
+--   document.
 -- figure: line
 -- x: depth | Depth (layer / layers)
 -- y: importance | Drop of the score | percent

@@ -1,7 +1,7 @@
 -- title: Important heads in numbers
 -- question: How many important heads do domains share, and how many would they by chance?
--- note: Two domains, two halves: mean Jaccard similarity (lowest and highest). Above chance: pairs of domains that share more
---   heads than 95 % of random sets do. In all: heads that are important in every domain, and by chance.
+-- note: Two domains, two halves: mean Jaccard similarity (lowest and highest). Above chance: pairs of domains that
+--   share more heads than 95 % of random sets do. In all: heads that are important in every domain, and by chance.
 
 WITH pairs AS (
     SELECT run_label, max(heads) AS heads, max(chosen) AS chosen,

@@ -1,7 +1,7 @@
 -- title: When layers know what will be emitted
 -- question: At which depth does a model know the token that it will emit?
--- note: The larger probed size. Final norm and unembedding on the residual stream after each layer: mean probability of the
---   emitted token. 95 % intervals, bootstrapped by document.
+-- note: The largest probed size. Final norm and unembedding on the residual stream after each layer: mean probability
+--   of the emitted token. 95 % intervals, bootstrapped by document.
 -- figure: line
 -- x: depth | Depth (layer / layers)
 -- y: probability | Probability of the emitted token

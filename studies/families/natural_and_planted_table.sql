@@ -1,7 +1,7 @@
 -- title: Natural and planted repetition in numbers
 -- question: How many sequences, of how many documents, are behind the rates of natural and planted repetition?
--- note: The largest size, all architectures together; in brackets the architectures with the lowest and the highest rate.
---   Sequences and documents of one model; every planted text is a document of its own.
+-- note: The largest size, all architectures together; in brackets the architectures with the lowest and the highest
+--   rate. Sequences and documents of one model; every planted text is a document of its own.
 
 WITH natural_rates AS (
     SELECT frequency_bucket AS bucket, frequency,

@@ -1,7 +1,7 @@
 -- title: Memorization rate by frequency
 -- question: How often must a sequence stand in the corpus until a model knows it by heart?
--- note: Distinct sequences of the corpus by the number of times they occur; "unseen" are held-out ones whose suffix never
---   occurs. 95 % intervals, bootstrapped by document.
+-- note: Distinct sequences of the corpus by the number of times they occur; "unseen" are held-out ones whose suffix
+--   never occurs. 95 % intervals, bootstrapped by document.
 -- figure: line
 -- x: frequency | Occurrences in the corpus
 -- y: rate | Memorized sequences | percent

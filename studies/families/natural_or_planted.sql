@@ -1,7 +1,8 @@
 -- title: Natural and planted repetition
 -- question: Is a text that was planted n times known like one that stands n times in the corpus by nature?
--- note: Models of the largest size. Natural: sequences of the corpus by their count, in powers of two; planted: texts in
---   exactly the lowest count of the power. 95 % intervals, bootstrapped by document (natural) and by text (planted).
+-- note: Models of the largest size. Natural: sequences of the corpus by their count, in powers of two; planted: texts
+--   in exactly the lowest count of the power. 95 % intervals, bootstrapped by document (natural) and by text
+--   (planted).
 -- figure: line
 -- x: occurrences | Occurrences in the corpus
 -- y: rate | Memorized sequences | percent

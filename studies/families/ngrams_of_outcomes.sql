@@ -1,7 +1,7 @@
 -- title: Frequency of tokens and n-grams
 -- question: Are the tokens and n-grams of memorized sequences more frequent than those of others?
--- note: Mean of log2 of a sequence's mean count of its single tokens, and of its n-grams, in the corpus; with the models' own
---   tokenizer. 95 % intervals, bootstrapped by document.
+-- note: Mean of log2 of a sequence's mean count of its single tokens, and of its n-grams, in the corpus; with the
+--   models' own tokenizer. 95 % intervals, bootstrapped by document.
 -- figure: line
 -- x: non_embedding_parameters | Non-embedding parameters | log
 -- y: mean_log2_count | Mean log2 of the mean count

@@ -1,7 +1,7 @@
 -- title: Output under noise
 -- question: How much of what models generate survives noise?
--- note: The larger probed size. Generated tokens that are still generated, before the first other one. 95 % intervals,
---   bootstrapped by document.
+-- note: The largest probed size. Generated tokens that are still generated, before the first other one. 95 %
+--   intervals, bootstrapped by document.
 -- figure: line
 -- x: alpha | Strength of the noise
 -- y: kept | Generated tokens kept | percent

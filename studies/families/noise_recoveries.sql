@@ -1,7 +1,8 @@
 -- title: Recovery from noise
--- question: How much of the similarity that noise costs do later layers win back, of memorized sequences and of others?
--- note: The larger probed size. Cosine of noised and clean residual stream: its highest value after the lowest, minus the
---   lowest. 95 % intervals, bootstrapped by document.
+-- question: How much of the similarity that noise costs do later layers win back, of memorized sequences and of
+--   others?
+-- note: The largest probed size. Cosine of noised and clean residual stream: its highest value after the lowest,
+--   minus the lowest. 95 % intervals, bootstrapped by document.
 -- figure: line
 -- x: alpha | Strength of the noise
 -- y: recovery | Recovery of the cosine

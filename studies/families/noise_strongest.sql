@@ -1,7 +1,8 @@
 -- title: Under the strongest noise
 -- question: What do models keep and win back under the strongest noise?
--- note: Recovery as above; matched: of sequences that are alike in domain, frequency and perplexity of the prefix. Whole: the
---   share of memorized continuations that survive whole, which is the memorization rate under noise over that without.
+-- note: Recovery as above; matched: of sequences that are alike in domain, frequency and perplexity of the prefix.
+--   Whole: the share of memorized continuations that survive whole, which is the memorization rate under noise over
+--   that without.
 
 WITH recoveries AS (
     SELECT run_label, alpha, false AS is_matched, outcome, recovery, recovery_low, recovery_high FROM noise_recovery

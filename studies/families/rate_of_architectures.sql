@@ -1,7 +1,7 @@
 -- title: Memorization rate by size, for each architecture
 -- question: How does the memorization rate grow with the size of the model?
--- note: Share of uniformly drawn sequences whose 32 tokens after the first 32 a model generates word for word, with 95 %
---   intervals (bootstrapped by document), and the line fitted to each architecture.
+-- note: Share of uniformly drawn sequences whose 32 tokens after the first 32 a model generates word for word, with
+--   95 % intervals (bootstrapped by document), and the line fitted to each architecture.
 -- figure: points
 -- x: non_embedding_parameters | Non-embedding parameters | log
 -- y: rate | Memorized sequences | percent

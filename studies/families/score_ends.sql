@@ -1,7 +1,7 @@
 -- title: The ends of the scores
 -- question: How many sequences stand at the ends of the scores, and how many just below the upper one?
--- note: Lowest: scores below 0.1. Emptiest: the bin between the ends with the fewest sequences. Just below: 0.9 and more, but
---   not 1. Bipolar is a distribution whose emptiest bin lies between, and not beside 1.
+-- note: Lowest: scores below 0.1. Emptiest: the bin between the ends with the fewest sequences. Just below: 0.9 and
+--   more, but not 1. Bipolar is a distribution whose emptiest bin lies between, and not beside 1.
 
 WITH shares AS (
     SELECT g.architecture, place, g.size, size_rank, score_from, share,

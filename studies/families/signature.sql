@@ -1,7 +1,8 @@
 -- title: Do models of an architecture need the same layers?
 -- question: Is the importance of heads over the depth of a model a signature of its architecture?
--- note: Correlation (Pearson) of two models' importance by relative depth; negative ones are shown as 0. Models of few layers
---   have few different values, and correlate by chance; models of different shape are compared at equal relative depth.
+-- note: Correlation (Pearson) of two models' importance by relative depth; negative ones are shown as 0. Models of
+--   few layers have few different values, and correlate by chance; models of different shape are compared at equal
+--   relative depth.
 -- figure: cells
 -- x: model_b | Model
 -- y: positive | Correlation | percent

@@ -1,7 +1,7 @@
 -- title: Slopes of the memorization rate
 -- question: How many points does the rate rise when a model becomes ten times as large?
--- note: Percentage points per tenfold size. The first interval is that with other documents (bootstrap), the second that
---   with other models of the architecture (Student's t).
+-- note: Percentage points per tenfold size. The first interval is that with other documents (bootstrap), the second
+--   that with other models of the architecture (Student's t).
 
 SELECT g.architecture,
        any_value(slope_per_tenfold) AS slope_with_other_documents,

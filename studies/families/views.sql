@@ -1,9 +1,5 @@
 -- What the questions share: the models by what they are for. Run once, over a view per exported file.
 
--- Sizes that the models are near to.
-CREATE VIEW sizes AS
-FROM (VALUES (0.8e6, '0.8M', 1), (3.7e6, '3.7M', 2), (17e6, '17M', 3), (80e6, '80M', 4)) AS t (about, size, size_rank);
-
 CREATE VIEW architectures AS
 FROM (VALUES ('gpt_neox', 1), ('llama', 2), ('gpt_bigcode', 3), ('olmo', 4), ('olmo2', 5), ('olmo3', 6))
     AS t (architecture, place);
@@ -19,13 +15,16 @@ WITH known AS (
            coalesce(seed, nullif(regexp_extract(model_id, 'seed[-_ ]?([0-9]+)', 1), '')::BIGINT, 0) AS seed
     FROM models
 ),
-sized AS (
-    SELECT known.*, s.size, s.size_rank
+named AS (
+    -- The size that study.toml asked for, which the names of its models hold: gpt_neox-25M, gpt_neox-25M-seed1.
+    SELECT *,
+           regexp_extract(model_id, '-([0-9.]+[kMB])', 1) AS size,
+           regexp_extract(size, '[0-9.]+')::DOUBLE
+               * CASE size[-1:] WHEN 'k' THEN 1e3 WHEN 'M' THEN 1e6 ELSE 1e9 END AS about
     FROM known
-    CROSS JOIN sizes AS s
-    QUALIFY row_number() OVER (PARTITION BY model_id
-                               ORDER BY abs(log10(non_embedding_parameters) - log10(about))) = 1
-)
+    WHERE regexp_matches(model_id, '-[0-9.]+[kMB]')
+),
+sized AS (SELECT * EXCLUDE (about), dense_rank() OVER (ORDER BY about) AS size_rank FROM named)
 SELECT model_id AS run_label, s.*, a.place,
        CASE WHEN is_control IS NOT NULL THEN is_control
             -- Of one training the model with most tokens is the finished one; a checkpoint at the end is that one too.
