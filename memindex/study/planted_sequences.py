@@ -86,9 +86,13 @@ def planted_windows(folder: Path, length: int) -> npt.NDArray[np.int32]:
 
 
 def planted_digest(folder: Path) -> str:
-    """Tells what was planted from anything else; hex digits."""
-    _read(folder)
-    return hashlib.sha256((folder / TABLE).read_bytes()).hexdigest()
+    """Tells what was planted from anything else, whatever program wrote it and wherever its texts lay; hex digits."""
+    table = _read(folder)
+    digest = hashlib.sha256((table.schema.metadata or {}).get(b"tokenizer_checksum", b""))
+    tokens = from_arrow(table["tokens"])
+    for values in (table["copies"].to_numpy(), tokens.offsets, tokens.values):
+        digest.update(np.ascontiguousarray(values, dtype="<i8").tobytes())
+    return digest.hexdigest()
 
 
 def _read(folder: Path) -> pa.Table:
