@@ -17,7 +17,7 @@ def pages():
     return module.PAGES
 
 
-PAGES = ["cli.md", "python.md", "tables.md", "queries.md", "models.md", "../indexes/README.md"]
+PAGES = ["cli.md", "python.md", "tables.md", "queries.md", "models.md", "study-toml.md", "../indexes/README.md"]
 
 
 @pytest.mark.parametrize("name", PAGES)

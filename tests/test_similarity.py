@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections import Counter
 
@@ -77,6 +76,7 @@ def test_many_rows_are_compared_in_parts(monkeypatch: pytest.MonkeyPatch) -> Non
     continuation, suffix = near_pairs(50, (8, 8), SMALL, seed=3)
     expected = bleu(continuation, suffix)
     monkeypatch.setattr(similarity, "_CELLS", 200)
+    monkeypatch.setattr(similarity, "_ROWS", 7)
     assert bleu(continuation, suffix).tolist() == expected.tolist()
 
 
@@ -85,14 +85,20 @@ def test_nothing_to_compare_is_no_error() -> None:
     assert edit_distance(nothing, nothing).shape == bleu(nothing, nothing).shape == (0,)
 
 
-def test_the_libraries_say_nothing(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> None:
-    # sacrebleu has a handler of its own, which writes where no test's handler looks.
-    logging.getLogger("sacrebleu").addHandler(caplog.handler)
-    try:
-        bleu(*near_pairs(30, (32, 32), SMALL, seed=1))
-    finally:
-        logging.getLogger("sacrebleu").removeHandler(caplog.handler)
-    assert caplog.records == []
+@pytest.mark.parametrize("lengths", [(32, 32), (5, 9), (9, 5), (3, 3), (64, 10)])
+def test_bleu_is_sacrebleus(lengths: tuple[int, int]) -> None:
+    metric = pytest.importorskip("sacrebleu.metrics.bleu").BLEU(
+        tokenize="none", smooth_method="none", effective_order=True
+    )
+    continuation, suffix = near_pairs(150, lengths, SMALL, seed=9)
+    pairs = zip(*([" ".join(map(str, ids)) for ids in part.tolist()] for part in (continuation, suffix)), strict=True)
+    expected = [metric.corpus_score([one], [[other]]).score / 100 for one, other in pairs]
+    assert bleu(continuation, suffix).tolist() == pytest.approx(expected, abs=1e-6)
+    assert len(set(expected)) > 1
+
+
+def test_the_library_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    edit_distance(*near_pairs(30, (32, 32), SMALL, seed=1))
     assert "".join(capfd.readouterr()) == ""
 
 

@@ -29,7 +29,16 @@ MOST = 2**31 - 1
 
 @dataclass(frozen=True)
 class SequenceConfig:
-    """How sequences are sampled; all lengths in tokens."""
+    """How sequences are sampled; all lengths in tokens.
+
+    Attributes:
+        prefix: Context of a sequence.
+        suffix: Its true continuation.
+        uniform: Sequences drawn uniformly from the corpus.
+        per_bucket: Distinct sequences of each frequency bucket (powers of two), at most.
+        heldout: Sequences from the held-out index.
+        seed: Seed of all that is drawn.
+    """
 
     prefix: int = 32
     suffix: int = 32
@@ -55,7 +64,11 @@ class SequenceConfig:
 
 @dataclass(frozen=True)
 class FrequencyConfig:
-    """What is counted beside the sequences: n-grams of these lengths in tokens."""
+    """What is counted beside the sequences.
+
+    Attributes:
+        ngrams: Lengths of the n-grams of each sequence that are counted, in tokens.
+    """
 
     ngrams: tuple[int, ...] = (1, 5)
 
@@ -66,7 +79,15 @@ class FrequencyConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """One model of the study: `source` is a folder or a hub name; `control` says that it never saw the corpus."""
+    """One model of the study.
+
+    Attributes:
+        id: Its name in the tables.
+        source: A folder, relative to the study's directory, or a name on the hub.
+        revision: Branch, tag or commit on the hub.
+        trained_tokens: Tokens seen in training, where the model's own files don't tell.
+        control: `other-corpus` for a model that never saw the corpus.
+    """
 
     id: str
     source: str
@@ -86,9 +107,15 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class StudyConfig:
-    """A whole study.toml, with absolute paths; `planted` is a folder of `memindex plant`.
+    """A whole study.toml, with absolute paths.
 
     `models` are those of [[models]] and those that [[train]] makes, checkpoints before the model they lead to.
+
+    Attributes:
+        name: What reports call the study; the folder's name where it is left out.
+        index: The index of the corpus.
+        heldout: An index of texts that no model saw.
+        planted: A folder of `memindex plant`, whose texts are scored too.
     """
 
     directory: Path
