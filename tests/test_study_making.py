@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ import pytest
 from memindex.errors import MemindexError
 from memindex.index import Index
 from memindex.study.checking import check_study
-from memindex.study.config import StudyConfig, load_study, parse_study
+from memindex.study.config import StudyConfig, load_study, parse_study, with_models
 
 WORDS = [f"{a}{b}{c}" for a in "bdfgklmnprst" for b in "aeiou" for c in ("", "n", "r", "st")]
 
@@ -257,6 +258,27 @@ def test_what_was_made_otherwise_is_not_mixed_in(made, old, new, message):
     changed = parse_study(STUDY.replace(old, new, 1), made)
     with pytest.raises(MemindexError, match=message):
         run_study(changed)
+
+
+def test_machines_that_share_nothing_take_some_of_the_models_each(made, tmp_path):
+    """Two folders, each with some of the models; the files of their tables are those of a run of all."""
+    from memindex.study.running import RunOptions, run_study, status
+
+    whole = load_study(made)
+    folders = [tmp_path / "one", tmp_path / "other"]
+    for folder, patterns in zip(folders, (["llama-*"], ["gpt_neox-5k*"]), strict=True):
+        shutil.copytree(made, folder, ignore=shutil.ignore_patterns("models", "tables"))
+        part = with_models(load_study(folder), patterns)
+        with pytest.warns(UserWarning, match="layer_decoding compares") if "llama" in patterns[0] else nullcontext():
+            run_study(part, options=RunOptions(device="cpu"))
+        assert {state for _, state in status(part)} <= {"done", "too few sequences"}
+    assert len(with_models(whole, ["llama-5k@1k"]).train) == 1
+    with pytest.raises(MemindexError, match=r"no model of the study is called bert; there are gpt_neox-5k@1k, "):
+        with_models(whole, ["bert"])
+    for table in (folders[1] / "tables").iterdir():
+        shutil.copytree(table, folders[0] / "tables" / table.name, dirs_exist_ok=True)
+    names = [sorted(p.relative_to(f / "tables") for p in (f / "tables").rglob("*")) for f in (made, folders[0])]
+    assert names[0] == names[1]
 
 
 def test_trainings_can_be_shared_out(made, tmp_path):

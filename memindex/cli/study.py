@@ -12,7 +12,7 @@ import click
 from memindex.cli.index_path import INDEX
 from memindex.cli.scoring_options import PROTOCOL, WHERE, options_from, run_and_tell, scoring_from, with_options
 from memindex.errors import MemindexError
-from memindex.study.config import FILE, STEPS, load_study
+from memindex.study.config import FILE, STEPS, StudyConfig, load_study, with_models
 from memindex.study.protocol import ScoringConfig
 
 
@@ -97,8 +97,9 @@ def check(directory: str, as_json: bool) -> None:
 @study.command()
 @click.argument("directory", type=click.Path(), default=".")
 @click.option("--only", type=click.Choice(STEPS), help="Run one step only.")
+@click.option("--models", multiple=True, metavar="PATTERN", help="Only models with such ids, as 'llama-*'; repeatable.")
 @with_options(PROTOCOL, WHERE)
-def run(directory: str, only: str | None, **given: Any) -> None:
+def run(directory: str, only: str | None, models: tuple[str, ...], **given: Any) -> None:
     """Run what a study lacks: sample and count its sequences, score its models, look up what these generated.
 
     Where study.toml describes a corpus ([build], [[corpus]], [plant]) and models to train on it ([[train]]), these are
@@ -107,16 +108,21 @@ def run(directory: str, only: str | None, **given: Any) -> None:
     what is measured inside the models. Of models that `memindex train` made of the study's index, it is told when they
     read each sequence (exposures). A study made before a table existed gets it from its next run.
 
+    Machines that share the study's folder share the work by --unit. Others can each take some of the --models: the
+    files of their tables folders have different names, or are the same, and can be put into one.
+
     \b
     Examples:
       memindex study run my-study
       memindex study run my-study --prefix 4,8,16,32 --dtype bfloat16
       memindex study run my-study --only frequencies
+      memindex study run studies/families --models 'llama-*' --models 'olmo*'
     """
     config = load_study(directory)
+    config = with_models(config, models) if models else config
     scoring = scoring_from(config.scoring, given)
     run_and_tell(config, options_from(given), scoring, only=only)
-    _print_status(directory, as_json=False, scoring=scoring)
+    _print_status(config, as_json=False, scoring=scoring)
 
 
 @study.command()
@@ -129,7 +135,7 @@ def status(directory: str, as_json: bool) -> None:
     Example:
       memindex study status my-study
     """
-    _print_status(directory, as_json)
+    _print_status(load_study(directory), as_json)
 
 
 @study.command()
@@ -154,12 +160,11 @@ def export(directory: str, out: str, replace: bool) -> None:
     click.echo(str(folder))
 
 
-def _print_status(directory: str, as_json: bool, scoring: ScoringConfig | None = None) -> None:
+def _print_status(config: StudyConfig, as_json: bool, scoring: ScoringConfig | None = None) -> None:
     from memindex.cli.output import print_table
     from memindex.study.running import status as work_status
     from memindex.tables.origins import unusable_indexes, warn_of_changes
 
-    config = load_study(directory)
     warn_of_changes(config, unusable_indexes(config))
     work = work_status(config, scoring=scoring)
     if as_json:

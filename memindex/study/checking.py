@@ -181,9 +181,4 @@ def _sequences(config: StudyConfig) -> Iterator[Planned]:
 def _probes(config: StudyConfig) -> Iterator[Planned]:
     if config.probes.run:
         models = [model.id for model in config.models if model.control is None and config.probes.takes(model.id)]
-        if not models:
-            raise MemindexError(
-                f"[probes] models = {list(config.probes.models)} names no model of the study: "
-                f"{', '.join(model.id for model in config.models) or 'there is none'}"
-            )
         yield Planned("probes", f"{', '.join(config.probes.run)} of {len(models):,} models")

@@ -6,17 +6,17 @@ would otherwise silently mean its default.
 
 from __future__ import annotations
 
-import dataclasses
 import tomllib
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
 
 from memindex.errors import MemindexError
 from memindex.study.making_config import BuildConfig, CorpusPart, PlantConfig, SeriesConfig, check_together
 from memindex.study.probe_config import ProbeConfig
 from memindex.study.protocol import OTHER_CORPUS, ScoringConfig
+from memindex.study.toml_values import build, reject_unknown
 
 FILE = "study.toml"
 
@@ -172,7 +172,7 @@ def parse_study(text: str, root: Path) -> StudyConfig:
         raise MemindexError(f"{file}: {error}") from None
     texts, lists = ("name", "index", "heldout", "planted"), ("models", "corpus", "other", "train")
     tables = ("sequences", "frequencies", "scoring", "probes", "build", "plant")
-    _reject_unknown(file, "", raw, {*texts, *lists, *tables})
+    reject_unknown(file, "", raw, {*texts, *lists, *tables})
     if "index" not in raw:
         raise MemindexError(f'{file}: the key index is missing; write: index = "path/to/index"')
     for key in texts:
@@ -181,23 +181,23 @@ def parse_study(text: str, root: Path) -> StudyConfig:
     for key in lists:
         if not isinstance(raw.get(key, []), list):
             raise MemindexError(f"{file}: write each of the {key} under its own [[{key}]]")
-    series = tuple(_build(SeriesConfig, one, file, "train") for one in raw.get("train", []))
-    listed = tuple(_build(ModelConfig, m, file, "models") for m in raw.get("models", []))
+    series = tuple(build(SeriesConfig, one, file, "train") for one in raw.get("train", []))
+    listed = tuple(build(ModelConfig, m, file, "models") for m in raw.get("models", []))
     config = StudyConfig(
         directory=root,
         name=raw.get("name", root.name),
         index=(root / raw["index"]).resolve(),
         heldout=(root / raw["heldout"]).resolve() if "heldout" in raw else None,
         planted=(root / raw["planted"]).resolve() if "planted" in raw else None,
-        sequences=_build(SequenceConfig, raw.get("sequences", {}), file, "sequences"),
-        frequencies=_build(FrequencyConfig, raw.get("frequencies", {}), file, "frequencies"),
+        sequences=build(SequenceConfig, raw.get("sequences", {}), file, "sequences"),
+        frequencies=build(FrequencyConfig, raw.get("frequencies", {}), file, "frequencies"),
         models=(*listed, *_trained(series, [model.id for model in listed], file)),
-        scoring=_build(ScoringConfig, raw.get("scoring", {}), file, "scoring"),
-        probes=_build(ProbeConfig, raw.get("probes", {}), file, "probes"),
-        build=_build(BuildConfig, raw["build"], file, "build") if "build" in raw else None,
-        corpus=tuple(_build(CorpusPart, part, file, "corpus") for part in raw.get("corpus", [])),
-        other=tuple(_build(CorpusPart, part, file, "other") for part in raw.get("other", [])),
-        plant=_build(PlantConfig, raw["plant"], file, "plant") if "plant" in raw else None,
+        scoring=build(ScoringConfig, raw.get("scoring", {}), file, "scoring"),
+        probes=build(ProbeConfig, raw.get("probes", {}), file, "probes"),
+        build=build(BuildConfig, raw["build"], file, "build") if "build" in raw else None,
+        corpus=tuple(build(CorpusPart, part, file, "corpus") for part in raw.get("corpus", [])),
+        other=tuple(build(CorpusPart, part, file, "other") for part in raw.get("other", [])),
+        plant=build(PlantConfig, raw["plant"], file, "plant") if "plant" in raw else None,
         train=series,
     )
     _check_names(config, file)
@@ -236,47 +236,36 @@ def _check_names(config: StudyConfig, file: Path) -> None:
             f"{file}: index and heldout are both called {config.index.name}: rename one of the directories"
         )
     ids = [model.id for model in config.models]
+    if config.probes.run and ids and not any(config.probes.takes(model_id) for model_id in ids):
+        patterns = ", ".join(config.probes.models)
+        raise MemindexError(
+            f"{file}: [probes] models names no model of the study ({patterns}); there are {', '.join(ids)}"
+        )
     for model_id in ids:
         if ids.count(model_id) > 1:
             raise MemindexError(f"{file}: two models have the id {model_id}: give each [[models]] its own")
 
 
-def _reject_unknown(file: Path, section: str, raw: dict[str, Any], known: set[str]) -> None:
-    for key in raw:
-        if key not in known:
-            place = f"[{section}] " if section else ""
-            raise MemindexError(f"{file}: {place}unknown key {key}; known: {', '.join(sorted(known))}")
+def with_models(config: StudyConfig, patterns: Sequence[str]) -> StudyConfig:
+    """A study with some of its models alone: those whose ids fit one of the shell patterns.
 
+    The rest of it stays as it is, so that several machines can each do some of the models, and their tables be put
+    together afterwards.
 
-def _build(kind: Any, raw: Any, file: Path, section: str) -> Any:
-    if not isinstance(raw, dict):
-        raise MemindexError(f"{file}: {section} must be a table")
-    fields = {f.name: str(f.type) for f in dataclasses.fields(kind)}
-    _reject_unknown(file, section, raw, set(fields))
-    typed = {key: _typed(value, fields[key], f"{file}: [{section}] {key}") for key, value in raw.items()}
-    try:
-        return kind(**typed)
-    except TypeError as error:
-        raise MemindexError(f"{file}: [{section}] {str(error).removeprefix(f'{kind.__name__}.__init__() ')}") from None
-    except MemindexError as error:
-        raise MemindexError(f"{file}: {error}") from None
+    Raises:
+        MemindexError: No model fits.
+    """
 
+    def wanted(model_id: str) -> bool:
+        return any(fnmatchcase(model_id, pattern) for pattern in patterns)
 
-#: First word of a field's type -> what a value in the file must be, and how a message says it.
-_KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
-    "int": (int, "a whole number"),
-    "float": ((int, float), "a number"),
-    "str": (str, "text in quotes"),
-    "bool": (bool, "true or false"),
-}
-
-
-def _typed(value: Any, wanted: str, place: str) -> Any:
-    """The value as a field of the type `wanted` holds it; MemindexError at `place` when it is of another kind."""
-    listed = wanted.startswith("tuple[")
-    kind, words = _KINDS[wanted.removeprefix("tuple[").split(",")[0].split(" ")[0]]
-    # One value is a list of one.
-    values = value if listed and isinstance(value, list) else [value]
-    if any(not isinstance(v, kind) or (isinstance(v, bool) and kind is not bool) for v in values):
-        raise MemindexError(f"{place} must be {words}{', or a list of such' if listed else ''}")
-    return tuple(values) if listed else value
+    models = tuple(model for model in config.models if wanted(model.id))
+    if not models:
+        raise MemindexError(
+            f"no model of the study is called {' or '.join(patterns)}; there are "
+            f"{', '.join(model.id for model in config.models) or 'none'}"
+        )
+    trainings = [training for series in config.train for training in series.trainings()]
+    # A checkpoint needs its model's training.
+    kept = [one for one in trainings if wanted(one.id) or any(wanted(name) for name, _ in one.checkpoints())]
+    return replace(config, models=models, train=tuple(training.alone() for training in kept))

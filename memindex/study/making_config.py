@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from memindex.errors import MemindexError
@@ -162,6 +162,10 @@ class Training:
         """Its name in the tables, and that of its folder."""
         marks = [f"seed{self.seed}"] if self.seed else []
         return "-".join([self.architecture, self.size, *marks, *(["other"] if self.series.other else [])])
+
+    def alone(self) -> SeriesConfig:
+        """A series of this model only."""
+        return replace(self.series, architectures=(self.architecture,), sizes=(self.size,), seeds=(self.seed,))
 
     def folder(self, directory: Path) -> Path:
         """Where it is, in a study's directory."""
