@@ -29,7 +29,6 @@ SELECT g.architecture, g.size,
        max(crossing) FILTER (part = 'low') AS copies_low,
        max(crossing) FILTER (part = 'high') AS copies_high
 FROM grid AS g
-JOIN crossings USING (run_label)
+LEFT JOIN crossings USING (run_label)
 GROUP BY g.architecture, place, g.size, size_rank, non_embedding_parameters
-HAVING max(crossing) FILTER (part = 'middle') IS NOT NULL
 ORDER BY place, size_rank
