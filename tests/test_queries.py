@@ -27,6 +27,7 @@ ALL = (
     "corpus_by_frequency",
     "discoverable",
     "domain_shares",
+    "frequency_in_domains",
     "frequency_of_memorized",
     "head_depth",
     "head_importance",
@@ -65,8 +66,8 @@ PROBES = {
     *(q for q in ALL if q.startswith(("noise_", "head_"))),
 }
 
-#: Questions about planted texts, of which there are none: test_planting and test_exposures ask them.
-PLANTED = {"rate_by_copies", "rate_by_exposures", "rate_by_recency"}
+#: Questions about samples that are not there: test_planting, test_exposures and test_study_sampling ask them.
+PLANTED = {"rate_by_copies", "rate_by_exposures", "rate_by_recency", "frequency_in_domains"}
 
 
 @pytest.fixture(scope="module")

@@ -76,6 +76,7 @@ prefix = 8
 suffix = 8
 uniform = 40
 per_bucket = 10
+per_domain = 12
 heldout = 20
 
 [scoring]
@@ -232,6 +233,22 @@ def test_tables_know_checkpoints_and_controls(made):
     assert ("llama-5k", "shuffled-suffixes") not in controls
     tokens = {model: tokens for model, control, tokens in rows if control is None}
     assert tokens["llama-5k@1k"] < tokens["llama-5k@2k"] < tokens["llama-5k"]
+
+
+def test_rates_of_a_frequency_in_a_domain_are_those_of_its_sample(made):
+    from memindex.tables.connection import connect
+    from memindex.tables.queries import run_query
+
+    con = connect(made)
+    rows = run_query(con, "frequency_in_domains").to_pylist()
+    plain = """SELECT run_label, domain, count(*), avg(memorized::INT) FROM memorization
+               WHERE sample = 'domain' AND sequence_count = 1 GROUP BY ALL HAVING count(*) >= 10"""
+    expected = {(run, domain): (number, rate) for run, domain, number, rate in con.execute(plain).fetchall()}
+    con.close()
+    once = {(r["run_label"], r["domain"]): (r["sequences"], r["rate"]) for r in rows if r["frequency_bucket"] == 0}
+    assert once == expected
+    assert {domain for _, domain in once} == {"code", "kind0", "kind1"}
+    assert {number for number, _ in once.values()} == {12}
 
 
 @pytest.mark.filterwarnings("ignore:layer_decoding compares")

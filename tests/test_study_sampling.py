@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,33 @@ def test_counts_and_buckets_equal_a_recount_of_the_raw_texts(corpus, indexes):
         assert (bucket is None) == (sample != "bucket")
         if bucket is not None:
             assert 2**bucket <= count < 2 ** (bucket + 1)
+
+
+def test_each_bucket_holds_as_many_sequences_of_each_domain(corpus, indexes):
+    config = replace(CONFIG, uniform=0, per_bucket=5, heldout=0, per_domain=30)
+    table, totals = sample_sequences(indexes[0], config)
+    assert table.equals(sample_sequences(indexes[0], config)[0])
+    rows = [row for row in table.to_pylist() if row["sample"] == "domain"]
+    windows = {(*row["prefix"], *row["suffix"]) for row in rows}
+    assert len(windows) == len(rows)
+    texts = documents(corpus, "train")
+    counts = Counter(t[i : i + 16] for t in texts.values() for i in range(len(t) - 15))
+    where = {(path.split("/")[0], t[i : i + 16]) for path, t in texts.items() for i in range(len(t) - 15)}
+    drawn = Counter((row["bucket"], row["domain"]) for row in rows)
+    for (bucket, domain), number in drawn.items():
+        there = sum(domain == name and counts[window].bit_length() - 1 == bucket for name, window in where)
+        # A window that stands in several domains is drawn for one of them.
+        assert number == 30 if bucket == 0 else number <= min(30, there)
+    assert {domain for bucket, domain in drawn if bucket == max(drawn)[0]} == {"domain-0", "domain-1", "domain-2"}
+    for row in rows:
+        text = bytes([*row["prefix"], *row["suffix"]])
+        assert (row["domain"], text) in where
+        assert counts[text].bit_length() - 1 == row["bucket"]
+    # What the corpus holds, and how much of it was sampled, does not depend on it.
+    columns = bucket_totals(indexes[0], config, totals, table)
+    without = replace(config, per_domain=0)
+    other, other_totals = sample_sequences(indexes[0], without)
+    assert columns == bucket_totals(indexes[0], without, other_totals, other)
 
 
 def test_each_bucket_holds_as_many_distinct_sequences_as_asked_or_all(corpus, indexes):

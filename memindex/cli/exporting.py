@@ -13,7 +13,9 @@ from memindex.cli.sql import study_option
 @study_option()
 @click.option("--out", type=click.Path(path_type=Path), help="File to write.  [default: stdout]")
 @click.option(
-    "--sample", type=click.Choice(["uniform", "bucket", "heldout", "planted", "imported"]), help="Only this sample."
+    "--sample",
+    type=click.Choice(["uniform", "bucket", "domain", "heldout", "planted", "imported"]),
+    help="Only this sample.",
 )
 @click.option("--suffix", "with_suffix", is_flag=True, help="Write the true continuations too.")
 @click.option("--no-text", is_flag=True, help="Write ids only.")

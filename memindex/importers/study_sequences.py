@@ -75,7 +75,7 @@ def exported(store: TableStore, index: Index | None, sample: str | None, with_su
     Args:
         store: The study's tables.
         index: Decodes the ids; None: no text.
-        sample: Only this sample (uniform, bucket, heldout, imported); None: all.
+        sample: Only this sample (uniform, bucket, domain, heldout, planted, imported); None: all.
         with_suffix: Whether to write the true continuation too, for runners that score it.
 
     Raises:

@@ -159,6 +159,7 @@ def _corpus(config: StudyConfig, index: Path, parts: tuple[CorpusPart, ...]) -> 
 def _sequences(config: StudyConfig) -> Iterator[Planned]:
     wanted = config.sequences
     kinds = [f"{wanted.uniform:,} uniform", f"{wanted.per_bucket:,} of each frequency"]
+    kinds += [f"{wanted.per_domain:,} of each frequency in each domain"] if wanted.per_domain else []
     kinds += [f"{wanted.heldout:,} held-out"] if config.heldout is not None else []
     kinds += ["the planted ones"] if config.planted is not None else []
     there = (config.tables / "sequences").is_dir()

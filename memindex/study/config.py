@@ -38,6 +38,7 @@ class SequenceConfig:
         per_bucket: Distinct sequences of each frequency bucket (powers of two), at most.
         heldout: Sequences from the held-out index.
         seed: Seed of all that is drawn.
+        per_domain: Distinct sequences of each frequency bucket in each domain, at most.
     """
 
     prefix: int = 32
@@ -46,6 +47,7 @@ class SequenceConfig:
     per_bucket: int = 500
     heldout: int = 1000
     seed: int = 0
+    per_domain: int = 0
 
     def __post_init__(self) -> None:
         for name, least in (
@@ -55,6 +57,7 @@ class SequenceConfig:
             ("per_bucket", 0),
             ("heldout", 0),
             ("seed", 0),
+            ("per_domain", 0),
         ):
             if getattr(self, name) < least:
                 raise MemindexError(f"sequences: {name} must be at least {least}")

@@ -34,7 +34,7 @@ MOST_OCCURRENCES = 4096
 _OCCURRENCES = 1 << 20
 
 #: Samples whose sequences stand in the index that models are trained on.
-_SAMPLES = ("uniform", "bucket", "planted")
+_SAMPLES = ("uniform", "bucket", "domain", "planted")
 
 Integers = npt.NDArray[np.int64]
 Columns = dict[str, Any]

@@ -57,8 +57,8 @@ def bucket_contents(index: Index, windows: npt.NDArray[np.int32]) -> dict[int, t
     return {b: (int(distinct[b]), int(occurrences[b])) for b in np.unique(bucket).tolist()}
 
 
-def cut(bucket: npt.NDArray[np.int32], most: int, seed: Iterable[int]) -> npt.NDArray[np.intp]:
-    """At most so many rows of each bucket, drawn uniformly; their numbers, ascending."""
+def cut(bucket: IntArray, most: int, seed: Iterable[int]) -> npt.NDArray[np.intp]:
+    """At most so many rows of each bucket (any whole numbers), drawn uniformly; their numbers, ascending."""
     shares = np.random.default_rng(list(seed)).random(len(bucket))
     order = np.lexsort((shares, bucket))
     first = np.searchsorted(bucket[order], bucket[order])

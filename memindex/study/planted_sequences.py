@@ -15,7 +15,7 @@ from memindex.index.index import Index
 from memindex.ragged import from_arrow, from_matrix
 from memindex.study.config import SequenceConfig
 from memindex.study.planting import TABLE
-from memindex.study.sampling import Windows, token_lists, window_table
+from memindex.study.windows import Windows, token_lists, window_table
 
 #: Their `sample`.
 PLANTED = "planted"

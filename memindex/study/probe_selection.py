@@ -12,9 +12,11 @@ import pyarrow.parquet as pq
 
 from memindex.errors import MemindexError
 from memindex.ragged import from_arrow
+from memindex.study.natural import are_among
 from memindex.study.planning import Run
 from memindex.study.probe_config import COMPRESSION, OF_MEMORIZED, ProbeConfig
 from memindex.study.probe_matching import Traits, match
+from memindex.study.sampling import DOMAIN
 from memindex.tables.store import TableStore
 
 #: What a run can make of a sequence: score 1, between, and 0.
@@ -79,7 +81,7 @@ def select(store: TableStore, probe: str, run: Run, sequences: pa.Table, setting
     samples = own["sample"].to_numpy(zero_copy_only=False)
     most = settings.settings(probe)["sequences"]
     # Planted texts stand as often in the corpus as was wanted: they would make other groups.
-    trained = ~np.isin(samples.astype(str), ("heldout", "planted"))
+    trained = ~np.isin(samples.astype(str), ("heldout", "planted")) & ~_drawn_again(own)
     if probe in OF_MEMORIZED:
         # Compression also of what was memorized though it is held out; heads by domain.
         kinds = samples if probe == COMPRESSION else own["domain"].fill_null("").to_numpy(zero_copy_only=False)
@@ -98,6 +100,16 @@ def select(store: TableStore, probe: str, run: Run, sequences: pa.Table, setting
     pair = match(_traits(store, run, results, own), outcome, trained, np.searchsorted(ids, order), most)
     rows = np.flatnonzero(drawn | (pair >= 0))
     return Selection(ids[rows], outcome[rows].astype(np.int8), drawn[rows], np.where(pair >= 0, ids[pair], -1)[rows])
+
+
+def _drawn_again(sequences: pa.Table) -> npt.NDArray[np.bool_]:
+    """Whether a sequence of the sample `domain` is in another sample too; it would count twice."""
+    again: npt.NDArray[np.bool_] = sequences["sample"].to_numpy(zero_copy_only=False) == DOMAIN
+    if not again.any():
+        return again
+    both = (from_arrow(sequences[name]).values.reshape(len(again), -1) for name in ("prefix", "suffix"))
+    ids = np.concatenate(list(both), axis=1).astype(np.int32)
+    return again & are_among(ids, ids[~again])
 
 
 def continuations_of(store: TableStore, run: Run, ids: Ids) -> npt.NDArray[np.int32]:

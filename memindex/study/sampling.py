@@ -1,14 +1,16 @@
 """Sampling sequences (prefix + suffix) from an index.
 
-Four samples, told apart by the column `sample`:
+Five samples, told apart by the column `sample`:
 uniform: windows drawn uniformly from all windows of the corpus; rates over it are rates of the corpus;
 bucket: the same number of distinct windows for each frequency bucket (floor(log2 of the count of the whole window)),
     each at one random occurrence; without it nearly every window would occur once;
+domain: the same number of distinct windows for each frequency bucket and domain, where the corpus has as many; a window
+    is of the domain of its one random occurrence;
 heldout: windows drawn uniformly from an index of documents that no model saw. Those whose suffix the
     training index counts zero times are the unseen control: held-out documents share boilerplate with the corpus;
 planted: the texts of `memindex plant`, whose counts were set (`planted_sequences`).
-No window crosses a document's end. In a study of planted texts, uniform and bucket are samples of the natural windows:
-those that stand in no planted document. How often the others stand in the corpus was set and not only seen.
+No window crosses a document's end. In a study of planted texts, uniform, bucket and domain are samples of the natural
+windows: those that stand in no planted document. How often the others stand in the corpus was set and not only seen.
 """
 
 from __future__ import annotations
@@ -20,15 +22,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
 
 from memindex import _core
 from memindex.errors import MemindexError
-from memindex.index.document_table import document_rows
 from memindex.index.index import Index
-from memindex.index.manifest import DOCUMENTS_FILE
 from memindex.study.config import SequenceConfig
 from memindex.study.natural import are_among, bucket_contents, cut
+from memindex.study.windows import Windows, documents_of, domains_of, window_ids, window_table
 from memindex.tables.conforming import completed
 from memindex.tables.schema import SEQUENCES
 
@@ -41,17 +42,11 @@ MOST_ROUNDS = 200
 #: Windows that are read at once.
 _ROWS = 1 << 16
 
+#: The sample of each frequency in each domain, and what keeps its draws apart from others.
+DOMAIN, _OF_DOMAINS = "domain", 0x646F6D61
 
-class Windows(NamedTuple):
-    """Windows of an index: shard and token position (int), bucket (int, -1 for none); all of shape (windows,)."""
-
-    shard: npt.NDArray[np.int32]
-    position: npt.NDArray[np.int64]
-    bucket: npt.NDArray[np.int32]
-
-    def take(self, rows: npt.NDArray[np.intp]) -> Windows:
-        """The windows of these numbers."""
-        return Windows(self.shard[rows], self.position[rows], self.bucket[rows])
+#: Windows of each bucket that are drawn for one that is wanted of each domain, and the most in all.
+_SPARE, _MOST_DRAWN = 16, 1 << 18
 
 
 class BucketTotal(NamedTuple):
@@ -79,7 +74,7 @@ def sample_sequences(
         heldout: The index of documents that no model saw.
         planted: The planted sequences, as `planted_sequences` gives them.
         unnatural: The windows of planted documents, as `planted_windows` gives them: int32 of shape (windows, prefix +
-            suffix), each once. They are left out of the samples uniform and bucket, wherever they stand.
+            suffix), each once. They are left out of the samples uniform, bucket and domain, wherever they stand.
 
     Raises:
         MemindexError: No document is as long as prefix + suffix, or the two indexes have different tokenizers.
@@ -94,6 +89,8 @@ def sample_sequences(
     if config.per_bucket:
         windows, totals = _per_bucket(index, length, config.per_bucket, config.seed, but)
         parts.append(window_table(index, "bucket", windows, config))
+    if config.per_domain:
+        parts.append(window_table(index, DOMAIN, _per_domain(index, length, config, but), config))
     if heldout is not None and config.heldout:
         _same_tokenizer(index, heldout)
         windows = _uniform(heldout, length, config.heldout, [config.seed, HELDOUT], but[:0])
@@ -102,7 +99,8 @@ def sample_sequences(
         parts.append(planted)
     if not parts:
         raise MemindexError(
-            "[sequences] asks for none: set uniform, per_bucket or heldout above 0, or name a folder of planted texts"
+            "[sequences] asks for none: set uniform, per_bucket, per_domain or heldout above 0, or name a folder of "
+            "planted texts"
         )
     table = pa.concat_tables(parts)
     numbered = table.append_column("sequence_id", pa.array(np.arange(len(table))))
@@ -113,7 +111,7 @@ def bucket_totals(
     index: Index, config: SequenceConfig, totals: Sequence[BucketTotal], sequences: pa.Table
 ) -> dict[str, Any]:
     """Columns of the table `buckets`: what the corpus holds at each frequency, and how much of it was sampled."""
-    sampled = Counter(sequences.column("bucket").to_pylist())
+    sampled = Counter(sequences.filter(pc.equal(sequences["sample"], "bucket")).column("bucket").to_pylist())
     return {
         "index": pa.array([index.name] * len(totals), type=pa.string()),
         "length": pa.array([config.prefix + config.suffix] * len(totals), type=pa.int32()),
@@ -193,64 +191,22 @@ def _per_bucket(
     return windows, totals
 
 
+def _per_domain(index: Index, length: int, config: SequenceConfig, but: npt.NDArray[np.int32]) -> Windows:
+    """Distinct windows of each bucket and domain but some, drawn uniformly from many of each bucket."""
+    domains = max(1, len(index.manifest.domain_names()))
+    many = min(config.per_domain * domains * _SPARE, max(_MOST_DRAWN, config.per_domain))
+    # Other ones than those of the sample `bucket`.
+    windows, _ = _per_bucket(index, length, many, config.seed ^ _OF_DOMAINS, but)
+    names = domains_of(index, windows.shard, documents_of(index, windows)[0])
+    domain = names.dictionary_encode().indices.to_numpy(zero_copy_only=False)
+    kind = windows.bucket.astype(np.int64) * domains + domain
+    return windows.take(cut(kind, config.per_domain, [config.seed, _OF_DOMAINS]))
+
+
 def _stand_among(index: Index, windows: Windows, others: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
     """Whether each window is one of others."""
     found = np.empty(len(windows.position), dtype=bool)
     for start in range(0, len(found), _ROWS):
         rows = slice(start, start + _ROWS)
-        found[rows] = are_among(_ids(index, windows.shard[rows], windows.position[rows], others.shape[1]), others)
+        found[rows] = are_among(window_ids(index, windows.shard[rows], windows.position[rows], others.shape[1]), others)
     return found
-
-
-def _ids(
-    index: Index, shard: npt.NDArray[np.int32], position: npt.NDArray[np.int64], length: int
-) -> npt.NDArray[np.int32]:
-    """The ids of windows, int32 (windows, length)."""
-    ids = np.empty((len(position), length), dtype=np.int32)
-    for number in range(index.manifest.shards):
-        mine = np.flatnonzero(shard == number)
-        ids[mine] = index.tokens_of_shard(number)[position[mine][:, None] + np.arange(length)]
-    return ids
-
-
-def window_table(index: Index, sample: str, windows: Windows, config: SequenceConfig) -> pa.Table:
-    """Columns of the schema `sequences`, but for their numbers, of windows of an index."""
-    length = config.prefix + config.suffix
-    ids = _ids(index, windows.shard, windows.position, length)
-    document = np.empty(len(windows.position), dtype=np.int64)
-    offset = np.empty(len(windows.position), dtype=np.int64)
-    for shard in range(index.manifest.shards):
-        mine = np.flatnonzero(windows.shard == shard)
-        position = windows.position[mine]
-        starts = index.document_starts(shard)
-        document[mine] = np.searchsorted(starts, position, side="right") - 1
-        offset[mine] = position - starts[document[mine]] - 1
-    bucket = pa.array(windows.bucket, mask=windows.bucket < 0)
-    columns = {
-        "sample": pa.array([sample] * len(ids)),
-        "bucket": bucket,
-        "index": pa.array([index.name] * len(ids)),
-        "shard": pa.array(windows.shard),
-        "position": pa.array(windows.position),
-        "document": pa.array(document),
-        "document_offset": pa.array(offset),
-        "domain": _domains(index, windows.shard, document),
-        "prefix": token_lists(ids[:, : config.prefix]),
-        "suffix": token_lists(ids[:, config.prefix :]),
-    }
-    return pa.table(columns)
-
-
-def _domains(index: Index, shard: npt.NDArray[np.int32], document: npt.NDArray[np.int64]) -> pa.Array:
-    """Domain of each document."""
-    if DOCUMENTS_FILE not in index.manifest.files:
-        raise MemindexError(f"{index.path} has no document table: write it with: memindex index open {index.path}")
-    table = pq.read_table(index.file(DOCUMENTS_FILE), columns=["shard", "domain"])
-    rows = document_rows(table.column("shard").to_numpy(), shard, document)
-    return table.column("domain").take(pa.array(rows)).combine_chunks()
-
-
-def token_lists(ids: npt.NDArray[np.int32]) -> pa.Array:
-    """Rows of a matrix as a column of token lists."""
-    offsets = np.arange(len(ids) + 1, dtype=np.int32) * ids.shape[1]
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(np.ascontiguousarray(ids).reshape(-1)))

@@ -64,7 +64,11 @@ def sample_name(config: StudyConfig) -> str:
     """Names the sample by all that it depends on: the settings and the indexes' contents."""
     manifests = [open_index(config, path).manifest for path in config.indexes().values()]
     contents = [manifest.contents() for manifest in manifests]
-    depends = [asdict(config.sequences), contents]
+    settings = asdict(config.sequences)
+    if not settings["per_domain"]:
+        # Studies from before it was there have this name.
+        del settings["per_domain"]
+    depends = [settings, contents]
     if config.planted is not None:
         # Samples of an older memindex held planted windows beside natural ones.
         depends.append([planted_digest(config.planted), "natural"])

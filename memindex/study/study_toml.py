@@ -31,7 +31,7 @@ def study_toml(
     lines += [
         "",
         "[sequences]",
-        *(f"{key} = {value}" for key, value in dataclasses.asdict(sequences).items()),
+        *(f"{key} = {value}" for key, value in dataclasses.asdict(sequences).items() if value or key != "per_domain"),
     ]
     sources = [relative_path(model, directory) if Path(model).is_dir() else str(model) for model in models]
     for source, model_id in zip(sources, _distinct_ids(sources), strict=True):

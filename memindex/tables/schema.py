@@ -152,8 +152,8 @@ SEQUENCES = Table(
         Column(
             "sample",
             pa.string(),
-            "how it was drawn: uniform, bucket (both without what stands in planted documents), heldout, planted, or "
-            "imported",
+            "how it was drawn: uniform, bucket, domain (all without what stands in planted documents), heldout, "
+            "planted, or imported",
         ),
         Column(
             "bucket",
@@ -334,9 +334,9 @@ _TRAINING = (
 
 EXPOSURES = Table(
     "exposures",
-    "when in training one model read one sequence (samples uniform, bucket, planted) as a whole: prefix and suffix in "
-    "one training window; of models that memindex train made of the study's index, and sequences of at most 4,096 "
-    "occurrences",
+    "when in training one model read one sequence (samples uniform, bucket, domain, planted) as a whole: prefix and "
+    "suffix in one training window; of models that memindex train made of the study's index, and sequences of at most "
+    "4,096 occurrences",
     (
         *_TRAINING,
         Column("exposures", pa.int64(), "how often: occurrences in windows that hold all of it, over all passes"),
