@@ -65,26 +65,39 @@ def _sequences(rng: np.random.Generator, rows: int) -> tuple[dict, np.ndarray]:
     """The sequences of a made-up study, and planted ones."""
     columns, counts = synthetic_study.sample(rng, rows)
     columns["domain"] = [DOMAINS[document % len(DOMAINS)] for document in columns["document"]]
+    # Twelve sequences of three frequencies in each domain.
+    kinds = [(count, domain) for count in (1, 8, 64) for domain in DOMAINS for _ in range(12)]
+    places = np.array([count for count, _ in kinds])
+    added = _added(rng, "domain", [domain for _, domain in kinds], 10**8)
+    added["bucket"] = [int(count).bit_length() - 1 for count in places]
     copies = np.repeat(COPIES, TEXTS)
-    more = len(copies)
-    planted = {
-        "sequence_id": np.arange(more) + 10**9,
-        "sample": ["planted"] * more,
+    planted = _added(rng, "planted", ["planted"] * len(copies), 10**9)
+    parts = (columns, added, planted)
+    joined = {
+        name: np.concatenate([part[name] for part in parts])
+        if isinstance(columns[name], np.ndarray)
+        else [value for part in parts for value in part[name]]
+        for name in columns
+    }
+    return joined, np.concatenate([counts, places, copies])
+
+
+def _added(rng: np.random.Generator, sample: str, domains: list[str], first: int) -> dict:
+    """Sequences of one sample more."""
+    more = len(domains)
+    return {
+        "sequence_id": np.arange(more) + first,
+        "sample": [sample] * more,
         "bucket": [None] * more,
         "index": ["mini"] * more,
         "shard": np.zeros(more, np.int32),
         "position": np.arange(more),
-        "document": np.arange(more),
+        "document": np.arange(more) % 60,
         "document_offset": np.zeros(more, np.int64),
-        "domain": ["planted"] * more,
+        "domain": domains,
         "prefix": rng.integers(0, 500, (more, 32)),
         "suffix": rng.integers(0, 500, (more, SUFFIX)),
     }
-    joined = {
-        name: [*value, *planted[name]] if isinstance(value, list) else np.concatenate([value, planted[name]])
-        for name, value in columns.items()
-    }
-    return joined, np.concatenate([counts, copies])
 
 
 def _model(study: Path, store: TableStore, rng: np.random.Generator, sampled: tuple, made: dict) -> str:

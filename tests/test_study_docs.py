@@ -44,7 +44,9 @@ def page(tmp_path, monkeypatch) -> ModuleType:
     """The script, with a copy of studies/families that a test may change."""
     module = script()
     copy = tmp_path / "families"
-    shutil.copytree(module.STUDY, copy, ignore=shutil.ignore_patterns("results"))
+    copy.mkdir()
+    for file in (*module.STUDY.glob("*.sql"), module.TEMPLATE):
+        shutil.copy(file, copy)
     monkeypatch.setattr(module, "STUDY", copy)
     monkeypatch.setattr(module, "TEMPLATE", copy / "study.md.in")
     (tmp_path / "out").mkdir()

@@ -1,6 +1,6 @@
 -- title: Domains of memorized sequences
 -- question: Which domains are over-represented among what the largest models memorized?
--- note: The largest size; planted texts are a domain of their own. The dot is the domain's share of the memorized
+-- note: The largest size. The dot is the domain's share of the memorized
 --   sequences, the mark its share of the drawn ones. 95 % intervals, bootstrapped by document.
 -- figure: dots
 -- x: domain | Domain
