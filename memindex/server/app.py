@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
@@ -13,14 +15,15 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 
+from memindex.server import infini_gram
 from memindex.server.config import ServerConfig
 from memindex.server.gate import Gate
-from memindex.server.infini_gram import infini_gram_router
 from memindex.server.olmotrace import attribution_router
 from memindex.server.openapi import described
 from memindex.server.problems import ProblemError
-from memindex.server.routes import health_router, v1_router
+from memindex.server.routes import answer_count, health_router, v1_router
 from memindex.server.service import Service
+from memindex.server.shortcuts import Shortcut, Shortcuts
 
 
 def make_app(config: ServerConfig) -> FastAPI:
@@ -43,11 +46,12 @@ def make_app(config: ServerConfig) -> FastAPI:
     app.include_router(v1_router(service))
     # app.include_router(studies_router(config))  # the seam for memindex/server/studies.py: routes under /v1/studies
     app.include_router(health_router(service))
-    app.include_router(infini_gram_router(service))
+    app.include_router(infini_gram.infini_gram_router(service))
     app.include_router(attribution_router(service))
     app.openapi = lambda: described(app, bool(config.api_keys))  # type: ignore[method-assign]
     app.add_exception_handler(HTTPException, _as_problem)
     app.add_exception_handler(RequestValidationError, _as_problem)
+    app.add_middleware(Shortcuts, shortcuts=_shortcuts(service))
     app.add_middleware(Gate, metrics=service.metrics, api_keys=config.api_keys)
     if config.cors_origins:
         headers = ["Authorization", "Content-Type", "X-API-Key"]
@@ -55,6 +59,13 @@ def make_app(config: ServerConfig) -> FastAPI:
             CORSMiddleware, allow_origins=config.cors_origins, allow_methods=["GET", "POST"], allow_headers=headers
         )
     return app
+
+
+def _shortcuts(service: Service) -> tuple[Shortcut, ...]:
+    return (
+        Shortcut("/", re.compile("/"), partial(infini_gram.answer, service)),
+        Shortcut("/v1/indexes/{index}/count", re.compile("/v1/indexes/([^/]+)/count"), partial(answer_count, service)),
+    )
 
 
 async def _as_problem(request: Request, error: Any) -> Response:
