@@ -63,7 +63,8 @@ def test_limits_are_named(index, limit, most, what, body, status):
 
 
 def test_every_limit_has_an_option_and_a_line():
-    from memindex.cli.serve import ABOUT, serve
+    from memindex.cli.serve import serve
+    from memindex.server.config import ABOUT
 
     options = {option.name for option in serve.params}
     assert [limit.name for limit in fields(Limits)] == list(ABOUT)

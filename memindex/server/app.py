@@ -44,7 +44,7 @@ def make_app(config: ServerConfig) -> FastAPI:
     app = FastAPI(title="memindex", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.service = service
     app.include_router(v1_router(service))
-    # app.include_router(studies_router(config))  # the seam for memindex/server/studies.py: routes under /v1/studies
+    # app.include_router(studies_router(config))  # once memindex/server/studies.py is there
     app.include_router(health_router(service))
     app.include_router(infini_gram.infini_gram_router(service))
     app.include_router(attribution_router(service))

@@ -26,6 +26,7 @@ from memindex.server.infini_gram_answers import (
     is_ids,
     is_integer,
 )
+from memindex.server.infini_gram_openapi import DESCRIPTION, RESPONSES
 from memindex.server.problems import ProblemError
 from memindex.server.service import JSON, SMALL_BODY, Service
 
@@ -51,7 +52,8 @@ def infini_gram_router(service: Service) -> APIRouter:
 
     @router.get("/", response_model=list[str])
     async def names() -> Any:
-        """Names of the indexes. (The page for browsers goes here, by Accept, once there is one.)"""
+        """Names of the indexes."""
+        # The seam for memindex/server/page: browsers, which accept text/html, get the page from here.
         return service.indexes.names()
 
     @router.post("/", response_class=Response, openapi_extra=DESCRIPTION, responses=RESPONSES)
@@ -210,45 +212,3 @@ def _names(served: Served, ids: Any) -> Any:
 
 def _json(answer: Answer) -> Response:
     return Response(to_json(answer), media_type=JSON)
-
-
-#: What a request must and may say.
-DESCRIPTION: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            JSON: {
-                "schema": {
-                    "type": "object",
-                    "required": ["index", "query_type"],
-                    "properties": {
-                        "index": {"type": "string", "description": "Its name; older clients send `corpus`."},
-                        "query_type": {"type": "string", "enum": list(METHODS)},
-                        "query": {"type": "string", "description": "A text; with ` AND ` and ` OR ` a CNF query."},
-                        "query_ids": {
-                            "type": "array",
-                            "items": {},
-                            "description": "Token ids instead of a text; of a CNF query, clauses of lists of ids.",
-                        },
-                        **{name: {"type": "integer", "minimum": 1, "maximum": most} for name, most in MAXIMA.items()},
-                        **{name: {"type": "integer", "minimum": 0} for name in REQUIRED},
-                    },
-                }
-            }
-        },
-    }
-}
-
-RESPONSES: dict[int | str, dict[str, Any]] = {
-    status: {"description": what, "content": {JSON: {"schema": {"type": "object"}}}}
-    for status, what in {
-        200: "The answer, or `error`.",
-        400: "`error`: no such index or query type, or a field is missing.",
-        401: "`error`: no API key, or a wrong one.",
-        413: "`error`: the body is too large.",
-        415: "`error`: the body is no JSON.",
-        500: "`error`: an argument that the query type does not have, or something went wrong.",
-        503: "`error`: too many requests wait.",
-        504: "`error`: no answer in time.",
-    }.items()
-}
