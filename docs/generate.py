@@ -273,8 +273,17 @@ SECTIONS = {
     "[[train]]": making_config.SeriesConfig,
 }
 
+
+def http() -> Iterator[str]:
+    """The lines of docs/http.md: the routes of `memindex serve`."""
+    from memindex.server import openapi_page
+
+    yield from openapi_page.markdown()
+
+
 PAGES = {
     "cli.md": commands,
+    "http.md": http,
     "python.md": python,
     "tables.md": tables,
     "queries.md": queries,
