@@ -1,4 +1,4 @@
-"""How `memindex sql` asks DuckDB: plain columns out, every error one line with a hint."""
+"""How SQL of a user is asked: plain columns out, every error one line with a hint."""
 
 from __future__ import annotations
 
