@@ -38,6 +38,7 @@ COMMANDS = {
     "train": ("train", "train", "Train a small model on an index's own tokens."),
     "sql": ("sql", "sql", "Ask a study's memorization tables in SQL."),
     "report": ("report", "report", "Write a study's figures and numbers as one HTML page."),
+    "serve": ("serve", "serve", "Serve indexes and studies over HTTP."),
 }
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from memindex.cli.queries import AtLeast, ids_option, index_option, tokens_of
+from memindex.index.describing import Answer, excerpt_pieces, parsed_metadata
 from memindex.index.index import Index
 
 if TYPE_CHECKING:
@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
 #: How the match stands out in an excerpt.
 MATCH_STYLE = "bold black on yellow"
-
-#: A document as `Index.documents` gives it.
-Row = dict[str, Any]
 
 
 @click.command()
@@ -76,45 +73,31 @@ def documents(
             texts, tokens, counts.tolist(), within.low.tolist(), within.high.tolist(), strict=True
         )
     ]
-    rows: list[Row] = index.documents(tokens, limit, max_tokens=max_tokens, seed=seed).to_pylist()
+    rows: list[Answer] = index.documents(tokens, limit, max_tokens=max_tokens, seed=seed).to_pylist()
     if as_json:
         _print_json(totals, rows)
     else:
         _print(index, totals, rows)
 
 
-def _print_json(totals: list[Row], rows: list[Row]) -> None:
+def _print_json(totals: list[Answer], rows: list[Answer]) -> None:
     from memindex.cli.output import note, one_line, print_json
 
     for row in rows:
         number, excerpt = row.pop("query"), row.pop("tokens")
         where = {name: row.pop(name) for name in ("shard", "document", "position", "match", "document_tokens", "start")}
-        metadata = _parsed(row.pop("metadata"))
+        metadata = parsed_metadata(row.pop("metadata"))
         print_json(totals[number] | where | {"excerpt": excerpt} | row | {"metadata": metadata})
     for total in totals:
         if not total["count"]:
             note(f'"{one_line(total["query"])}": 0 times')
 
 
-def _parsed(metadata: str | None) -> Any:
-    """The value that metadata says in JSON; the text itself where it is none, as with NaN, which Python would read."""
-    if metadata is None:
-        return None
-    try:
-        return json.loads(metadata, parse_constant=_refuse)
-    except (ValueError, RecursionError):
-        return metadata
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(constant)
-
-
-def _print(index: Index, totals: list[Row], rows: list[Row]) -> None:
+def _print(index: Index, totals: list[Answer], rows: list[Answer]) -> None:
     from memindex.cli.output import console
 
     shown_on = console()
-    pieces = _pieces(index, rows, [len(total["tokens"]) for total in totals])
+    pieces = excerpt_pieces(index, rows, [len(total["tokens"]) for total in totals])
     excerpts = zip(rows, pieces, strict=True)
     shown = Counter(row["query"] for row in rows)
     for number, total in enumerate(totals):
@@ -126,19 +109,7 @@ def _print(index: Index, totals: list[Row], rows: list[Row]) -> None:
             _print_excerpt(shown_on, row, texts)
 
 
-def _pieces(index: Index, rows: list[Row], lengths: list[int]) -> list[list[str]]:
-    """Text before the match, of the match, and after it, for every row."""
-    cut = []
-    for row in rows:
-        first = row["match"] - row["start"]
-        end = first + lengths[row["query"]]
-        cut.append([row["tokens"][:first], row["tokens"][first:end], row["tokens"][end:]])
-    if index.has_tokenizer:
-        return index.tokenizer.decode_pieces(cut)
-    return [["".join(f"{token} " for token in piece) for piece in pieces] for pieces in cut]
-
-
-def _print_total(shown_on: Console, total: Row, shown: int) -> None:
+def _print_total(shown_on: Console, total: Answer, shown: int) -> None:
     from memindex.cli.output import one_line
 
     low, high, count = total["documents_at_least"], total["documents_at_most"], total["count"]
@@ -150,7 +121,7 @@ def _print_total(shown_on: Console, total: Row, shown: int) -> None:
     shown_on.print(line, markup=False, soft_wrap=True)
 
 
-def _print_excerpt(shown_on: Console, row: Row, pieces: list[str]) -> None:
+def _print_excerpt(shown_on: Console, row: Answer, pieces: list[str]) -> None:
     from rich.text import Text
 
     from memindex.cli.output import one_line, printable

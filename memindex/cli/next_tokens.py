@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from memindex.cli.queries import AtLeast, ids_option, index_option, tokens_of
+from memindex.index.describing import Answer, next_answers
 from memindex.index.index import Index
-
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-    from memindex.index.answers import NextTokens
-
-#: Tokens of the query that are decoded with a next token: enough to tell whether a space stands before it.
-CONTEXT = 8
-
-#: A JSON object.
-Answer = dict[str, Any]
 
 
 @click.command("next")
@@ -43,13 +32,7 @@ def next_tokens(texts: tuple[str, ...], index_path: str, ids: bool, top: int, by
     """
     index = Index.open(index_path)
     tokens = tokens_of(index, texts, ids)
-    found = index.next_tokens(tokens, by_domain=by_domain)
-    totals = index.count_by_domain(tokens) if by_domain else index.count(tokens)[:, None]
-    names = index.domains
-    answers = [
-        {"query": text, "tokens": tokens[i]} | _answer(found, i, totals[i], names, top) for i, text in enumerate(texts)
-    ]
-    _add_texts(index, answers)
+    answers = next_answers(index, list(texts), tokens, top, by_domain)
     if as_json:
         from memindex.cli.output import print_json
 
@@ -60,38 +43,6 @@ def next_tokens(texts: tuple[str, ...], index_path: str, ids: bool, top: int, by
         if number:
             click.echo()
         _print(answer)
-
-
-def _answer(found: NextTokens, query: int, totals: npt.NDArray[np.uint64], names: list[str], top: int) -> Answer:
-    """What follows one query; `totals`: its occurrences in each domain, or in all when domains were not asked for."""
-    total = int(totals.sum())
-    first, end = found.offsets[query : query + 2].tolist()
-    last = min(end, first + top)
-    table = found.domains
-    rows = [None] * (last - first) if table is None else table[first:last].tolist()
-    listed = zip(found.ids[first:last].tolist(), found.counts[first:last].tolist(), rows, strict=True)
-    ends = None if table is None else (totals - table[first:end].sum(axis=0, dtype=totals.dtype)).tolist()
-    return {
-        **_counted(total, total, names, None if table is None else totals.tolist()),
-        "distinct": end - first,
-        "next": [{"token": token, "text": None} | _counted(count, total, names, row) for token, count, row in listed],
-        "end_of_document": _counted(int(found.ends[query]), total, names, ends),
-    }
-
-
-def _counted(count: int, total: int, names: list[str], domains: list[int] | None) -> Answer:
-    counted: Answer = {"count": count, "share": count / total if total else None}
-    return counted if domains is None else counted | {"domains": dict(zip(names, domains, strict=True))}
-
-
-def _add_texts(index: Index, answers: list[Answer]) -> None:
-    """Decode all next tokens at once, each after the end of its query."""
-    if not index.has_tokenizer:
-        return
-    listed = [(answer["tokens"][-CONTEXT:], entry) for answer in answers for entry in answer["next"]]
-    pieces = index.tokenizer.decode_pieces([[context, [entry["token"]]] for context, entry in listed])
-    for (_, entry), (_, text) in zip(listed, pieces, strict=True):
-        entry["text"] = text
 
 
 def _print(answer: Answer) -> None:

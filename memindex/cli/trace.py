@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from memindex.cli.queries import AtLeast, ids_option, index_option, read_text, tokens_of
 from memindex.errors import QueryError
+from memindex.index.describing import add_sources, covered, span_answers
 from memindex.index.index import Index
 
 if TYPE_CHECKING:
@@ -19,9 +19,6 @@ MOST_CHARACTERS = 160
 
 #: Spans that the table shows: laying out more takes seconds.
 MOST_TABLE_ROWS = 1000
-
-#: What is told of a document that holds a span.
-SOURCE = ("shard", "document", "position", "match", "domain", "path", "line")
 
 
 @click.command()
@@ -57,9 +54,9 @@ def trace(
     text = read_text("-") if text == "-" else text
     tokens, characters = _tokens(index, text, ids)
     found = index.spans([tokens], min_tokens=min_tokens, max_count=max_count)
-    spans = _describe(index, found, tokens, characters)
+    spans = span_answers(index, found, tokens, characters)
     if sources and spans:
-        _add_sources(index, spans, sources)
+        add_sources(index, spans, sources)
     if as_json:
         from memindex.cli.output import print_json
 
@@ -78,46 +75,12 @@ def _tokens(index: Index, text: str, ids: bool) -> tuple[list[int], list[tuple[i
     return tokens, characters
 
 
-def _describe(
-    index: Index, found: Spans, tokens: list[int], characters: list[tuple[int, int]] | None
-) -> list[dict[str, Any]]:
-    starts, ends = found.start.tolist(), (found.start + found.length).tolist()
-    rows = [tokens[start:end] for start, end in zip(starts, ends, strict=True)]
-    texts = index.tokenizer.decode_batch(rows) if index.has_tokenizer else [None] * len(rows)
-    return [
-        {
-            "start": start,
-            "length": end - start,
-            "tokens": row,
-            "text": text,
-            "count": count,
-            "characters": characters and [characters[start][0], characters[end - 1][1]],
-        }
-        for start, end, row, text, count in zip(starts, ends, rows, texts, found.counts.tolist(), strict=True)
-    ]
-
-
-def _add_sources(index: Index, spans: list[dict[str, Any]], limit: int) -> None:
-    for span in spans:
-        span["sources"] = []
-    table = index.documents([span["tokens"] for span in spans], limit, max_tokens=1, text=False)
-    for row in table.select(["query", *SOURCE]).to_pylist():
-        spans[row.pop("query")]["sources"].append(row)
-
-
-def _covered(found: Spans) -> int:
-    """Tokens inside any span; starts and ends of maximal spans both ascend."""
-    ends = (found.start + found.length).tolist()
-    bounds = pairwise([0, *ends])
-    return sum(end - max(start, before) for start, (before, end) in zip(found.start.tolist(), bounds, strict=True))
-
-
 def _print(found: Spans, spans: list[dict[str, Any]], tokens: int, min_tokens: int) -> None:
     from memindex.cli.output import note, print_table
 
-    covered = _covered(found)
+    inside = covered(found)
     click.echo(
-        f"{covered:,} of {tokens:,} tokens ({covered / tokens:.1%}) stand in {len(spans):,} spans "
+        f"{inside:,} of {tokens:,} tokens ({inside / tokens:.1%}) stand in {len(spans):,} spans "
         f"of at least {min_tokens:,} tokens"
     )
     if not spans:

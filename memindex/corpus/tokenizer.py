@@ -148,6 +148,16 @@ class Tokenizer:
         texts: list[str] = self._tokenizers().decode_batch(rows, skip_special_tokens=False)
         return texts
 
+    def names(self, ids: Sequence[int]) -> list[str | None]:
+        """Tokens as the vocabulary writes them; None for ids that it does not have.
+
+        Bytes are the characters 0 to 255.
+        """
+        if self.definition is None:
+            return [chr(token) if token < 256 else None for token in ids]
+        loaded = self._tokenizers()
+        return [loaded.id_to_token(token) for token in ids]
+
     def decode_pieces(self, rows: list[list[list[int]]]) -> list[list[str]]:
         """Texts of pieces of token sequences; joined they are the text of the whole, where that can be cut so.
 

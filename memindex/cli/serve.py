@@ -1,0 +1,165 @@
+"""`memindex serve`: the HTTP service."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import click
+
+from memindex.cli.index_path import INDEX
+from memindex.errors import MemindexError, MissingExtraError
+from memindex.server.config import Limits, ServerConfig, by_name, read_api_keys
+
+#: What each limit means, as its option says it.
+ABOUT = {
+    "max_queries": "Queries in a request.",
+    "max_query_tokens": "Tokens of a query or text.",
+    "max_rows": "Documents, spans or next tokens in an answer.",
+    "max_numbers": "Counts by domain, or tokens of excerpts, in an answer.",
+    "max_matches": "Places of the rarest clause that an AND looks at.",
+    "max_body_bytes": "Bytes of a request's body.",
+    "max_buffered_bytes": "Bytes of all bodies held at a time.",
+    "max_seconds": "Seconds until a request is answered.",
+    "max_waiting": "Requests that wait for their turn.",
+    "max_concurrent": "Requests worked on at a time.",
+    "max_sql_memory_mb": "Memory of an SQL query, in MB.",
+    "max_sql_threads": "Threads of an SQL query.",
+    "max_sql_rows": "Rows that an SQL query answers.",
+    "max_sql_seconds": "Seconds until an SQL query is stopped.",
+}
+
+#: Seconds that requests under way have when the server is stopped.
+GRACE = 10
+
+
+def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """An option for every field of `Limits`; the largest that is asked for in all is 2^48."""
+    defaults = Limits()
+    for limit in reversed(fields(Limits)):
+        default = getattr(defaults, limit.name)
+        whole = isinstance(default, int)
+        kind = click.IntRange(1, 1 << 48) if whole else click.FloatRange(0, 86_400, min_open=True)
+        # The number of processors is another one on every machine.
+        shown: bool | str = "number of CPUs" if limit.name == "max_concurrent" else True
+        option = click.option(
+            f"--{limit.name.replace('_', '-')}",
+            type=kind,
+            default=default,
+            show_default=shown,
+            help=ABOUT[limit.name],
+            metavar="N",
+        )
+        command = option(command)
+    return command
+
+
+@click.command()
+@click.option(
+    "-i",
+    "--index",
+    "indexes",
+    required=True,
+    multiple=True,
+    envvar="MEMINDEX_INDEX",
+    type=INDEX,
+    help="Directory or name of an index; several with several -i.",
+)
+@click.option(
+    "-s",
+    "--study",
+    "studies",
+    multiple=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Directory of a study; several with several -s.",
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at; 0.0.0.0 is every one.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 takes a free one.")
+@click.option("--api-key-file", type=click.Path(path_type=Path), help="Keys, one a line; requests must carry one.")
+@click.option("--cors-origin", "cors_origins", multiple=True, help="An origin whose pages may ask, as https://x.org.")
+@limit_options
+def serve(
+    indexes: tuple[str, ...],
+    studies: tuple[Path, ...],
+    host: str,
+    port: int,
+    api_key_file: Path | None,
+    cors_origins: tuple[str, ...],
+    **limits: Any,
+) -> None:
+    """Serve indexes over HTTP: infini-gram's API at /, our own at /v1.
+
+    An index goes by the name of its directory. GET /openapi.json describes all routes, docs/http.md too. Only this
+    machine can ask, unless --host says otherwise; then --api-key-file should name who may. A request that meets a
+    limit is told which one.
+
+    Stop it with Ctrl-C or SIGTERM: requests under way are answered first.
+
+    \b
+    Examples:
+      memindex serve -i pile
+      memindex serve -i pile -i dolma -s study --port 9000
+      memindex serve -i pile --host 0.0.0.0 --api-key-file keys.txt
+      curl localhost:8080/v1/indexes/pile/count -H 'Content-Type: application/json' -d '{"queries": [" the"]}'
+      curl localhost:8080 -H 'Content-Type: application/json' -d '{"index": "pile", "query_type": "ntd", "query": "by"}'
+    """
+    keys = read_api_keys(api_key_file) if api_key_file else ()
+    paths = tuple(Path(index) for index in indexes)
+    # Before anything is loaded: names that no request could tell apart.
+    by_name("indexes", paths)
+    by_name("studies", studies)
+    config = ServerConfig(paths, studies, Limits(**limits), keys, cors_origins)
+    _run(config, host, port)
+
+
+def _run(config: ServerConfig, host: str, port: int) -> None:
+    try:
+        import uvicorn
+
+        from memindex.server.app import make_app
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] == "memindex":
+            raise
+        raise MissingExtraError(f"serving needs {error.name}: pip install 'memindex[server]'") from None
+    app = make_app(config)
+    if not config.api_keys and not _is_loopback(host):
+        click.echo(f"memindex: everybody who reaches {host} may ask: --api-key-file would name who may", err=True)
+    settings = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        ws="none",
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=GRACE,
+    )
+    server = uvicorn.Server(settings)
+    with _listen(host, port) as listening:
+        address, bound = listening.getsockname()[:2]
+        shown = f"[{address}]" if ":" in address else address
+        names = ", ".join(app.state.service.indexes.names())
+        click.echo(f"memindex: serving {names} at http://{shown}:{bound}", err=True)
+        server.run(sockets=[listening])
+    if not server.started:
+        raise MemindexError("the server did not start; its log says why")
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        return socket.create_server(address, family=family, backlog=2048)
+    except OSError as error:
+        raise MemindexError(f"can't listen at {host}, port {port}: {error.strerror or error}") from None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,159 @@
+"""The answers of our own API, computed in a thread: parsed requests in, plain objects out."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from memindex.index.describing import Answer, excerpt_pieces, next_answers, parsed_metadata
+from memindex.ragged import Ragged
+from memindex.server import models
+from memindex.server.indexes import Served
+from memindex.server.problems import ProblemError, too_much
+
+
+def count(served: Served, asked: models.CountRequest) -> Answer:
+    """Counts of n-grams."""
+    batch = _batch(served, asked.queries)
+    if not asked.by_domain:
+        return counted(served, tokens_of(batch), served.index.count(batch).tolist())
+    served.check_domains()
+    check_numbers(served, batch.rows * len(served.index.domains), "counts by domain")
+    names = served.index.domains
+    rows = served.index.count_by_domain(batch).tolist()
+    counts = [
+        {"tokens": tokens, "count": sum(row), "domains": dict(zip(names, row, strict=True))}
+        for tokens, row in zip(tokens_of(batch), rows, strict=True)
+    ]
+    return {"index": served.name, "counts": counts}
+
+
+def counted(served: Served, tokens: list[list[int]], counts: list[int]) -> Answer:
+    """The answer to a count without domains."""
+    rows = [{"tokens": ids, "count": number} for ids, number in zip(tokens, counts, strict=True)]
+    return {"index": served.name, "counts": rows}
+
+
+def longest_match(served: Served, asked: models.LongestMatchRequest) -> Answer:
+    """Matching statistics."""
+    batch = _batch(served, asked.queries)
+    check_numbers(served, len(batch.values), "tokens")
+    found = served.index.longest_match(batch)
+    lengths, counts = Ragged(found.lengths, batch.offsets), Ragged(found.counts, batch.offsets)
+    columns = zip(tokens_of(batch), tokens_of(lengths), tokens_of(counts), strict=True)
+    return {
+        "index": served.name,
+        "matches": [{"tokens": ids, "lengths": most, "counts": numbers} for ids, most, numbers in columns],
+    }
+
+
+def documents(served: Served, asked: models.DocumentsRequest) -> Answer:
+    """Documents around occurrences."""
+    tokens = served.tokens(asked.query)
+    check_rows(served, asked.limit, "documents")
+    check_numbers(served, asked.limit * max(asked.max_tokens, len(tokens)), "tokens of excerpts")
+    index = served.index
+    within = index.document_count([tokens])
+    table = index.documents([tokens], asked.limit, max_tokens=asked.max_tokens, text=False, seed=asked.seed)
+    rows = table.to_pylist()
+    pieces = excerpt_pieces(index, rows, [len(tokens)])
+    return {
+        "index": served.name,
+        "tokens": tokens,
+        "count": int(index.count([tokens])[0]),
+        "documents_at_least": int(within.low[0]),
+        "documents_at_most": int(within.high[0]),
+        "documents": [_document(row, texts) for row, texts in zip(rows, pieces, strict=True)],
+    }
+
+
+def _document(row: Answer, pieces: list[str]) -> Answer:
+    before, match, _ = pieces
+    first = len(before)
+    del row["query"]
+    return row | {
+        "text": "".join(pieces),
+        "match_characters": [first, first + len(match)],
+        "metadata": parsed_metadata(row["metadata"]),
+    }
+
+
+def next_tokens(served: Served, asked: models.NextRequest) -> Answer:
+    """What follows a query."""
+    tokens = served.tokens(asked.query)
+    check_rows(served, asked.top, "next tokens")
+    if asked.by_domain:
+        served.check_domains()
+        check_numbers(served, asked.top * len(served.index.domains), "counts by domain")
+    (answer,) = next_answers(served.index, [""], [tokens], asked.top, asked.by_domain)
+    del answer["query"]
+    return {"index": served.name} | answer
+
+
+def tokenize(served: Served, asked: models.TokenizeRequest) -> Answer:
+    """Ids of texts, and what each stands for."""
+    index = served.index
+    check_queries(served, len(asked.texts))
+    if not index.has_tokenizer:
+        raise ProblemError(400, f"{served.name} has no tokenizer")
+    check_numbers(served, sum(map(len, asked.texts)), "characters")
+    texts = []
+    for text in asked.texts:
+        tokens, characters = index.tokenizer.encode_with_offsets(text)
+        texts.append({"tokens": tokens, "pieces": _pieces(served, tokens), "characters": characters})
+    return {"index": served.name, "texts": texts}
+
+
+def _pieces(served: Served, tokens: list[int]) -> list[str]:
+    """What each token adds to the text of the token before it: heads of the whole text would be quadratic."""
+    pairs = [[tokens[i - 1 : i], [token]] for i, token in enumerate(tokens)]
+    return [pieces[1] for pieces in served.index.tokenizer.decode_pieces(pairs)]
+
+
+def index_info(served: Served) -> Answer:
+    """What an index holds."""
+    manifest = served.index.manifest
+    return {
+        "name": served.name,
+        "tokenizer": manifest.tokenizer or None,
+        "tokenizer_checksum": manifest.tokenizer_checksum or None,
+        "vocabulary": manifest.vocabulary,
+        "token_width": manifest.token_width,
+        "shards": manifest.shards,
+        "documents": manifest.documents,
+        "tokens": manifest.tokens,
+        "created": manifest.created or None,
+        "domains": [{"name": d.name, "documents": d.documents, "tokens": d.tokens} for d in manifest.domains],
+    }
+
+
+def tokens_of(batch: Ragged) -> list[list[Any]]:
+    """Rows of a ragged array as lists."""
+    values, offsets = batch.values.tolist(), batch.offsets.tolist()
+    return [values[start:end] for start, end in itertools.pairwise(offsets)]
+
+
+def _batch(served: Served, queries: list[str] | list[list[int]]) -> Ragged:
+    check_queries(served, len(queries))
+    return served.batch(queries)
+
+
+def check_queries(served: Served, queries: int) -> None:
+    """Raise ProblemError 413 for too many queries."""
+    most = served.limits.max_queries
+    if queries > most:
+        raise too_much(f"{queries:,} queries are too many", most, "max_queries")
+
+
+def check_rows(served: Served, rows: int, what: str) -> None:
+    """Raise ProblemError 413 for an answer of too many rows."""
+    most = served.limits.max_rows
+    if rows > most:
+        raise too_much(f"{rows:,} {what} are too many", most, "max_rows")
+
+
+def check_numbers(served: Served, numbers: int, what: str) -> None:
+    """Raise ProblemError 413 for an answer of too many numbers."""
+    most = served.limits.max_numbers
+    if numbers > most:
+        raise too_much(f"{numbers:,} {what} are too many", most, "max_numbers")

@@ -1,0 +1,69 @@
+"""Makes the application: `make_app(config)` opens the indexes and returns what an ASGI server runs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+
+from memindex.server.config import ServerConfig
+from memindex.server.gate import Gate
+from memindex.server.infini_gram import infini_gram_router
+from memindex.server.olmotrace import attribution_router
+from memindex.server.openapi import described
+from memindex.server.problems import ProblemError
+from memindex.server.routes import health_router, v1_router
+from memindex.server.service import Service
+
+
+def make_app(config: ServerConfig) -> FastAPI:
+    """The application that serves what a config names.
+
+    Raises:
+        MemindexError: Two indexes have one name, or one of them does not open.
+        CorruptIndexError: As `Index.open`.
+    """
+    service = Service(config)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        service.close()
+
+    # The pages that FastAPI makes of the OpenAPI load scripts from elsewhere: openapi.json alone is served.
+    app = FastAPI(title="memindex", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.state.service = service
+    app.include_router(v1_router(service))
+    # app.include_router(studies_router(config))  # the seam for memindex/server/studies.py: routes under /v1/studies
+    app.include_router(health_router(service))
+    app.include_router(infini_gram_router(service))
+    app.include_router(attribution_router(service))
+    app.openapi = lambda: described(app, bool(config.api_keys))  # type: ignore[method-assign]
+    app.add_exception_handler(HTTPException, _as_problem)
+    app.add_exception_handler(RequestValidationError, _as_problem)
+    app.add_middleware(Gate, metrics=service.metrics, api_keys=config.api_keys)
+    if config.cors_origins:
+        headers = ["Authorization", "Content-Type", "X-API-Key"]
+        app.add_middleware(
+            CORSMiddleware, allow_origins=config.cors_origins, allow_methods=["GET", "POST"], allow_headers=headers
+        )
+    return app
+
+
+async def _as_problem(request: Request, error: Any) -> Response:
+    """What FastAPI refuses itself: unknown routes, other methods, parameters that are none."""
+    if isinstance(error, RequestValidationError):
+        first = error.errors()[0]
+        problem = ProblemError(422, f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
+    elif error.status_code == 404:
+        problem = ProblemError(404, "no such route: GET /openapi.json describes them")
+    else:
+        problem = ProblemError(error.status_code, str(error.detail), headers=error.headers)
+    return problem.as_error() if request.url.path == "/" else problem.response()

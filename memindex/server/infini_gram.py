@@ -1,0 +1,249 @@
+"""`POST /` and `GET /` as infini-gram's API answers them, so that its clients can ask here.
+
+Checked against the published server: order of checks, texts of errors, status codes. `[Flask]` stands in its texts.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any, NamedTuple
+
+from fastapi import APIRouter
+from pydantic_core import from_json, to_json
+from starlette.requests import Request
+from starlette.responses import Response
+
+from memindex.errors import CorruptIndexError, MemindexError
+from memindex.index.describing import Answer
+from memindex.server.indexes import Served
+from memindex.server.infini_gram_answers import (
+    ANSWERS,
+    MAXIMA,
+    METHODS,
+    REQUIRED,
+    RefusedError,
+    flat,
+    is_ids,
+    is_integer,
+)
+from memindex.server.problems import ProblemError
+from memindex.server.service import JSON, SMALL_BODY, Service
+
+MOST_CHARACTERS, MOST_TOKENS, MOST_CLAUSES, MOST_TERMS = 1000, 500, 4, 4
+
+#: Keys that are no arguments of a query type; some clients send what they were told about themselves.
+NO_ARGUMENTS = ("query_type", "corpus", "index", "engine", "source", "timestamp", "query", "query_ids")
+
+
+class Asked(NamedTuple):
+    """A request whose fields are there: `query` is a text or None, `ids` what stands as query_ids."""
+
+    served: Served
+    method: str
+    query: Any
+    ids: Any
+    arguments: Answer
+
+
+def infini_gram_router(service: Service) -> APIRouter:
+    """Both routes."""
+    router = APIRouter(tags=["infini-gram"])
+
+    @router.get("/", response_model=list[str])
+    async def names() -> Any:
+        """Names of the indexes. (The page for browsers goes here, by Accept, once there is one.)"""
+        return service.indexes.names()
+
+    @router.post("/", response_class=Response, openapi_extra=DESCRIPTION, responses=RESPONSES)
+    async def ask(request: Request) -> Response:
+        """Any query type of infini-gram's API, with its keys and its errors."""
+        try:
+            return await _answered(service, request)
+        except ProblemError as problem:
+            return problem.as_error()
+
+    return router
+
+
+async def _answered(service: Service, request: Request) -> Response:
+    async with service.bodies.of(request, JSON) as body:
+        if len(body) > SMALL_BODY:
+            with service.workers.admitted():
+                data = await service.workers.run(lambda: _object(body), request.receive)
+        else:
+            data = _object(body)
+    asked = _asked(service, data)
+    began = time.perf_counter()
+    with service.workers.admitted():
+        try:
+            ids = _ids(asked)
+            if _is_plain_count(asked, ids):
+                counts = await service.workers.answer_in_time(asked.served.batcher.count([ids]), request.receive)
+                answer: Answer = {"count": counts[0], "approx": False}
+            else:
+                answer = await service.workers.run(lambda: _ask(asked, ids), request.receive)
+                service.metrics.asked(asked.served.name, asked.method, 1)
+        except RefusedError as refused:
+            return _json({"error": str(refused)})
+        except CorruptIndexError as error:
+            sys.stderr.write(f"memindex: {' '.join(str(error).split())}\n")
+            raise _internal("the files of the index are damaged or were replaced") from None
+    answer |= {"latency": (time.perf_counter() - began) * 1000, "token_ids": ids, "tokens": _names(asked.served, ids)}
+    return _json(answer)
+
+
+def _is_plain_count(asked: Asked, ids: Any) -> bool:
+    """Whether a request can share its lookup with others."""
+    plain = asked.method == "count" and not asked.arguments and is_ids(ids) and bool(ids)
+    return plain and max(ids) <= asked.served.largest_id
+
+
+def _object(body: bytes) -> Answer:
+    try:
+        data = from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        raise ProblemError(400, f"[Flask] Failed to decode JSON object: {error}") from None
+    if not isinstance(data, dict):
+        raise ProblemError(400, "[Flask] The body must be a JSON object!")
+    return data
+
+
+def _asked(service: Service, data: Answer) -> Asked:
+    for field, names in (("query_type", ("query_type",)), ("index", ("corpus", "index"))):
+        if not any(name in data for name in names):
+            raise ProblemError(400, f"[Flask] Missing required field: '{field}'")
+    if ("query" in data) == ("query_ids" in data):
+        raise ProblemError(400, "[Flask] Exactly one of query and query_ids must be present!")
+    name, method = data["corpus"] if "corpus" in data else data["index"], data["query_type"]
+    served = service.indexes.find(name) if isinstance(name, str) else None
+    if served is None:
+        raise ProblemError(400, f"[Flask] Invalid index: {name}")
+    if not isinstance(method, str) or method not in METHODS:
+        raise ProblemError(400, f"[Flask] Invalid query_type: {method}")
+    arguments = {key: value for key, value in data.items() if key not in NO_ARGUMENTS}
+    return Asked(served, method, data.get("query"), data.get("query_ids"), arguments)
+
+
+def _ids(asked: Asked) -> Any:
+    """The query's ids, checked; raises RefusedError."""
+    try:
+        ids = _tokenized(asked.served, asked.query) if asked.ids is None and asked.query is not None else asked.ids
+    except MemindexError as error:
+        raise RefusedError(asked.served.clean(error)) from None
+    if not is_ids(ids) and not _is_cnf(ids):
+        raise RefusedError("query_ids must be a list of integers, or a triply-nested list of integers!")
+    every = flat(ids)
+    if len(every) > MOST_TOKENS:
+        raise RefusedError(f"Please limit your input to <= {MOST_TOKENS} tokens!")
+    if not is_ids(ids):
+        if len(ids) > MOST_CLAUSES:
+            raise RefusedError(f"Please enter at most {MOST_CLAUSES} disjunctive clauses!")
+        if any(len(clause) > MOST_TERMS for clause in ids):
+            raise RefusedError(f"Please enter at most {MOST_TERMS} terms in each disjunctive clause!")
+    if not all(map(asked.served.infini_gram.allows, every)):
+        raise RefusedError("Some item(s) in your query_ids are out-of-range!")
+    return ids
+
+
+def _tokenized(served: Served, query: Any) -> Any:
+    if not isinstance(query, str):
+        raise RefusedError("query must be a string!")
+    if len(query) > MOST_CHARACTERS:
+        raise RefusedError(f"Please limit your input to <= {MOST_CHARACTERS} characters!")
+    tokens = served.infini_gram
+    if " AND " not in query and " OR " not in query:
+        return tokens.ids(query)
+    return [[tokens.ids(term) for term in clause.split(" OR ")] for clause in query.split(" AND ")]
+
+
+def _is_cnf(ids: Any) -> bool:
+    return isinstance(ids, list) and all(isinstance(clause, list) and all(map(is_ids, clause)) for clause in ids)
+
+
+def _ask(asked: Asked, ids: Any) -> Answer:
+    """The answer of a query type; arguments that it does not have are an error of the server, as there."""
+    method = asked.method
+    if method in {"count", "search_docs"} and not is_ids(ids):
+        method += "_cnf"
+    names = METHODS[method]
+    for name in asked.arguments:
+        if name not in names:
+            raise _internal(f"Processor.{method}() got an unexpected keyword argument '{name}'")
+    missing = [f"'{name}'" for name in names if name in REQUIRED and name not in asked.arguments]
+    if missing:
+        plural = "s" if len(missing) > 1 else ""
+        raise _internal(
+            f"Processor.{method}() missing {len(missing)} required positional argument{plural}: {' and '.join(missing)}"
+        )
+    arguments = {name: value for name, value in asked.arguments.items() if value is not None or name in REQUIRED}
+    try:
+        for name in names:
+            if name in MAXIMA and name in arguments and not _is_within(arguments[name], MAXIMA[name]):
+                raise RefusedError(f"{name} must be an integer in [1, {MAXIMA[name]}]!")
+        return ANSWERS[method](asked.served, ids, arguments)
+    except RefusedError as refused:
+        return {"error": str(refused)}
+    except CorruptIndexError:
+        raise
+    except MemindexError as error:
+        return {"error": asked.served.clean(error)}
+
+
+def _is_within(value: Any, most: int) -> bool:
+    return is_integer(value) and 0 < value <= most
+
+
+def _internal(what: str) -> ProblemError:
+    return ProblemError(500, f"[Flask] Internal server error: {what}")
+
+
+def _names(served: Served, ids: Any) -> Any:
+    tokens = served.infini_gram
+    return tokens.names(ids) if is_ids(ids) else [[tokens.names(term) for term in clause] for clause in ids]
+
+
+def _json(answer: Answer) -> Response:
+    return Response(to_json(answer), media_type=JSON)
+
+
+#: What a request must and may say.
+DESCRIPTION: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            JSON: {
+                "schema": {
+                    "type": "object",
+                    "required": ["index", "query_type"],
+                    "properties": {
+                        "index": {"type": "string", "description": "Its name; older clients send `corpus`."},
+                        "query_type": {"type": "string", "enum": list(METHODS)},
+                        "query": {"type": "string", "description": "A text; with ` AND ` and ` OR ` a CNF query."},
+                        "query_ids": {
+                            "type": "array",
+                            "items": {},
+                            "description": "Token ids instead of a text; of a CNF query, clauses of lists of ids.",
+                        },
+                        **{name: {"type": "integer", "minimum": 1, "maximum": most} for name, most in MAXIMA.items()},
+                        **{name: {"type": "integer", "minimum": 0} for name in REQUIRED},
+                    },
+                }
+            }
+        },
+    }
+}
+
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    status: {"description": what, "content": {JSON: {"schema": {"type": "object"}}}}
+    for status, what in {
+        200: "The answer, or `error`.",
+        400: "`error`: no such index or query type, or a field is missing.",
+        401: "`error`: no API key, or a wrong one.",
+        413: "`error`: the body is too large.",
+        415: "`error`: the body is no JSON.",
+        500: "`error`: an argument that the query type does not have, or something went wrong.",
+        503: "`error`: too many requests wait.",
+        504: "`error`: no answer in time.",
+    }.items()
+}

@@ -1,0 +1,175 @@
+"""`POST /{index}/attribution`, shaped as OLMoTrace's service: the rare spans of a model's response, with documents.
+
+A span is the longest match from a token on, cut behind the first delimiter and, unless partial words are allowed,
+before the word in whose middle it would end. Words are told from the text: a token begins one where no letter or digit
+stands on both sides of its first character.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from memindex.errors import QueryError
+from memindex.index.describing import Answer, parsed_metadata
+from memindex.ragged import from_lists
+from memindex.server.answering import check_numbers, check_rows
+from memindex.server.indexes import Served
+from memindex.server.olmotrace_models import AttributionRequest, AttributionResponse, SpanRankingMethod
+from memindex.server.problems import ProblemError
+from memindex.server.routes import PROBLEMS, body_of
+from memindex.server.service import Service
+
+#: First and end token of a span, and how often it occurs.
+Found = tuple[int, int, int]
+
+
+def attribution_router(service: Service) -> APIRouter:
+    """The route."""
+    router = APIRouter(tags=["OLMoTrace"], responses=PROBLEMS)
+
+    @router.post("/{index}/attribution", response_model=AttributionResponse, openapi_extra=body_of(AttributionRequest))
+    async def attribution(index: str, request: Request) -> Response:
+        """The rare verbatim spans of a model's response, and documents that hold them."""
+        return await service.answer(request, index, "attribution", AttributionRequest, attribute)
+
+    return router
+
+
+def attribute(served: Served, asked: AttributionRequest) -> Answer:
+    """Answer one request."""
+    index = served.index
+    if not index.has_tokenizer:
+        raise ProblemError(400, f"{served.name} has no tokenizer")
+    tokens, characters = index.tokenizer.encode_with_offsets(asked.response)
+    if not tokens:
+        raise QueryError("an empty response has no spans")
+    served.tokens(tokens)
+    texts = [asked.response[first:end] for first, end in characters]
+    costs = _logprobs(served, tokens)
+    most = math.ceil(len(tokens) * asked.maximum_span_density)
+    spans = _capped(_spans(served, asked, tokens, texts, characters), asked, costs, most)
+    check_rows(served, len(spans) * asked.maximum_documents_per_span, "documents")
+    context = 2 * asked.maximum_context_length + max((end - start for start, end, _ in spans), default=0)
+    check_numbers(served, len(spans) * asked.maximum_documents_per_span * context, "tokens of excerpts")
+    rows = [tokens[start:end] for start, end, _ in spans]
+    documents = _documents(served, asked, rows)
+    return {
+        "index": served.name,
+        "inputTokens": texts,
+        "spans": [
+            {
+                "left": start,
+                "right": end,
+                "length": end - start,
+                "count": count,
+                "unigramLogprobSum": float(costs[start:end].sum()),
+                "text": index.tokenizer.decode(row),
+                "tokenIds": row,
+                "documents": found,
+            }
+            for (start, end, count), row, found in zip(spans, rows, documents, strict=True)
+        ],
+    }
+
+
+def _logprobs(served: Served, tokens: list[int]) -> Any:
+    """Logarithm of each token's share of the corpus, separators counted; float64 of shape (tokens,)."""
+    distinct, places = np.unique(np.array(tokens, dtype=np.uint32), return_inverse=True)
+    counts = np.maximum(served.index.count(distinct.reshape(-1, 1)).astype(np.float64), 1.0)
+    return (np.log(counts) - math.log(sum(map(len, served.index.shards))))[places]
+
+
+def _spans(
+    served: Served, asked: AttributionRequest, tokens: list[int], texts: list[str], characters: list[tuple[int, int]]
+) -> list[Found]:
+    """Spans that no earlier one covers, rare and long enough."""
+    starts_word = [True] * (len(tokens) + 1)
+    if not asked.allow_spans_with_partial_words:
+        starts_word[:-1] = [_begins_word(asked.response, first) for first, _ in characters]
+    delimiters = set(asked.delimiters)
+    ends_here = [text in delimiters or text.strip(" ") in delimiters for text in texts]
+    candidates = []
+    for start, length in enumerate(served.index.longest_match([tokens]).lengths.tolist()):
+        if not starts_word[start]:
+            continue
+        end = start + length
+        end = next((at + 1 for at in range(start, end) if ends_here[at]), end)
+        while end > start and not starts_word[end]:
+            end -= 1
+        if end - start >= asked.minimum_span_length:
+            candidates.append((start, end))
+    if not candidates:
+        return []
+    counts = served.index.count(from_lists([tokens[start:end] for start, end in candidates])).tolist()
+    kept: list[Found] = []
+    for (start, end), count in zip(candidates, counts, strict=True):
+        if count <= asked.maximum_frequency and (not kept or end > kept[-1][1]):
+            kept.append((start, end, count))
+    return kept
+
+
+def _begins_word(text: str, first: int) -> bool:
+    return first == 0 or not (text[first - 1 : first].isalnum() and text[first : first + 1].isalnum())
+
+
+def _capped(spans: list[Found], asked: AttributionRequest, costs: Any, most: int) -> list[Found]:
+    """The longest or the rarest spans, in the order of the response."""
+    if asked.span_ranking_method is SpanRankingMethod.LENGTH:
+        ranked = sorted(spans, key=lambda span: span[0] - span[1])
+    else:
+        ranked = sorted(spans, key=lambda span: float(costs[span[0] : span[1]].sum()))
+    return sorted(ranked[:most])
+
+
+def _documents(served: Served, asked: AttributionRequest, rows: list[list[int]]) -> list[list[Answer]]:
+    """Documents of each span."""
+    documents: list[list[Answer]] = [[] for _ in rows]
+    if not rows:
+        return documents
+    index, context = served.index, asked.maximum_context_length
+    found = index.positions(rows, asked.maximum_documents_per_span)
+    sizes = [index.file(f"offset.{number}").stat().st_size // 8 for number in range(len(index.shards))]
+    for query, shard, position in zip(*(c.tolist() for c in (found.query, found.shard, found.position)), strict=True):
+        opened, length = index.shards[shard], len(rows[query])
+        document, first, end = opened.locate(np.array([position], dtype=np.int64)).tolist()
+        start, stop = max(first, position - context), min(end, position + length + context)
+        values, _ = opened.tokens(np.array([start], dtype=np.int64), np.array([stop], dtype=np.int64))
+        line, _ = opened.metadata(np.array([document], dtype=np.int64))
+        metadata = parsed_metadata(line.tobytes().decode("utf-8", errors="replace") or None)
+        shown = _shown(served, asked, values.tolist(), position - start, length)
+        documents[query].append(
+            {
+                "documentIndex": sum(sizes[:shard]) + document,
+                "documentLength": end - first,
+                "metadata": metadata if isinstance(metadata, dict) else {},
+                "blocked": False,
+            }
+            | shown
+        )
+    return documents
+
+
+def _shown(served: Served, asked: AttributionRequest, ids: list[int], offset: int, length: int) -> Answer:
+    """The excerpt, and shorter ones for a window and for a card."""
+    shown: Answer = {"tokenIds": ids, "displayLength": len(ids), "needleOffset": offset}
+    long_start = max(0, offset - asked.maximum_context_length_long)
+    short_start = max(0, offset - asked.maximum_context_length_snippet)
+    long_ids = ids[long_start : offset + length + asked.maximum_context_length_long]
+    short_ids = ids[short_start : offset + length + asked.maximum_context_length_snippet]
+    text, text_long, text_short = served.index.tokenizer.decode_batch([ids, long_ids, short_ids])
+    return shown | {
+        "text": text,
+        "displayLengthLong": len(long_ids),
+        "needleOffsetLong": offset - long_start,
+        "textLong": text_long,
+        # That service calls the snippet's length so.
+        "displayOffsetSnippet": len(short_ids),
+        "needleOffsetSnippet": offset - short_start,
+        "textSnippet": text_short,
+    }

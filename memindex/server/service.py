@@ -1,0 +1,109 @@
+"""What all routes share: open indexes, threads, bodies, numbers; and how a request becomes an answer."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import to_json
+from starlette.requests import Request
+from starlette.responses import Response
+
+from memindex.errors import CorruptIndexError, MemindexError
+from memindex.index.describing import Answer
+from memindex.server.bodies import Bodies
+from memindex.server.config import ServerConfig
+from memindex.server.indexes import Indexes, Served
+from memindex.server.metrics import Metrics
+from memindex.server.problems import ProblemError
+from memindex.server.work import Workers
+
+Model = TypeVar("Model", bound=BaseModel)
+Result = TypeVar("Result")
+
+JSON = "application/json"
+
+#: Bodies up to this size are parsed where they arrive: that takes less than handing them to a thread.
+SMALL_BODY = 16 << 10
+
+
+class Service:
+    """One server's state."""
+
+    def __init__(self, config: ServerConfig) -> None:
+        """Open the indexes; errors as `Indexes`."""
+        self.config = config
+        self.metrics = Metrics()
+        self.indexes = Indexes(config.indexes, config.limits, self.metrics.counted)
+        self.workers = Workers(config.limits)
+        self.bodies = Bodies(config.limits)
+        self.metrics.watch(lambda: self.workers.waiting, lambda: self.bodies.held)
+
+    def close(self) -> None:
+        """Take no more requests."""
+        self.workers.close()
+        self.indexes.close()
+
+    async def answer(
+        self, request: Request, name: str, kind: str, model: type[Model], do: Callable[[Served, Model], Answer]
+    ) -> Response:
+        """Read a request, let a thread answer it, and send that as JSON.
+
+        Args:
+            request: The request.
+            name: The index.
+            kind: What the metrics call it.
+            model: What the body must be.
+            do: Answers the parsed body.
+        """
+        served = self.indexes.get(name)
+        async with self.bodies.of(request, JSON) as body:
+            return await self.answer_body(request, served, kind, model, do, body)
+
+    async def answer_body(
+        self,
+        request: Request,
+        served: Served,
+        kind: str,
+        model: type[Model],
+        do: Callable[[Served, Model], Answer],
+        body: bytes,
+    ) -> Response:
+        """As `answer`, of a body that was read."""
+
+        def work() -> bytes:
+            answer = guarded(served, lambda: do(served, parsed(model, body)))
+            return to_json(answer, inf_nan_mode="null")
+
+        with self.workers.admitted():
+            answer = await self.workers.run(work, request.receive)
+        self.metrics.asked(served.name, kind, 1)
+        return Response(answer, media_type=JSON)
+
+
+def guarded(served: Served, do: Callable[[], Result]) -> Result:
+    """What `do` returns; raises ProblemError for what an index refuses or can't answer."""
+    try:
+        return do()
+    except MemindexError as error:
+        raise as_problem(served, error) from None
+
+
+def as_problem(served: Served, error: MemindexError) -> ProblemError:
+    """The answer to an error of an index; what is wrong with its files goes to the log."""
+    if isinstance(error, CorruptIndexError):
+        sys.stderr.write(f"memindex: {' '.join(str(error).split())}\n")
+        return ProblemError(500, f"the files of {served.name} are damaged or were replaced; the server's log says more")
+    return ProblemError(400, served.clean(error))
+
+
+def parsed(model: type[Model], body: bytes) -> Model:
+    """A body as what it must be; raises ProblemError 422 naming the first field that is not."""
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ProblemError(422, f"{place}: {first['msg']}" if place else first["msg"]) from None
