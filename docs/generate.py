@@ -217,8 +217,16 @@ def recipes() -> Iterator[str]:
     yield from recipe_pages.markdown()
 
 
+def http() -> Iterator[str]:
+    """The lines of docs/http.md: the routes of `memindex serve`."""
+    from memindex.server import openapi_page
+
+    yield from openapi_page.markdown()
+
+
 PAGES = {
     "cli.md": commands,
+    "http.md": http,
     "python.md": python,
     "tables.md": tables,
     "queries.md": queries,

@@ -13,25 +13,7 @@ import click
 
 from memindex.cli.index_path import INDEX
 from memindex.errors import MemindexError, MissingExtraError
-from memindex.server.config import Limits, ServerConfig, by_name, read_api_keys
-
-#: What each limit means, as its option says it.
-ABOUT = {
-    "max_queries": "Queries in a request.",
-    "max_query_tokens": "Tokens of a query or text.",
-    "max_rows": "Documents, spans or next tokens in an answer.",
-    "max_numbers": "Counts by domain, or tokens of excerpts, in an answer.",
-    "max_matches": "Places of the rarest clause that an AND looks at.",
-    "max_body_bytes": "Bytes of a request's body.",
-    "max_buffered_bytes": "Bytes of all bodies held at a time.",
-    "max_seconds": "Seconds until a request is answered.",
-    "max_waiting": "Requests that wait for their turn.",
-    "max_concurrent": "Requests worked on at a time.",
-    "max_sql_memory_mb": "Memory of an SQL query, in MB.",
-    "max_sql_threads": "Threads of an SQL query.",
-    "max_sql_rows": "Rows that an SQL query answers.",
-    "max_sql_seconds": "Seconds until an SQL query is stopped.",
-}
+from memindex.server.config import ABOUT, Limits, ServerConfig, by_name, read_api_keys
 
 #: Seconds that requests under way have when the server is stopped.
 GRACE = 10

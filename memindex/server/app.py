@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
@@ -13,15 +15,16 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 
+from memindex.server import infini_gram
 from memindex.server.config import ServerConfig, by_name
 from memindex.server.gate import Gate
-from memindex.server.infini_gram import infini_gram_router
 from memindex.server.olmotrace import attribution_router
 from memindex.server.openapi import described
 from memindex.server.page import page_router
 from memindex.server.problems import ProblemError
-from memindex.server.routes import health_router, v1_router
+from memindex.server.routes import answer_count, health_router, v1_router
 from memindex.server.service import Service
+from memindex.server.shortcuts import Shortcut, Shortcuts
 from memindex.server.studies import studies_router
 from memindex.server.study_asking import Studies
 from memindex.server.study_limits import StudyLimits
@@ -50,11 +53,12 @@ def make_app(config: ServerConfig) -> FastAPI:
     app.include_router(studies_router(studies, service.bodies))
     app.include_router(page_router())
     app.include_router(health_router(service))
-    app.include_router(infini_gram_router(service))
+    app.include_router(infini_gram.infini_gram_router(service))
     app.include_router(attribution_router(service))
     app.openapi = lambda: described(app, bool(config.api_keys))  # type: ignore[method-assign]
     app.add_exception_handler(HTTPException, _as_problem)
     app.add_exception_handler(RequestValidationError, _as_problem)
+    app.add_middleware(Shortcuts, shortcuts=_shortcuts(service))
     app.add_middleware(Gate, metrics=service.metrics, api_keys=config.api_keys)
     if config.cors_origins:
         headers = ["Authorization", "Content-Type", "X-API-Key"]
@@ -62,6 +66,13 @@ def make_app(config: ServerConfig) -> FastAPI:
             CORSMiddleware, allow_origins=config.cors_origins, allow_methods=["GET", "POST"], allow_headers=headers
         )
     return app
+
+
+def _shortcuts(service: Service) -> tuple[Shortcut, ...]:
+    return (
+        Shortcut("/", re.compile("/"), partial(infini_gram.answer, service)),
+        Shortcut("/v1/indexes/{index}/count", re.compile("/v1/indexes/([^/]+)/count"), partial(answer_count, service)),
+    )
 
 
 async def _as_problem(request: Request, error: Any) -> Response:

@@ -68,7 +68,7 @@ def read_column(served: Served, body: bytes) -> pa.Array:
                 check_queries(served, rows)
                 batch.validate(full=True)
                 batches.append(batch.column(0))
-    except (pa.ArrowException, OSError, struct.error) as error:
+    except (pa.ArrowException, OSError, ValueError, IndexError, struct.error) as error:
         raise ProblemError(400, f"the body is no Arrow IPC stream: {' '.join(str(error).split())[:200]}") from None
     column = pa.chunked_array(batches, type=kind).combine_chunks()
     if column.null_count:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from memindex.server.config import Limits
 from memindex.server.problems import CLIENT_GONE, ProblemError, busy, too_much
@@ -41,23 +41,28 @@ class Bodies:
     async def _read(self, request: Request, body: bytearray) -> None:
         try:
             async with asyncio.timeout(self._limits.max_seconds):
-                async for part in request.stream():
+                more = True
+                while more:
+                    message = await request.receive()
+                    if message["type"] == "http.disconnect":
+                        raise ProblemError(CLIENT_GONE, "the client went away")
+                    part, more = message.get("body", b""), message.get("more_body", False)
                     self.held += len(part)
                     body += part
                     self._check(len(body))
         except TimeoutError:
             raise ProblemError(408, "the body did not arrive in time (max_seconds)", "max_seconds") from None
-        except ClientDisconnect:
-            raise ProblemError(CLIENT_GONE, "the client went away") from None
 
     def _check_headers(self, request: Request, content_type: str | None) -> None:
-        given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if content_type and given != content_type:
+        # Names are in lower case, as ASGI has them.
+        headers: dict[bytes, bytes] = dict(request.scope["headers"])
+        given = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+        if content_type and given != content_type.encode():
             raise ProblemError(415, f"the body must be {content_type}: say so in Content-Type")
-        if request.headers.get("content-encoding", "identity").lower() != "identity":
+        if headers.get(b"content-encoding", b"identity").lower() != b"identity":
             raise ProblemError(415, "send the body without Content-Encoding")
-        length = request.headers.get("content-length", "")
-        if length.isdecimal() and int(length[:20]) > self._limits.max_body_bytes:
+        length = headers.get(b"content-length", b"")
+        if length.isdigit() and int(length[:20]) > self._limits.max_body_bytes:
             raise self._too_large()
 
     def _check(self, size: int) -> None:

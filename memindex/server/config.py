@@ -36,8 +36,8 @@ class Limits:
     max_rows: int = 10_000
     max_numbers: int = 4_000_000
     max_matches: int = 1_000_000
-    max_body_bytes: int = 32 << 20
-    max_buffered_bytes: int = 256 << 20
+    max_body_bytes: int = 16 << 20
+    max_buffered_bytes: int = 128 << 20
     max_seconds: float = 30.0
     max_waiting: int = 1000
     max_concurrent: int = max(2, os.cpu_count() or 2)
@@ -45,6 +45,25 @@ class Limits:
     max_sql_threads: int = 2
     max_sql_rows: int = 10_000
     max_sql_seconds: float = 20.0
+
+
+#: What each limit means, as the help of its option says it.
+ABOUT = {
+    "max_queries": "Queries in a request.",
+    "max_query_tokens": "Tokens of a query or text.",
+    "max_rows": "Documents, spans or next tokens in an answer.",
+    "max_numbers": "Counts by domain, or tokens of excerpts, in an answer.",
+    "max_matches": "Places of the rarest clause that an AND looks at.",
+    "max_body_bytes": "Bytes of a request's body.",
+    "max_buffered_bytes": "Bytes of all bodies held at a time.",
+    "max_seconds": "Seconds until a request is answered.",
+    "max_waiting": "Requests that wait for their turn.",
+    "max_concurrent": "Requests worked on at a time.",
+    "max_sql_memory_mb": "Memory of an SQL query, in MB.",
+    "max_sql_threads": "Threads of an SQL query.",
+    "max_sql_rows": "Rows that an SQL query answers.",
+    "max_sql_seconds": "Seconds until an SQL query is stopped.",
+}
 
 
 @dataclass(frozen=True)

@@ -94,4 +94,4 @@ def _response(error: Exception, scope: Scope) -> ASGIApp:
 
 def _route(scope: Scope) -> str:
     """The route's pattern: paths as they are asked would be labels without number."""
-    return str(getattr(scope.get("route"), "path", "other"))
+    return scope.get("memindex.route") or str(getattr(scope.get("route"), "path", "other"))

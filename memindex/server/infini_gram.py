@@ -23,10 +23,10 @@ from memindex.server.infini_gram_answers import (
     METHODS,
     REQUIRED,
     RefusedError,
-    flat,
     is_ids,
     is_integer,
 )
+from memindex.server.infini_gram_openapi import DESCRIPTION, RESPONSES
 from memindex.server.page import start_page, wants_page
 from memindex.server.problems import ProblemError
 from memindex.server.service import JSON, SMALL_BODY, Service
@@ -59,12 +59,17 @@ def infini_gram_router(service: Service) -> APIRouter:
     @router.post("/", response_class=Response, openapi_extra=DESCRIPTION, responses=RESPONSES)
     async def ask(request: Request) -> Response:
         """Any query type of infini-gram's API, with its keys and its errors."""
-        try:
-            return await _answered(service, request)
-        except ProblemError as problem:
-            return problem.as_error()
+        return await answer(service, request)
 
     return router
+
+
+async def answer(service: Service, request: Request) -> Response:
+    """What `POST /` answers."""
+    try:
+        return await _answered(service, request)
+    except ProblemError as problem:
+        return problem.as_error()
 
 
 async def _answered(service: Service, request: Request) -> Response:
@@ -81,17 +86,17 @@ async def _answered(service: Service, request: Request) -> Response:
             ids = _ids(asked)
             if _is_plain_count(asked, ids):
                 counts = await service.workers.answer_in_time(asked.served.batcher.count([ids]), request.receive)
-                answer: Answer = {"count": counts[0], "approx": False}
+                found: Answer = {"count": counts[0], "approx": False}
             else:
-                answer = await service.workers.run(lambda: _ask(asked, ids), request.receive)
+                found = await service.workers.run(lambda: _ask(asked, ids), request.receive)
                 service.metrics.asked(asked.served.name, asked.method, 1)
         except RefusedError as refused:
             return _json({"error": str(refused)})
         except CorruptIndexError as error:
             sys.stderr.write(f"memindex: {' '.join(str(error).split())}\n")
             raise _internal("the files of the index are damaged or were replaced") from None
-    answer |= {"latency": (time.perf_counter() - began) * 1000, "token_ids": ids, "tokens": _names(asked.served, ids)}
-    return _json(answer)
+    found |= {"latency": (time.perf_counter() - began) * 1000, "token_ids": ids, "tokens": _names(asked.served, ids)}
+    return _json(found)
 
 
 def _is_plain_count(asked: Asked, ids: Any) -> bool:
@@ -132,17 +137,18 @@ def _ids(asked: Asked) -> Any:
         ids = _tokenized(asked.served, asked.query) if asked.ids is None and asked.query is not None else asked.ids
     except MemindexError as error:
         raise RefusedError(asked.served.clean(error)) from None
-    if not is_ids(ids) and not _is_cnf(ids):
+    simple = is_ids(ids)
+    if not simple and not _is_cnf(ids):
         raise RefusedError("query_ids must be a list of integers, or a triply-nested list of integers!")
-    every = flat(ids)
+    every = ids if simple else [token for clause in ids for term in clause for token in term]
     if len(every) > MOST_TOKENS:
         raise RefusedError(f"Please limit your input to <= {MOST_TOKENS} tokens!")
-    if not is_ids(ids):
+    if not simple:
         if len(ids) > MOST_CLAUSES:
             raise RefusedError(f"Please enter at most {MOST_CLAUSES} disjunctive clauses!")
         if any(len(clause) > MOST_TERMS for clause in ids):
             raise RefusedError(f"Please enter at most {MOST_TERMS} terms in each disjunctive clause!")
-    if not all(map(asked.served.infini_gram.allows, every)):
+    if not asked.served.infini_gram.allows(every):
         raise RefusedError("Some item(s) in your query_ids are out-of-range!")
     return ids
 
@@ -206,45 +212,3 @@ def _names(served: Served, ids: Any) -> Any:
 
 def _json(answer: Answer) -> Response:
     return Response(to_json(answer), media_type=JSON)
-
-
-#: What a request must and may say.
-DESCRIPTION: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            JSON: {
-                "schema": {
-                    "type": "object",
-                    "required": ["index", "query_type"],
-                    "properties": {
-                        "index": {"type": "string", "description": "Its name; older clients send `corpus`."},
-                        "query_type": {"type": "string", "enum": list(METHODS)},
-                        "query": {"type": "string", "description": "A text; with ` AND ` and ` OR ` a CNF query."},
-                        "query_ids": {
-                            "type": "array",
-                            "items": {},
-                            "description": "Token ids instead of a text; of a CNF query, clauses of lists of ids.",
-                        },
-                        **{name: {"type": "integer", "minimum": 1, "maximum": most} for name, most in MAXIMA.items()},
-                        **{name: {"type": "integer", "minimum": 0} for name in REQUIRED},
-                    },
-                }
-            }
-        },
-    }
-}
-
-RESPONSES: dict[int | str, dict[str, Any]] = {
-    status: {"description": what, "content": {JSON: {"schema": {"type": "object"}}}}
-    for status, what in {
-        200: "The answer, or `error`.",
-        400: "`error`: no such index or query type, or a field is missing.",
-        401: "`error`: no API key, or a wrong one.",
-        413: "`error`: the body is too large.",
-        415: "`error`: the body is no JSON.",
-        500: "`error`: an argument that the query type does not have, or something went wrong.",
-        503: "`error`: too many requests wait.",
-        504: "`error`: no answer in time.",
-    }.items()
-}

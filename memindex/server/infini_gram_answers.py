@@ -6,7 +6,7 @@ Arguments were checked against `METHODS`; what a function raises as `RefusedErro
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from memindex.index.describing import Answer
@@ -61,7 +61,8 @@ def is_integer(value: Any) -> bool:
 
 def is_ids(value: Any) -> bool:
     """Whether a query is one n-gram."""
-    return isinstance(value, list) and all(map(is_integer, value))
+    # JSON has no other whole numbers than Python's, and true and false are of another type.
+    return isinstance(value, list) and set(map(type, value)) <= {int}
 
 
 def count(served: Served, ids: Any, arguments: Answer) -> Answer:
@@ -251,8 +252,3 @@ ANSWERS: dict[str, Callable[[Served, Any, Answer], Answer]] = {
     "get_doc_by_rank": get_doc_by_rank,
     "get_doc_by_ptr": get_doc_by_ptr,
 }
-
-
-def flat(ids: Any) -> Sequence[int]:
-    """All ids of a query, of clauses too."""
-    return ids if is_ids(ids) else [token for clause in ids for term in clause for token in term]

@@ -63,9 +63,11 @@ class InfiniGramTokens:
             return " ".join(map(str, ids))
         return self._tokenizer.decode([token for token in ids if token < self._tokenizer.vocabulary])
 
-    def allows(self, token: int) -> bool:
-        """Whether a query may hold this id; the separator stands before every document."""
-        return 0 <= token < self.vocabulary or (token == self.separator and self.width > 1)
+    def allows(self, ids: Sequence[int]) -> bool:
+        """Whether a query may hold these ids; the separator, which stands before every document, is one."""
+        if not ids or 0 <= min(ids) <= max(ids) < self.vocabulary:
+            return True
+        return all(0 <= token < self.vocabulary or (token == self.separator and self.width > 1) for token in ids)
 
 
 def _is_byte_level(definition: bytes | None) -> bool:

@@ -208,7 +208,7 @@ class Tokenized(BaseModel):
     """The ids of a text."""
 
     tokens: list[int]
-    pieces: list[str] = Field(description="What each token adds to the text of those before it.")
+    pieces: list[str] = Field(description="Text of each token after the one before; U+FFFD for parts of characters.")
     characters: list[tuple[int, int]] = Field(description="First and end of what each token was made from.")
 
 

@@ -68,7 +68,7 @@ def v1_router(service: Service) -> APIRouter:
     )
     async def count(index: str, request: Request) -> Response:
         """Count n-grams, in all and by domain."""
-        return await _count(service, request, index)
+        return await answer_count(service, request, index)
 
     @router.post(
         "/indexes/{index}/count.arrow",
@@ -137,7 +137,7 @@ def v1_router(service: Service) -> APIRouter:
     return router
 
 
-async def _count(service: Service, request: Request, name: str) -> Response:
+async def answer_count(service: Service, request: Request, name: str) -> Response:
     """Counts of a few n-grams share lookups with other requests; all others have a thread to themselves."""
     served = service.indexes.get(name)
     async with service.bodies.of(request, JSON) as body:

@@ -47,7 +47,7 @@ class Service:
         self.indexes.close()
 
     async def answer(
-        self, request: Request, name: str, kind: str, model: type[Model], do: Callable[[Served, Model], Answer]
+        self, request: Request, name: str, kind: str, model: type[Model], do: Callable[[Served, Model], Answer | bytes]
     ) -> Response:
         """Read a request, let a thread answer it, and send that as JSON.
 
@@ -56,7 +56,7 @@ class Service:
             name: The index.
             kind: What the metrics call it.
             model: What the body must be.
-            do: Answers the parsed body.
+            do: Answers the parsed body, with an object or with JSON.
         """
         served = self.indexes.get(name)
         async with self.bodies.of(request, JSON) as body:
@@ -68,14 +68,14 @@ class Service:
         served: Served,
         kind: str,
         model: type[Model],
-        do: Callable[[Served, Model], Answer],
+        do: Callable[[Served, Model], Answer | bytes],
         body: bytes,
     ) -> Response:
         """As `answer`, of a body that was read."""
 
         def work() -> bytes:
             answer = guarded(served, lambda: do(served, parsed(model, body)))
-            return to_json(answer, inf_nan_mode="null")
+            return answer if isinstance(answer, bytes) else to_json(answer, inf_nan_mode="null")
 
         with self.workers.admitted():
             answer = await self.workers.run(work, request.receive)
