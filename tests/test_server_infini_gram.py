@@ -314,6 +314,20 @@ def test_what_is_no_json_object(ask, body):
     assert answer.json()["error"].startswith("[Flask] ")
 
 
+def test_bodies_that_no_query_needs_are_refused(ask):
+    answer = ask("POST", "/", **raw("[" + "1," * 200_000 + "1]"))
+    assert (answer.status_code, answer.json()) == (
+        413,
+        {"error": "[Flask] The body is too large: at most 262,144 bytes!"},
+    )
+    answer = ask.post("/", {"index": "served", "query_type": "count", "query_ids": [1] * 50_000})
+    assert answer.json() == {"error": "Please limit your input to <= 500 tokens!"}
+    for field in ("index", "query_type"):
+        answer = ask.post("/", {"index": "served", "query_type": "count", "query": "a", field: "x" * 100_000})
+        assert answer.status_code == 400
+        assert len(answer.text) < 300
+
+
 def test_counts_of_many_clients_share_lookups(ask, index):
     ids = [[token] for token in range(300)]
 

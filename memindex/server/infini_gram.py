@@ -29,7 +29,10 @@ from memindex.server.infini_gram_answers import (
 from memindex.server.infini_gram_openapi import DESCRIPTION, RESPONSES
 from memindex.server.page import start_page, wants_page
 from memindex.server.problems import ProblemError
-from memindex.server.service import JSON, SMALL_BODY, Service
+from memindex.server.service import JSON, Service
+
+#: Bytes of a body: 500 tokens take far less, and so much is parsed in a millisecond.
+MOST_BYTES = 256 << 10
 
 MOST_CHARACTERS, MOST_TOKENS, MOST_CLAUSES, MOST_TERMS = 1000, 500, 4, 4
 
@@ -74,29 +77,32 @@ async def answer(service: Service, request: Request) -> Response:
 
 async def _answered(service: Service, request: Request) -> Response:
     async with service.bodies.of(request, JSON) as body:
-        if len(body) > SMALL_BODY:
-            with service.workers.admitted():
-                data = await service.workers.run(lambda: _object(body), request.receive)
-        else:
-            data = _object(body)
-    asked = _asked(service, data)
+        if len(body) > MOST_BYTES:
+            raise ProblemError(413, f"[Flask] The body is too large: at most {MOST_BYTES:,} bytes!")
+        asked = _asked(service, _object(body))
     began = time.perf_counter()
     with service.workers.admitted():
         try:
             ids = _ids(asked)
             if _is_plain_count(asked, ids):
                 counts = await service.workers.answer_in_time(asked.served.batcher.count([ids]), request.receive)
-                found: Answer = {"count": counts[0], "approx": False}
-            else:
-                found = await service.workers.run(lambda: _ask(asked, ids), request.receive)
-                service.metrics.asked(asked.served.name, asked.method, 1)
+                return _json(_framed(asked, ids, {"count": counts[0], "approx": False}, began))
+            answer = await service.workers.run(
+                lambda: _json(_framed(asked, ids, _ask(asked, ids), began)), request.receive
+            )
         except RefusedError as refused:
             return _json({"error": str(refused)})
         except CorruptIndexError as error:
             sys.stderr.write(f"memindex: {' '.join(str(error).split())}\n")
             raise _internal("the files of the index are damaged or were replaced") from None
-    found |= {"latency": (time.perf_counter() - began) * 1000, "token_ids": ids, "tokens": _names(asked.served, ids)}
-    return _json(found)
+    service.metrics.asked(asked.served.name, asked.method, 1)
+    return answer
+
+
+def _framed(asked: Asked, ids: Any, answer: Answer, began: float) -> Answer:
+    """An answer with what all of them have; the ids of a document give way to the query's, as there."""
+    milliseconds = (time.perf_counter() - began) * 1000
+    return answer | {"latency": milliseconds, "token_ids": ids, "tokens": _names(asked.served, ids)}
 
 
 def _is_plain_count(asked: Asked, ids: Any) -> bool:
@@ -124,9 +130,9 @@ def _asked(service: Service, data: Answer) -> Asked:
     name, method = data["corpus"] if "corpus" in data else data["index"], data["query_type"]
     served = service.indexes.find(name) if isinstance(name, str) else None
     if served is None:
-        raise ProblemError(400, f"[Flask] Invalid index: {name}")
+        raise ProblemError(400, f"[Flask] Invalid index: {str(name)[:200]}")
     if not isinstance(method, str) or method not in METHODS:
-        raise ProblemError(400, f"[Flask] Invalid query_type: {method}")
+        raise ProblemError(400, f"[Flask] Invalid query_type: {str(method)[:200]}")
     arguments = {key: value for key, value in data.items() if key not in NO_ARGUMENTS}
     return Asked(served, method, data.get("query"), data.get("query_ids"), arguments)
 
@@ -176,7 +182,7 @@ def _ask(asked: Asked, ids: Any) -> Answer:
     names = METHODS[method]
     for name in asked.arguments:
         if name not in names:
-            raise _internal(f"Processor.{method}() got an unexpected keyword argument '{name}'")
+            raise _internal(f"Processor.{method}() got an unexpected keyword argument '{name[:200]}'")
     missing = [f"'{name}'" for name in names if name in REQUIRED and name not in asked.arguments]
     if missing:
         plural = "s" if len(missing) > 1 else ""

@@ -25,8 +25,8 @@ Pages of other origins may ask only when `--cors-origin` names theirs.
 
 Errors are `application/problem+json` (RFC 9457) with `status` and `detail`, one line that says what to do; `limit`
 names the limit that was met. Errors of `POST /` are infini-gram's `{"error"}`. A full queue is 503 with `Retry-After`,
-an answer that takes too long 504. A request whose client goes away is not waited for. Counts of few n-grams share lookups
-with those of other requests; whoever has many should send them in one request, best through Arrow."""
+an answer that takes too long 504. A request whose client goes away is not waited for. Counts of few n-grams share
+lookups with those of other requests; whoever has many should send them in one request, best through Arrow."""
 
 INFINI_GRAM = """\
 `POST /` takes what [infini-gram's API](https://infini-gram.readthedocs.io/en/latest/api.html) takes, answers with its
