@@ -29,7 +29,7 @@ _ROWS: dict[int | str, dict[str, Any]] = {
     200: {
         "model": models.Rows,
         "description": "Rows, in the form that Accept asks for.",
-        "content": {kind: {"schema": {"type": "string"}} for form, kind in MEDIA_TYPES.items() if form != "json"},
+        "content": {MEDIA_TYPES[form]: {"schema": {"type": "string", "format": "binary"}} for form in ("csv", "arrow")},
     }
 }
 _FIGURE: dict[int | str, dict[str, Any]] = {200: {"description": "A figure.", "content": {"image/svg+xml": {}}}}
