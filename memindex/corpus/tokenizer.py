@@ -63,6 +63,9 @@ NEWER_LEADS = (b"\xdf", b"\xe0", b"\xe1", b"\xea", b"\xf0")
 #: Text compared between gigatoken and `tokenizers` when a build starts.
 COMPARED_BYTES = 200_000
 
+#: Characters of a text from which on it is tokenized beside other threads.
+LONG_TEXT = 4000
+
 _CHOOSING = threading.Lock()
 
 
@@ -118,7 +121,7 @@ class Tokenizer:
         raw = _utf8(text)
         if self.definition is None:
             return list(raw)
-        ids: list[int] = self._tokenizers().encode(text, add_special_tokens=False).ids
+        ids: list[int] = self._encoded(text).ids
         return ids
 
     def encode_with_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
@@ -131,8 +134,14 @@ class Tokenizer:
             # Every byte starts a character, unless it continues one.
             ends = list(itertools.accumulate(byte & 0xC0 != 0x80 for byte in raw))
             return list(raw), [(end - 1, end) for end in ends]
-        encoded = self._tokenizers().encode(text, add_special_tokens=False)
+        encoded = self._encoded(text)
         return encoded.ids, encoded.offsets
+
+    def _encoded(self, text: str) -> Any:
+        # A batch lets other threads go on; one text by itself does not, for 3 seconds per million characters.
+        if len(text) > LONG_TEXT:
+            return self._tokenizers().encode_batch([text], add_special_tokens=False)[0]
+        return self._tokenizers().encode(text, add_special_tokens=False)
 
     def decode(self, ids: list[int]) -> str:
         """Text of ids; bytes that are no UTF-8 become U+FFFD."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from typing import Any
 
 from pydantic_core import to_json
@@ -14,24 +15,29 @@ from memindex.server.indexes import Served
 from memindex.server.problems import ProblemError, too_much
 
 #: Queries whose answers are objects at a time.
-PART = 10_000
+PART = 1000
 
 
-def count(served: Served, asked: models.CountRequest) -> bytes:
+def count(served: Served, batch: Ragged, by_domain: bool) -> bytes:
     """Counts of n-grams, as JSON: objects for all of them at a time would take ten times its memory."""
-    batch = _batch(served, asked.queries)
-    names = served.index.domains if asked.by_domain else []
-    if asked.by_domain:
+    names = served.index.domains if by_domain else []
+    if by_domain:
         served.check_domains()
         check_numbers(served, batch.rows * len(names), "counts by domain")
         counts = served.index.count_by_domain(batch)
     else:
         counts = served.index.count(batch)
-    parts = [
-        to_json(_rows(batch.slice(start, start + PART), counts[start : start + PART].tolist(), names))[1:-1]
+    rows = (
+        _rows(batch.slice(start, start + PART), counts[start : start + PART].tolist(), names)
         for start in range(0, batch.rows, PART)
-    ]
-    return b'{"index":' + to_json(served.name) + b',"counts":[' + b",".join(parts) + b"]}"
+    )
+    return _in_parts(served, "counts", rows)
+
+
+def _in_parts(served: Served, name: str, parts: Iterator[list[Answer]]) -> bytes:
+    """An answer whose entries are made and written some at a time."""
+    written = b",".join([to_json(part)[1:-1] for part in parts])
+    return b"".join([b'{"index":', to_json(served.name), b',"', name.encode(), b'":[', written, b"]}"])
 
 
 def _rows(batch: Ragged, counts: list[Any], names: list[str]) -> list[Answer]:
@@ -50,17 +56,19 @@ def counted(served: Served, tokens: list[list[int]], counts: list[int]) -> Answe
     return {"index": served.name, "counts": rows}
 
 
-def longest_match(served: Served, asked: models.LongestMatchRequest) -> Answer:
-    """Matching statistics."""
-    batch = _batch(served, asked.queries)
+def longest_match(served: Served, batch: Ragged) -> bytes:
+    """Matching statistics, as JSON."""
     check_numbers(served, len(batch.values), "tokens")
     found = served.index.longest_match(batch)
-    lengths, counts = Ragged(found.lengths, batch.offsets), Ragged(found.counts, batch.offsets)
-    columns = zip(tokens_of(batch), tokens_of(lengths), tokens_of(counts), strict=True)
-    return {
-        "index": served.name,
-        "matches": [{"tokens": ids, "lengths": most, "counts": numbers} for ids, most, numbers in columns],
-    }
+    columns = [batch, Ragged(found.lengths, batch.offsets), Ragged(found.counts, batch.offsets)]
+    parts = (
+        [
+            {"tokens": ids, "lengths": lengths, "counts": counts}
+            for ids, lengths, counts in zip(*(tokens_of(c.slice(at, at + PART)) for c in columns), strict=True)
+        ]
+        for at in range(0, batch.rows, PART)
+    )
+    return _in_parts(served, "matches", parts)
 
 
 def documents(served: Served, asked: models.DocumentsRequest) -> Answer:
@@ -147,11 +155,6 @@ def tokens_of(batch: Ragged) -> list[list[Any]]:
     """Rows of a ragged array as lists."""
     values, offsets = batch.values.tolist(), batch.offsets.tolist()
     return [values[start:end] for start, end in itertools.pairwise(offsets)]
-
-
-def _batch(served: Served, queries: list[str] | list[list[int]]) -> Ragged:
-    check_queries(served, len(queries))
-    return served.batch(queries)
 
 
 def check_queries(served: Served, queries: int) -> None:

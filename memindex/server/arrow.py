@@ -8,7 +8,6 @@ from typing import Any
 import pyarrow as pa
 
 from memindex.errors import QueryError
-from memindex.ragged import Ragged, from_arrow
 from memindex.server.answering import check_numbers, check_queries
 from memindex.server.indexes import Served
 from memindex.server.problems import ProblemError
@@ -34,7 +33,7 @@ def count_stream(served: Served, body: bytes, by_domain: bool, with_tokens: bool
     """
     column = read_column(served, body)
     texts = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
-    batch = served.checked(_tokenized(served, column) if texts else from_arrow(column))
+    batch = served.column_batch(column)
     columns: dict[str, Any] = {}
     if texts and with_tokens:
         columns["tokens"] = pa.LargeListArray.from_arrays(batch.offsets, batch.values)
@@ -81,12 +80,6 @@ def _is_query(kind: Any) -> bool:
         return True
     lists = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
     return bool(lists and pa.types.is_integer(kind.value_type))
-
-
-def _tokenized(served: Served, column: pa.Array) -> Ragged:
-    if not served.index.has_tokenizer:
-        raise QueryError(f"{served.name} has no tokenizer: ask with token ids")
-    return served.index.tokenizer.encode_batch(column.cast(pa.large_binary()))
 
 
 def _refuse_compressed(body: bytes) -> None:

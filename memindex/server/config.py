@@ -21,6 +21,7 @@ class Limits:
         max_numbers: Counts by domain in an answer, and tokens of all excerpts in one.
         max_matches: Places of the rarest clause that an AND looks at; where it has more, the answer is a bound.
         max_body_bytes: Bytes of a request's body.
+        max_json_bytes: Bytes of a JSON body, but of those that count or match many queries.
         max_buffered_bytes: Bytes of all bodies that are held at a time.
         max_seconds: Time until a request is answered.
         max_waiting: Requests that wait for their turn; with more, new ones are refused.
@@ -37,6 +38,7 @@ class Limits:
     max_numbers: int = 4_000_000
     max_matches: int = 1_000_000
     max_body_bytes: int = 16 << 20
+    max_json_bytes: int = 1 << 20
     max_buffered_bytes: int = 128 << 20
     max_seconds: float = 30.0
     max_waiting: int = 1000
@@ -55,6 +57,7 @@ ABOUT = {
     "max_numbers": "Counts by domain, or tokens of excerpts, in an answer.",
     "max_matches": "Places of the rarest clause that an AND looks at.",
     "max_body_bytes": "Bytes of a request's body.",
+    "max_json_bytes": "Bytes of a JSON body, but of many queries.",
     "max_buffered_bytes": "Bytes of all bodies held at a time.",
     "max_seconds": "Seconds until a request is answered.",
     "max_waiting": "Requests that wait for their turn.",

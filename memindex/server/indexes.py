@@ -8,10 +8,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from memindex.errors import MemindexError, QueryError
 from memindex.index.index import Index
 from memindex.index.names import identity_of
-from memindex.ragged import Ragged, from_lists
+from memindex.ragged import Ragged, from_arrow, from_lists
 from memindex.server.batching import Batcher
 from memindex.server.config import Limits, by_name
 from memindex.server.infini_gram_tokens import InfiniGramTokens
@@ -19,6 +22,9 @@ from memindex.server.problems import ProblemError, too_much
 
 #: Up to so many texts are tokenized one by one: a batch starts with a millisecond of its own.
 FEW_TEXTS = 32
+
+#: Characters per token above which a text is refused before it is tokenized.
+MOST_PER_TOKEN = 64
 
 #: Seconds between two looks at whether an index was revised.
 LOOK_AGAIN = 1.0
@@ -43,6 +49,7 @@ class Served:
         """Ids of one query; raises ProblemError where it is too long, QueryError where it has no answer."""
         if isinstance(query, str):
             self._check_texts()
+            self.check_characters(len(query))
             ids = self.index.tokenizer.encode(query)
         else:
             ids = list(query)
@@ -59,7 +66,16 @@ class Served:
         if not texts or len(queries) <= FEW_TEXTS:
             return from_lists([self.tokens(query) for query in queries])
         self._check_texts()
+        self.check_characters(max(map(len, texts)))
         return self.checked(self.index.tokenize(texts))
+
+    def column_batch(self, column: pa.Array) -> Ragged:
+        """Ids of an Arrow array of texts, or of lists of ids; errors as `tokens`."""
+        if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+            return self.checked(from_arrow(column))
+        self._check_texts()
+        self.check_characters(pc.max(pc.binary_length(column)).as_py() or 0)
+        return self.checked(self.index.tokenizer.encode_batch(column.cast(pa.large_binary())))
 
     def checked(self, batch: Ragged) -> Ragged:
         """The batch, when it can be asked; errors as `tokens`."""
@@ -71,6 +87,11 @@ class Served:
         if len(batch.values) and int(batch.values.max()) > self.largest_id:
             raise QueryError(f"a token id is out of range: the ids of this index run from 0 to {self.largest_id}")
         return batch
+
+    def check_characters(self, characters: int) -> None:
+        """Raise ProblemError where a text is too long to be tokenized: no text has so many characters per token."""
+        if characters > MOST_PER_TOKEN * self.limits.max_query_tokens:
+            raise too_much(f"a text of {characters:,} is too long", self.limits.max_query_tokens, "max_query_tokens")
 
     def check_domains(self) -> None:
         """Raise QueryError where there are no domains to count by."""

@@ -46,6 +46,7 @@ def attribute(served: Served, asked: AttributionRequest) -> Answer:
     index = served.index
     if not index.has_tokenizer:
         raise ProblemError(400, f"{served.name} has no tokenizer")
+    served.check_characters(len(asked.response))
     tokens, characters = index.tokenizer.encode_with_offsets(asked.response)
     if not tokens:
         raise QueryError("an empty response has no spans")

@@ -101,8 +101,7 @@ def v1_router(service: Service) -> APIRouter:
     )
     async def longest_match(index: str, request: Request) -> Response:
         """For every token of every query, the longest match that starts there."""
-        asked = models.LongestMatchRequest
-        return await service.answer(request, index, "longest-match", asked, answering.longest_match)
+        return await answer_longest_match(service, request, index)
 
     @router.post(
         "/indexes/{index}/documents",
@@ -142,11 +141,12 @@ async def answer_count(service: Service, request: Request, name: str) -> Respons
     served = service.indexes.get(name)
     async with service.bodies.of(request, JSON) as body:
         if len(body) > SMALL_BODY:
-            return await service.answer_body(request, served, "count", models.CountRequest, answering.count, body)
+            return await service.answer_batch(request, served, "count", body, answering.count, with_domains=True)
         asked = parsed(models.CountRequest, body)
-        if asked.by_domain or not is_small(asked.queries):
-            return await service.answer_body(request, served, "count", models.CountRequest, answering.count, body)
         answering.check_queries(served, len(asked.queries))
+        if asked.by_domain or not is_small(asked.queries):
+            work = lambda: answering.count(served, served.batch(asked.queries), asked.by_domain)  # noqa: E731
+            return await service.answer_with(request, served, "count", work)
         with service.workers.admitted():
             try:
                 tokens = [served.tokens(query) for query in asked.queries]
@@ -154,6 +154,19 @@ async def answer_count(service: Service, request: Request, name: str) -> Respons
             except MemindexError as error:
                 raise as_problem(served, error) from None
         return Response(to_json(answering.counted(served, tokens, counts)), media_type=JSON)
+
+
+async def answer_longest_match(service: Service, request: Request, name: str) -> Response:
+    """As `answer_count`, without batches of several requests."""
+    served, kind = service.indexes.get(name), "longest-match"
+    async with service.bodies.of(request, JSON) as body:
+        if len(body) > SMALL_BODY:
+            do = lambda served, batch, by_domain: answering.longest_match(served, batch)  # noqa: E731
+            return await service.answer_batch(request, served, kind, body, do, with_domains=False)
+        asked = parsed(models.LongestMatchRequest, body)
+        answering.check_queries(served, len(asked.queries))
+        work = lambda: answering.longest_match(served, served.batch(asked.queries))  # noqa: E731
+        return await service.answer_with(request, served, kind, work)
 
 
 def is_small(queries: list[str] | list[list[int]]) -> bool:

@@ -13,11 +13,13 @@ from starlette.responses import Response
 
 from memindex.errors import CorruptIndexError, MemindexError
 from memindex.index.describing import Answer
+from memindex.ragged import Ragged
+from memindex.server.batch_json import read_batch
 from memindex.server.bodies import Bodies
 from memindex.server.config import ServerConfig
 from memindex.server.indexes import Indexes, Served
 from memindex.server.metrics import Metrics
-from memindex.server.problems import ProblemError
+from memindex.server.problems import ProblemError, too_much
 from memindex.server.work import Workers
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -47,7 +49,7 @@ class Service:
         self.indexes.close()
 
     async def answer(
-        self, request: Request, name: str, kind: str, model: type[Model], do: Callable[[Served, Model], Answer | bytes]
+        self, request: Request, name: str, kind: str, model: type[Model], do: Callable[[Served, Model], Answer]
     ) -> Response:
         """Read a request, let a thread answer it, and send that as JSON.
 
@@ -56,25 +58,42 @@ class Service:
             name: The index.
             kind: What the metrics call it.
             model: What the body must be.
-            do: Answers the parsed body, with an object or with JSON.
+            do: Answers the parsed body.
         """
         served = self.indexes.get(name)
         async with self.bodies.of(request, JSON) as body:
-            return await self.answer_body(request, served, kind, model, do, body)
+            most = self.config.limits.max_json_bytes
+            if len(body) > most:
+                raise too_much("the body is too large", most, "max_json_bytes")
+            return await self.answer_with(request, served, kind, lambda: do(served, parsed(model, body)))
 
-    async def answer_body(
+    async def answer_batch(
         self,
         request: Request,
         served: Served,
         kind: str,
-        model: type[Model],
-        do: Callable[[Served, Model], Answer | bytes],
         body: bytes,
+        do: Callable[[Served, Ragged, bool], bytes],
+        with_domains: bool,
     ) -> Response:
-        """As `answer`, of a body that was read."""
+        """As `answer`, of a body of many queries that was read; `do` gets their ids, and whether to tell domains."""
 
         def work() -> bytes:
-            answer = guarded(served, lambda: do(served, parsed(model, body)))
+            asked = read_batch(body, with_domains)
+            most = served.limits.max_queries
+            if len(asked.queries) > most:
+                raise too_much(f"{len(asked.queries):,} queries are too many", most, "max_queries")
+            return do(served, served.column_batch(asked.queries), asked.by_domain)
+
+        return await self.answer_with(request, served, kind, work)
+
+    async def answer_with(
+        self, request: Request, served: Served, kind: str, do: Callable[[], Answer | bytes]
+    ) -> Response:
+        """What `do` returns in a thread, as JSON."""
+
+        def work() -> bytes:
+            answer = guarded(served, do)
             return answer if isinstance(answer, bytes) else to_json(answer, inf_nan_mode="null")
 
         with self.workers.admitted():

@@ -42,6 +42,7 @@ def trace(served: Served, asked: models.TraceRequest) -> Answer:
 def _tokens(served: Served, query: str | list[int]) -> tuple[list[int], list[tuple[int, int]] | None]:
     if not isinstance(query, str) or not served.index.has_tokenizer:
         return served.tokens(query), None
+    served.check_characters(len(query))
     tokens, characters = served.index.tokenizer.encode_with_offsets(query)
     if not tokens:
         raise QueryError("an empty text has no spans: give at least one token")
