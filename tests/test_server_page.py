@@ -8,6 +8,9 @@ from pathlib import Path
 from urllib.parse import quote, urlencode
 
 import pytest
+
+pytest.importorskip("fastapi", reason="the server is an extra")
+
 from chromium import PROGRAM, Chromium
 from served_app import running
 from served_study import make_served

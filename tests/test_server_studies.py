@@ -8,9 +8,12 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pyarrow as pa
 import pytest
+
+pytest.importorskip("fastapi", reason="the server is an extra")
+
+import httpx
 from served_study import MODELS, make_served
 from starlette.testclient import TestClient
 

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic_core import from_json
 from starlette.concurrency import run_in_threadpool
 
-from memindex.server.problems import ProblemError, busy
+from memindex.server.problems import RETRY_AFTER, ProblemError
 from memindex.server.refusals import RefusalError
 from memindex.server.study_limits import StudyLimits
 from memindex.server.study_processes import Processes
@@ -60,13 +60,13 @@ class Studies:
         """The body of an answer, and whether rows were cut off; raises ProblemError."""
         self.check(study)
         if self._inside >= _INSIDE:
-            raise busy("too many requests on studies are waiting", "max_studies")
+            raise _busy("too many requests on studies are waiting: try again later")
         self._inside += 1
         try:
             return await run_in_threadpool(self._processes[study].ask, task, **arguments)
         except RefusalError as error:
             if error.status == 503:
-                raise busy(str(error), "max_studies") from None
+                raise _busy(str(error)) from None
             raise ProblemError(error.status, str(error)) from None
         finally:
             self._inside -= 1
@@ -109,6 +109,10 @@ class Studies:
     def questions() -> list[dict[str, Any]]:
         """Every question of queries/, in the order of the report."""
         return [_described(name) for name in reading_order(list_queries())]
+
+
+def _busy(line: str) -> ProblemError:
+    return ProblemError(503, line, headers={"Retry-After": str(RETRY_AFTER)})
 
 
 def _described(name: str) -> dict[str, Any]:
