@@ -94,15 +94,15 @@ class Chromium:
             self.events.append(message)
         return message
 
-    def open(self, file: Path, *, width: int = 1000, height: int = 900, dark: bool = False) -> None:
-        """Show a file, in a window of that size in CSS pixels, and wait until it is loaded."""
+    def open(self, page: Path | str, *, width: int = 1000, height: int = 900, dark: bool = False) -> None:
+        """Show a file or an address, in a window of that size in CSS pixels, and wait until it is loaded."""
         scheme = "dark" if dark else "light"
         self.ask("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
         self.ask(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 500
         )
         before = len(self.events)
-        self.ask("Page.navigate", url=file.absolute().as_uri())
+        self.ask("Page.navigate", url=page if isinstance(page, str) else page.absolute().as_uri())
         while not any(event["method"] == "Page.loadEventFired" for event in self.events[before:]):
             self._message()
 

@@ -11,10 +11,10 @@ import duckdb
 import pytest
 from synthetic_study import MODELS, make_study
 
-from memindex.cli.sql_asking import ask, unfilled
 from memindex.cli.sql_completion import Words, is_whole
 from memindex.cli.sql_shell import Shell
 from memindex.errors import MemindexError
+from memindex.tables.asking import ask, unfilled
 from memindex.tables.connection import connect
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+from memindex.tables.plain_values import json_number
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -106,13 +107,6 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(inner) for inner in value]
     return json_number(value) if isinstance(value, float) else value
-
-
-def json_number(value: float) -> float | str:
-    """The number, or its name where JSON has no number for it."""
-    if math.isfinite(value):
-        return value
-    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
 @contextmanager

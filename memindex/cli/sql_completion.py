@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from memindex.cli.sql_asking import column_names, function_names
 from memindex.cli.sql_shell import COMMANDS
 from memindex.cli.sql_writing import FORMS
+from memindex.tables.asking import column_names, function_names
 from memindex.tables.queries import list_queries, load_query
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from memindex.cli.output import note, one_line
-from memindex.cli.sql_asking import ask, table_names, unfilled
 from memindex.cli.sql_writing import FORMS, write
 from memindex.errors import MemindexError
+from memindex.tables.asking import ask, table_names, unfilled
 from memindex.tables.queries import Parameter, list_queries, load_query, not_in_study, query_values
 from memindex.tables.schema import TABLES, VIEWS, Table
 
@@ -43,7 +43,7 @@ class Shell:
         con.execute("SET python_enable_replacements = false")
 
     def ask(self, text: str, *, for_file: bool = False) -> pa.Table | None:
-        """The rows that SQL gives, as `memindex.cli.sql_asking.ask`."""
+        """The rows that SQL gives, as `memindex.tables.asking.ask`."""
         self._asked, self._values = text, {}
         return ask(self.con, text, for_file=for_file)
 
@@ -59,7 +59,7 @@ class Shell:
         return answer
 
     def unfilled(self) -> str:
-        """What to say of empty tables, as `memindex.cli.sql_asking.unfilled`, or of a sample or run that is lacking."""
+        """What to say of empty tables, as `memindex.tables.asking.unfilled`, or of a sample or run that is lacking."""
         return unfilled(self.con, self._asked) or not_in_study(self.con, self._values)
 
     def write(self, answer: pa.Table) -> None:

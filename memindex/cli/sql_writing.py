@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import io
-import json
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 import pyarrow as pa
 
-from memindex.cli.output import json_number
 from memindex.errors import MemindexError
+from memindex.tables.plain_values import encode, rows, values
 
 FORMS = ("table", "csv", "json")
 
@@ -25,9 +23,6 @@ MOST_CHARACTERS = 400
 
 _BATCH = 10_000
 
-#: Made once: json.dumps would make an encoder for each row.
-_encode = json.JSONEncoder(ensure_ascii=False).encode
-
 
 def write(answer: pa.Table, form: str) -> None:
     """Print an answer to stdout in one of `FORMS`."""
@@ -36,8 +31,8 @@ def write(answer: pa.Table, form: str) -> None:
     elif form == "json":
         _one_name_each(answer.column_names, "JSON")
         for batch in answer.to_batches(_BATCH):
-            rows = (dict(zip(answer.column_names, row, strict=True)) for row in _rows(batch))
-            click.echo(_harmless("\n".join(map(_encode, rows))))
+            objects = (dict(zip(answer.column_names, row, strict=True)) for row in rows(batch))
+            click.echo(_harmless("\n".join(map(encode, objects))))
     else:
         _write_table(answer)
 
@@ -72,8 +67,8 @@ def _write_table(answer: pa.Table) -> None:
         return one_line(value, most) if isinstance(value, str) else value
 
     part = answer.slice(0, MOST_ROWS) if terminal else answer
-    rows = [[cell(value) for value in row] for batch in part.to_batches(_BATCH) for row in _rows(batch)]
-    print_table([one_line(name) for name in answer.column_names], rows)
+    shown = [[cell(value) for value in row] for batch in part.to_batches(_BATCH) for row in rows(batch)]
+    print_table([one_line(name) for name in answer.column_names], shown)
     if part.num_rows < answer.num_rows:
         note(
             f"The first {part.num_rows:,} of {answer.num_rows:,} rows; all of them: LIMIT and OFFSET, --csv, --json or "
@@ -100,57 +95,17 @@ def _flat(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """CSV has no lists: they become JSON."""
     if not pa.types.is_nested(column.type):
         return column
-    chunks = [[None if value is None else _json(value) for value in _values(chunk)] for chunk in column.chunks]
+    chunks = [[None if value is None else _json(value) for value in values(chunk)] for chunk in column.chunks]
     return pa.chunked_array(chunks, pa.string())
 
 
 def _json(value: Any) -> str:
-    return _harmless(_encode(value))
+    return _harmless(encode(value))
 
 
 def _harmless(text: str) -> str:
     """A terminal obeys these characters, and JSON leaves them as they are."""
     return re.sub("[\x7f-\x9f]", lambda found: f"\\u{ord(found[0]):04x}", text)
-
-
-def _rows(batch: pa.RecordBatch) -> Iterator[tuple[Any, ...]]:
-    """Row by row as tuples: two columns may have one name, and a dict would keep only one of them."""
-    return zip(*(_values(column) for column in batch.columns), strict=True)
-
-
-def _values(column: pa.Array) -> list[Any]:
-    """The column's values as JSON has them."""
-    plain = _converter(column.type)
-    values: list[Any] = column.to_pylist()
-    return values if plain is None else [None if value is None else plain(value) for value in values]
-
-
-def _converter(kind: pa.DataType) -> Callable[[Any], Any] | None:
-    """What turns a value of Arrow's type into what JSON has: maps into objects, NaN into a text; None: nothing."""
-    if pa.types.is_floating(kind):
-        return json_number
-    if pa.types.is_decimal(kind):
-        return int if kind.scale == 0 else float
-    if pa.types.is_map(kind):
-        key, item = _inside(kind.key_type), _inside(kind.item_type)
-        return lambda value: {_key(key(k)): item(v) for k, v in value}
-    if pa.types.is_struct(kind):
-        fields = {field.name: _inside(field.type) for field in kind}
-        return lambda value: {name: fields[name](v) for name, v in value.items()}
-    if pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind) or pa.types.is_large_list(kind):
-        child = _inside(kind.value_type)
-        return None if _converter(kind.value_type) is None else lambda value: [child(v) for v in value]
-    return None
-
-
-def _inside(kind: pa.DataType) -> Callable[[Any], Any]:
-    """The same for values within others, where NULL stands beside them."""
-    plain = _converter(kind)
-    return lambda value: value if plain is None or value is None else plain(value)
-
-
-def _key(key: Any) -> str:
-    return key if isinstance(key, str) else _json(key)
 
 
 def _one_name_each(names: list[str], form: str) -> None:

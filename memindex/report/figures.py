@@ -82,6 +82,17 @@ def inline_svg(query: Query, table: pa.Table, width: int = WIDE, families: Famil
     return inline(svg, f"{query.name}-{width}", query.title, describe(query, table))
 
 
+def standalone_svg(query: Query, table: pa.Table, width: int = WIDE, families: Families | None = None) -> str:
+    """The figure as an SVG file with its own colours, light and dark, `width` CSS pixels wide.
+
+    Raises:
+        MemindexError: There is nothing to draw.
+    """
+    if why := why_nothing(query, table):
+        raise MemindexError(f"the query {query.name} has nothing to draw: {why}")
+    return standalone(_svg(query, table, width, families), query.name, query.title, describe(query, table))
+
+
 def save_figure(
     query: Query, table: pa.Table, path: str | Path, families: Families | None = None, *, dark: bool = False
 ) -> Path:
@@ -102,13 +113,13 @@ def save_figure(
         raise MemindexError(f"{target}: a figure is saved as .svg or .png")
     if not target.absolute().parent.is_dir() or target.is_dir():
         raise MemindexError(f"{target}: give the name of a file in a directory that exists")
-    if why := why_nothing(query, table):
-        raise MemindexError(f"the query {query.name} has nothing to draw: {why}")
     if target.suffix == ".svg":
-        svg = standalone(_svg(query, table, WIDE, families), query.name, query.title, describe(query, table))
+        svg = standalone_svg(query, table, WIDE, families)
         with writing_atomically(target) as stream:
             stream.write(svg.encode())
         return target
+    if why := why_nothing(query, table):
+        raise MemindexError(f"the query {query.name} has nothing to draw: {why}")
     with _style(), writing_atomically(target) as stream:
         drawing(query, table, DARK if dark else LIGHT, WIDE, families).savefig(
             stream, format="png", metadata={"Software": None}

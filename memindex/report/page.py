@@ -24,46 +24,7 @@ from memindex.report.summary import fits, summary
 from memindex.study.config import StudyConfig, load_study
 from memindex.tables.connection import connect, why_empty
 from memindex.tables.queries import Query, list_queries, load_query, run_query
-
-#: Reading order; queries that are not named here follow in the order of their names.
-_ORDER = (
-    "rate_by_size",
-    "rate_by_frequency",
-    "rate_by_copies",
-    "rate_by_exposures",
-    "rate_by_recency",
-    "frequency_in_domains",
-    "corpus_by_frequency",
-    "unseen_floor",
-    "controls",
-    "context_curve",
-    "score_histogram",
-    "approximate",
-    "kinds_of_memorization",
-    "discoverable",
-    "compression",
-    "layer_decoding",
-    "layer_depth",
-    "noise_similarity",
-    "noise_recovery",
-    "noise_output",
-    "noise_domains",
-    "perturbation",
-    "head_importance",
-    "head_depth",
-    "head_overlap",
-    "head_sharing",
-    "head_signature",
-    "frequency_of_memorized",
-    "ngram_frequency",
-    "perplexity_of_memorized",
-    "copied_continuations",
-    "domain_shares",
-    "across_domains",
-    "overlap",
-    "predictors",
-    "most_memorized_documents",
-)
+from memindex.tables.reading_order import reading_order
 
 #: Nothing is loaded, run or sent, whatever a name in the data says; matplotlib's drawings carry inline styles.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
@@ -127,15 +88,9 @@ def _page(con: duckdb.DuckDBPyConnection, config: StudyConfig) -> str:
     )
 
 
-def _reading_order() -> list[str]:
-    known = list_queries()
-    first = [name for name in _ORDER if name in known]
-    return first + [name for name in known if name not in first]
-
-
 def _answers(con: duckdb.DuckDBPyConnection) -> list[tuple[Query, pa.Table]]:
     """The queries in reading order with their results; without the optional ones that have no rows."""
-    queries = [load_query(name) for name in _reading_order()]
+    queries = [load_query(name) for name in reading_order(list_queries())]
     answers = [(query, run_query(con, query)) for query in queries]
     return [(query, table) for query, table in answers if table.num_rows or not query.optional]
 

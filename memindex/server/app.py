@@ -16,35 +16,42 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from memindex.server import infini_gram
-from memindex.server.config import ServerConfig
+from memindex.server.config import ServerConfig, by_name
 from memindex.server.gate import Gate
 from memindex.server.olmotrace import attribution_router
 from memindex.server.openapi import described
+from memindex.server.page import page_router
 from memindex.server.problems import ProblemError
 from memindex.server.routes import answer_count, health_router, v1_router
 from memindex.server.service import Service
 from memindex.server.shortcuts import Shortcut, Shortcuts
+from memindex.server.studies import studies_router
+from memindex.server.study_asking import Studies
+from memindex.server.study_limits import StudyLimits
 
 
 def make_app(config: ServerConfig) -> FastAPI:
     """The application that serves what a config names.
 
     Raises:
-        MemindexError: Two indexes have one name, or one of them does not open.
+        MemindexError: Two indexes or two studies have one name, or one of them does not open.
         CorruptIndexError: As `Index.open`.
     """
+    studies = Studies(by_name("studies", config.studies), StudyLimits.of(config.limits))
     service = Service(config)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
         service.close()
+        studies.close()
 
     # The pages that FastAPI makes of the OpenAPI load scripts from elsewhere: openapi.json alone is served.
     app = FastAPI(title="memindex", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.service = service
     app.include_router(v1_router(service))
-    # app.include_router(studies_router(config))  # once memindex/server/studies.py is there
+    app.include_router(studies_router(studies, service.bodies))
+    app.include_router(page_router())
     app.include_router(health_router(service))
     app.include_router(infini_gram.infini_gram_router(service))
     app.include_router(attribution_router(service))

@@ -12,6 +12,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from memindex.server.metrics import Metrics
+from memindex.server.page import is_of_page
 from memindex.server.problems import ProblemError
 
 #: Scripts, styles and pictures from this server only, none of them inline; no page may show ours inside its own.
@@ -72,7 +73,8 @@ class Gate:
             self._metrics.answered(_route(scope), method, status, time.perf_counter() - began)
 
     def _has_key(self, scope: Scope) -> bool:
-        if scope["path"] in OPEN_PATHS:
+        # The page has a field for the key.
+        if scope["path"] in OPEN_PATHS or is_of_page(scope):
             return True
         headers = Headers(scope=scope)
         scheme, _, bearer = headers.get("authorization", "").partition(" ")

@@ -27,6 +27,7 @@ from memindex.server.infini_gram_answers import (
     is_integer,
 )
 from memindex.server.infini_gram_openapi import DESCRIPTION, RESPONSES
+from memindex.server.page import start_page, wants_page
 from memindex.server.problems import ProblemError
 from memindex.server.service import JSON, Service
 
@@ -54,10 +55,9 @@ def infini_gram_router(service: Service) -> APIRouter:
     router = APIRouter(tags=["infini-gram"])
 
     @router.get("/", response_model=list[str])
-    async def names() -> Any:
-        """Names of the indexes."""
-        # The seam for memindex/server/page: browsers, which accept text/html, get the page from here.
-        return service.indexes.names()
+    async def names(request: Request) -> Any:
+        """Names of the indexes; to a browser, which asks for HTML, the page."""
+        return start_page() if wants_page(request.scope) else service.indexes.names()
 
     @router.post("/", response_class=Response, openapi_extra=DESCRIPTION, responses=RESPONSES)
     async def ask(request: Request) -> Response:

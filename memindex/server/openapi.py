@@ -12,6 +12,7 @@ from memindex import __version__
 from memindex.server import models
 from memindex.server.olmotrace_models import AttributionRequest
 from memindex.server.problems import ProblemAnswer
+from memindex.server.study_models import SqlRequest
 
 ABOUT = """\
 Lookups in indexes of pretraining corpora. Texts are tokenized with the index's own tokenizer, without special tokens;
@@ -29,7 +30,7 @@ def described(app: FastAPI, keys: bool) -> dict[str, Any]:
     if app.openapi_schema:
         return app.openapi_schema
     schema = get_openapi(title=app.title, version=__version__, description=ABOUT, routes=app.routes)
-    asked = [(model, "validation") for model in (*models.REQUESTS, AttributionRequest, ProblemAnswer)]
+    asked = [(model, "validation") for model in (*models.REQUESTS, SqlRequest, AttributionRequest, ProblemAnswer)]
     _, found = models_json_schema(asked, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
     components = schema.setdefault("components", {})
     components["schemas"] = dict(sorted((components.get("schemas", {}) | found["$defs"]).items()))

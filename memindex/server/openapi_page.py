@@ -20,7 +20,8 @@ curl localhost:8080/v1/indexes/pile/count -H 'Content-Type: application/json' \\
   -d '{"queries": [" the", "Permission is hereby granted"], "by_domain": true}'
 ```
 
-With `--api-key-file` every request but `GET /health` must carry a key: `Authorization: Bearer KEY` or `X-API-Key: KEY`.
+With `--api-key-file` every request but those for `/health` and for the page's files must carry a key: `Authorization:
+Bearer KEY` or `X-API-Key: KEY`.
 Pages of other origins may ask only when `--cors-origin` names theirs.
 
 Errors are `application/problem+json` (RFC 9457) with `status` and `detail`, one line that says what to do; `limit`
@@ -45,9 +46,15 @@ texts get a space in front where the tokenizer is byte-level. Different are:
 
 `POST /{index}/attribution` is OLMoTrace's."""
 
+STUDIES = """\
+With `-s STUDY…` studies are served, too, by the names of their directories. [server.md](server.md) shows how, and what
+SQL is answered. Answers that are rows come as JSON, as `text/csv` or as `application/vnd.apache.arrow.stream`, as
+`Accept` says. `X-Truncated: true` says that rows were cut off."""
+
 #: What each tag is called here, and what stands under its heading.
 SECTIONS = {
     "indexes": ("Lookups", ""),
+    "studies": ("Studies", STUDIES),
     "infini-gram": ("As infini-gram's API", INFINI_GRAM),
     "OLMoTrace": ("As OLMoTrace's service", ""),
     "server": ("The server", ""),

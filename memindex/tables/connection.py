@@ -24,9 +24,10 @@ from memindex.study.config import StudyConfig, load_study
 from memindex.tables import functions, statistics, templates
 from memindex.tables.functions import Indexes, Lookups
 from memindex.tables.origins import unusable_indexes, warn_of_changes
+from memindex.tables.restricting import restrict
 from memindex.tables.schema import DOCUMENTS, TABLES, VIEWS, Column, Table
 from memindex.tables.store import TableStore
-from memindex.tables.views import joined_views, text_literal
+from memindex.tables.views import joined_views, literal_path, text_literal
 
 #: Every open connection, and the tables that it shows.
 _open: weakref.WeakKeyDictionary[duckdb.DuckDBPyConnection, TableStore] = weakref.WeakKeyDictionary()
@@ -38,7 +39,11 @@ _GONE = re.compile(r'(?:No files found that match the pattern|Cannot open file) 
 
 
 def connect(
-    study: str | Path, *, restricted: bool = False, opener: Callable[[Path], Lookups] | None = None
+    study: str | Path,
+    *,
+    restricted: bool = False,
+    opener: Callable[[Path], Lookups] | None = None,
+    settings: Mapping[str, int | str] | None = None,
 ) -> duckdb.DuckDBPyConnection:
     """An in-memory DuckDB connection with a study's tables, views and index functions.
 
@@ -53,10 +58,11 @@ def connect(
 
     Args:
         study: The study's directory.
-        restricted: For SQL from strangers: no file or network outside the study's tables and its indexes
-            can be read, no setting changed, no Python variable seen. Statements that write
-            still have to be refused by the caller (accept only `duckdb.StatementType.SELECT`).
+        restricted: For SQL from strangers: nothing but the study's tables and its indexes' document tables can be
+            read, no setting changed, no Python variable seen. Statements that write and functions that tell of the
+            connection itself still have to be refused by the caller, as `memindex.server.sql_guard` does.
         opener: Opens an index; default `memindex.index.Index.open`.
+        settings: DuckDB's settings, made when the database is: threads (default: all processors), memory_limit.
 
     An index that changed since the tables were made from it is warned of: its documents are left out, and functions
     that ask it by its name refuse, as for one that is not where study.toml says.
@@ -64,19 +70,18 @@ def connect(
     Raises:
         MemindexError: No study there, a table file that this version can't read, or tables that contradict study.toml.
     """
-    # So far only tests use `restricted` and `opener`: the first is for a server that answers strangers.
     config = load_study(study)
     # Before anything is read of them.
     indexes = Indexes(config.indexes(), opener, only_named=restricted)
     refused = indexes.refused = unusable_indexes(config)
-    con = duckdb.connect(":memory:", config={"threads": _processors()})
+    con = duckdb.connect(":memory:", config={"threads": _processors(), **(settings or {})})
     try:
         statistics.register(con)
         templates.register(con)
         functions.register(con, indexes)
         _create_views(con, config, refused)
         if restricted:
-            _restrict(con, config)
+            restrict(con, config)
     except duckdb.Error as error:
         con.close()
         raise functions.readable(error) from error
@@ -180,7 +185,7 @@ def _select(table: Table, index_name: str, files: list[Path], lacking: tuple[str
         said["index"] = f'{text_literal(index_name)} AS "index"'
     same = f" WHERE {functions.SAME_INDEX}({text_literal(index_name)})" if index_name else ""
     columns = [said.get(c.name, f'"{c.name}"') for c in table.columns]
-    listed = ", ".join(text_literal(_literal_path(file)) for file in files)
+    listed = ", ".join(text_literal(literal_path(file)) for file in files)
     # A folder named key=value on the way to the study is no column of its tables.
     return f"SELECT {', '.join(columns)} FROM read_parquet([{listed}], hive_partitioning = false){same}"
 
@@ -203,24 +208,6 @@ def _sql_type(type_: pa.DataType) -> str:
         return _sql_type(type_.value_type) + "[]"
     names = {"int32": "INTEGER", "int64": "BIGINT", "float": "FLOAT", "double": "DOUBLE", "bool": "BOOLEAN"}
     return (names | {"string": "VARCHAR", "timestamp[us]": "TIMESTAMP"})[str(type_)]
-
-
-def _literal_path(path: Path) -> str:
-    """The path with glob characters made plain."""
-    return re.sub(r"([*?\[])", r"[\1]", str(path))
-
-
-def _restrict(con: duckdb.DuckDBPyConnection, config: StudyConfig) -> None:
-    folders = [config.tables, *config.indexes().values()]
-    # DuckDB compares with what stands in read_parquet(...), where glob characters are made plain.
-    allowed = ", ".join(text_literal(path) for f in folders for path in sorted({str(f), _literal_path(f)}))
-    for setting in (
-        "python_enable_replacements = false",
-        f"allowed_directories = [{allowed}]",
-        "enable_external_access = false",
-        "lock_configuration = true",
-    ):
-        con.execute(f"SET {setting}")
 
 
 def _leave_to_parent() -> None:

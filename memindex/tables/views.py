@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 from memindex.tables.schema import MEMORIZATION, MEMORIZATION_RUNS
 
 # All rows of all runs; main_protocol: greedy, with the whole sequence, and no baseline. What an import does not know of
@@ -125,3 +128,8 @@ def joined_views(index_name: str, lengths: tuple[int, int] | None) -> tuple[str,
 def text_literal(value: str) -> str:
     """A SQL text literal."""
     return "'" + value.replace("'", "''") + "'"
+
+
+def literal_path(path: Path) -> str:
+    """The path as read_parquet takes it, with glob characters made plain."""
+    return re.sub(r"([*?\[])", r"[\1]", str(path))

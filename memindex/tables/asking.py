@@ -1,4 +1,4 @@
-"""How `memindex sql` asks DuckDB: plain columns out, every error one line with a hint."""
+"""How SQL of a user is asked: plain columns out, every error one line with a hint."""
 
 from __future__ import annotations
 
@@ -72,7 +72,9 @@ def _run(
     last = statements[-1]
     # PIVOT is two statements in one, of which the first gives nothing.
     silent = duckdb.ExpectedResultType.NOTHING in last.expected_result_type and last.type.name != "MULTI"
-    return None if relation is None or silent else _plain(relation, as_text)
+    if relation is None or silent:
+        return None
+    return plain(relation, as_text).to_arrow_table().rename_columns(relation.columns)
 
 
 @contextmanager
@@ -92,17 +94,20 @@ def _explaining(con: duckdb.DuckDBPyConnection, text: str) -> Iterator[None]:
         raise
 
 
-def _plain(relation: duckdb.DuckDBPyRelation, as_text: frozenset[str]) -> pa.Table:
-    """The relation's rows, columns of the types `as_text` (and what is nested in lists, too) as text."""
+def plain(relation: duckdb.DuckDBPyRelation, as_text: frozenset[str]) -> duckdb.DuckDBPyRelation:
+    """The relation with columns of the types `as_text` (and what is nested in lists, too) as text.
+
+    Its columns have other names then, those of `relation` in their order: two columns may have one name.
+    """
     types = [str(kind) for kind in relation.types]
     wanted = [_type_without(kind, as_text) for kind in relation.types]
     if types == wanted:
-        return relation.to_arrow_table()
+        return relation
     parts = [
         f"#{place}" if now == then else f'#{place}::{then} AS "{place}"'
         for place, (now, then) in enumerate(zip(types, wanted, strict=True), start=1)
     ]
-    return relation.project(", ".join(parts)).to_arrow_table().rename_columns(relation.columns)
+    return relation.project(", ".join(parts))
 
 
 def _type_without(kind: DuckDBPyType, as_text: frozenset[str]) -> str:

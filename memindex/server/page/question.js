@@ -1,0 +1,53 @@
+// One question of a study: its figure, what the numbers are, the numbers, and the SQL behind them.
+
+import { get, studyPath } from "./api.js";
+import { address, copyBar, field, fill, h, parameters, plural, say, select, table } from "./dom.js";
+import { figure } from "./study.js";
+
+const SHOWN = 500;
+
+export async function question(view, study, name, values) {
+  const { box, signal, hasKey, title } = view;
+  const { questions } = await get(studyPath(study, "/questions"), signal);
+  const one = questions.find((other) => other.name === name);
+  if (!one) throw new Error(`There is no question ${name}.`);
+  title(one.title);
+  const here = `study/${encodeURIComponent(study)}/question/${name}`;
+  const told = await get(studyPath(study), signal);
+  fill(box, h("p", { class: "lead" }, one.question), form(one, values, here, told));
+  const path = studyPath(study, `/questions/${name}`);
+  const query = new URLSearchParams(values).toString();
+  const call = { path: query ? `${path}?${query}` : path };
+  const place = h("div", { "aria-busy": "true" }, h("p", { class: "note" }, "Computing …"));
+  box.append(place);
+  const [drawn, answer] = await Promise.all([figure(study, one, values, signal), get(call.path, signal)]);
+  say(plural(answer.rows.length, "row"));
+  place.removeAttribute("aria-busy");
+  const rows = answer.rows.slice(0, SHOWN);
+  const numbers = h("details", { class: "fold", open: one.figure === "none" || rows.length < 12 }, h("summary", {}, `The numbers (${plural(answer.rows.length, "row")}${answer.truncated ? ", more were cut off" : ""})`),
+    rows.length ? table(`${one.title}: the numbers`, answer.columns.map((column) => column.name.replaceAll("_", " ")), rows) : h("p", { class: "note" }, "No rows: nothing in the study's tables answers this yet."));
+  fill(place, drawn, ...(one.note ? [h("p", { class: "note" }, one.note)] : []), numbers,
+    h("details", { class: "fold" }, h("summary", {}, "The SQL"), h("pre", { tabindex: "0" }, h("code", {}, one.sql)),
+      h("p", {}, h("a", { href: address("sql", { study, sql: one.sql }) }, "Open it in SQL"))),
+    h("p", {}, h("a", { href: `#/study/${encodeURIComponent(study)}` }, `All of ${told.title}`)),
+    copyBar(call, one.sql, hasKey));
+}
+
+function form(one, values, here, told) {
+  const names = Object.keys(one.parameters);
+  if (!names.length) return null;
+  const made = h("form", { class: "ask", onsubmit: (event) => {
+    event.preventDefault();
+    location.hash = address(here, Object.fromEntries(parameters(made)));
+  } }, h("div", { class: "fields" }, names.map((name) => field(name.replaceAll("_", " "), control(one, name, values, told))), h("button", { class: "main" }, "Show")));
+  return made;
+}
+
+function control(one, name, values, told) {
+  const initial = one.parameters[name];
+  const chosen = values[name] ?? initial;
+  const options = name === "sample" ? told.samples.map((sample) => sample.sample)
+    : typeof initial === "string" && one.allowed[name] ? [initial, ...one.allowed[name].split(", ")] : null;
+  if (options) return select(name, options.map((option) => [option, option]), chosen);
+  return h("input", { name, class: "small", value: chosen, ...(typeof initial === "number" ? { type: "number", step: "any" } : {}) });
+}

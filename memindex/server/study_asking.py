@@ -1,0 +1,122 @@
+"""The studies of a server: which process answers what, what is remembered, and errors as problems."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Hashable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic_core import from_json
+from starlette.concurrency import run_in_threadpool
+
+from memindex.server.problems import RETRY_AFTER, ProblemError
+from memindex.server.refusals import RefusalError
+from memindex.server.study_limits import StudyLimits
+from memindex.server.study_processes import Processes
+from memindex.study.config import load_study
+from memindex.tables.queries import list_queries, load_query
+from memindex.tables.reading_order import reading_order
+
+#: Answers kept: figures and descriptions of studies, until their tables change.
+_KEPT = 300
+
+#: Requests on studies that may be inside; each takes a thread while it waits.
+_INSIDE = 32
+
+
+class Studies:
+    """Studies by name."""
+
+    def __init__(self, studies: Mapping[str, Path], limits: StudyLimits) -> None:
+        """No process starts before the first request.
+
+        Raises:
+            MemindexError: One of them is no study.
+        """
+        self._titles = {name: load_study(path).name for name, path in studies.items()}
+        self._processes = {name: Processes(path, limits) for name, path in studies.items()}
+        self._answers: OrderedDict[Hashable, Any] = OrderedDict()
+        self._lock = threading.Lock()
+        self._inside = 0
+
+    def titles(self) -> Mapping[str, str]:
+        """Name -> what study.toml calls it."""
+        return self._titles
+
+    def check(self, study: str) -> None:
+        """Raise ProblemError 404 where there is no such study."""
+        if study not in self._processes:
+            raise ProblemError(404, f"no study {study[:80]!r} here: GET /v1/studies lists them")
+
+    def close(self) -> None:
+        """End all processes."""
+        for processes in self._processes.values():
+            processes.close()
+
+    async def ask(self, study: str, task: str, **arguments: Any) -> tuple[bytes, bool]:
+        """The body of an answer, and whether rows were cut off; raises ProblemError."""
+        self.check(study)
+        if self._inside >= _INSIDE:
+            raise _busy("too many requests on studies are waiting: try again later")
+        self._inside += 1
+        try:
+            return await run_in_threadpool(self._processes[study].ask, task, **arguments)
+        except RefusalError as error:
+            if error.status == 503:
+                raise _busy(str(error)) from None
+            raise ProblemError(error.status, str(error)) from None
+        finally:
+            self._inside -= 1
+
+    async def told(self, study: str, task: str, **arguments: Any) -> Any:
+        """An answer that is JSON; errors as `ask`."""
+        body, _ = await self.ask(study, task, **arguments)
+        return from_json(body)
+
+    async def cached(self, study: str, task: str, **arguments: Any) -> Any:
+        """The same, remembered until the study's tables change."""
+        key = (task, *arguments.items())
+        return await self._kept(study, key, lambda: self.told(study, task, **arguments))
+
+    async def figure(self, study: str, name: str, values: Mapping[str, str], width: int) -> bytes:
+        """A figure as SVG, remembered likewise."""
+
+        async def drawn() -> bytes:
+            return (await self.ask(study, "figure", name=name, values=values, width=width))[0]
+
+        body: bytes = await self._kept(study, ("figure", name, *sorted(values.items()), width), drawn)
+        return body
+
+    async def _kept(self, study: str, key: tuple[Hashable, ...], make: Any) -> Any:
+        self.check(study)
+        whole = (study, self._processes[study].state(), *key)
+        with self._lock:
+            if whole in self._answers:
+                self._answers.move_to_end(whole)
+                return self._answers[whole]
+        answer = await make()
+        with self._lock:
+            self._answers[whole] = answer
+            while len(self._answers) > _KEPT:
+                self._answers.popitem(last=False)
+        return answer
+
+    @staticmethod
+    @cache
+    def questions() -> list[dict[str, Any]]:
+        """Every question of queries/, in the order of the report."""
+        return [_described(name) for name in reading_order(list_queries())]
+
+
+def _busy(line: str) -> ProblemError:
+    return ProblemError(503, line, headers={"Retry-After": str(RETRY_AFTER)})
+
+
+def _described(name: str) -> dict[str, Any]:
+    query = load_query(name)
+    texts = {"name": name, "title": query.title, "question": query.question, "note": query.note}
+    drawn = {"figure": query.figure.kind, "sql": query.literal_sql()}
+    return {**texts, "parameters": dict(query.parameters), "allowed": dict(query.allowed), **drawn}
