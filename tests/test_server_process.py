@@ -30,15 +30,22 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def server(folder):
-    command = [sys.executable, "-m", "memindex.cli", "serve", "-i", str(folder), "--port", "0", "--max-queries", "3"]
+    yield from served("-i", folder, "--max-queries", "3")
+
+
+def served(*arguments: object):
+    """A server process with its port, until the fixture ends."""
+    command = [sys.executable, "-m", "memindex.cli", "serve", "--port", "0", *map(str, arguments)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     line = process.stderr.readline()
     found = re.fullmatch(r"memindex: serving served at http://127\.0\.0\.1:(\d+)\n", line)
     assert found, line + process.stderr.read()
     process.port = int(found[1])
-    yield process
-    process.kill()
-    process.communicate()
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def post(port: int, path: str, body: dict) -> tuple[int, dict]:
@@ -91,7 +98,18 @@ def test_what_is_no_http_does_no_harm(server):
     assert post(server.port, "/", {"index": "served", "query_type": "count", "query_ids": []})[1]["count"] == 8
 
 
+def test_a_study_alone_is_served_with_its_index(folder, tmp_path):
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "study.toml").write_text(f'index = "{folder}"\n')
+    starting = served("-s", tmp_path / "s")
+    process = next(starting)
+    body = {"index": "served", "query_type": "count", "query_ids": [1, 2]}
+    assert post(process.port, "/", body)[1]["count"] == 2
+    starting.close()
+
+
 def test_what_can_not_be_served_is_told(folder, tmp_path):
+    assert_refused(memindex("serve"), "-i INDEX", "-s STUDY")
     assert_refused(memindex("serve", "-i", tmp_path / "none"), "none")
     assert_refused(memindex("serve", "-i", folder, "-i", folder), "two indexes are called served")
     assert_refused(memindex("serve", "-i", folder, "--api-key-file", tmp_path / "keys"), "keys")

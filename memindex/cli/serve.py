@@ -45,11 +45,10 @@ def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
     "-i",
     "--index",
     "indexes",
-    required=True,
     multiple=True,
     envvar="MEMINDEX_INDEX",
     type=INDEX,
-    help="Directory or name of an index; several with several -i.",
+    help="Directory or name of an index; several with several -i.  [default: those of the studies]",
 )
 @click.option(
     "-s",
@@ -85,17 +84,28 @@ def serve(
     Examples:
       memindex serve -i pile
       memindex serve -i pile -i dolma -s study --port 9000
+      memindex serve -s study
       memindex serve -i pile --host 0.0.0.0 --api-key-file keys.txt
       curl localhost:8080/v1/indexes/pile/count -H 'Content-Type: application/json' -d '{"queries": [" the"]}'
       curl localhost:8080 -H 'Content-Type: application/json' -d '{"index": "pile", "query_type": "ntd", "query": "by"}'
     """
     keys = read_api_keys(api_key_file) if api_key_file else ()
-    paths = tuple(Path(index) for index in indexes)
+    paths = tuple(Path(index) for index in indexes) or _indexes_of(studies)
     # Before anything is loaded: names that no request could tell apart.
     by_name("indexes", paths)
     by_name("studies", studies)
     config = ServerConfig(paths, studies, Limits(**limits), keys, cors_origins)
     _run(config, host, port)
+
+
+def _indexes_of(studies: tuple[Path, ...]) -> tuple[Path, ...]:
+    """The indexes that studies name and that are there, each once."""
+    if not studies:
+        raise MemindexError("name an index to serve (-i INDEX), or a study (-s STUDY)")
+    from memindex.study.config import load_study
+
+    named = dict.fromkeys(path for study in studies for path in load_study(study).indexes().values())
+    return tuple(path for path in named if path.is_dir())
 
 
 def _run(config: ServerConfig, host: str, port: int) -> None:
