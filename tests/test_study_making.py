@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -294,8 +295,13 @@ def test_machines_that_share_nothing_take_some_of_the_models_each(made, tmp_path
         with_models(whole, ["bert"])
     for table in (folders[1] / "tables").iterdir():
         shutil.copytree(table, folders[0] / "tables" / table.name, dirs_exist_ok=True)
-    names = [sorted(p.relative_to(f / "tables") for p in (f / "tables").rglob("*")) for f in (made, folders[0])]
-    assert names[0] == names[1]
+    assert _files(made / "tables") == _files(folders[0] / "tables")
+
+
+def _files(tables: Path) -> list[str]:
+    """Names of files, without what tells two states of a model apart: sums of fewer threads are other sums."""
+    names = (path.relative_to(tables).as_posix() for path in tables.rglob("*"))
+    return sorted(re.sub(r" [0-9a-f]{8}(?= \d{9})", "", name) for name in names)
 
 
 def test_trainings_can_be_shared_out(made, tmp_path):
