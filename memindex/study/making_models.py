@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memindex.errors import MemindexError
+from memindex.models.shapes import parse_size
 from memindex.progress import Progress
 from memindex.study.config import StudyConfig
 from memindex.study.jobs import RAY, RunOptions
@@ -79,14 +80,8 @@ def ensure_models(config: StudyConfig, options: RunOptions, progress: Progress) 
         for training, index, tokens in missing
     ]
     # The longest first: the last ones then end at about the same time.
-    jobs.sort(key=lambda job: -_size(job.training) * job.tokens)
+    jobs.sort(key=lambda job: -parse_size(job.training.size) * job.tokens)
     _do(jobs, options, progress)
-
-
-def _size(training: Training) -> int:
-    from memindex.models.shapes import parse_size
-
-    return parse_size(training.size)
 
 
 def _do(jobs: Sequence[TrainingJob], options: RunOptions, progress: Progress) -> None:
@@ -116,17 +111,11 @@ def train_job(job: TrainingJob, told: Told) -> None:
         job.training.size,
         job.tokens,
         job.out,
-        checkpoints=tuple(_tokens(text) for text in series.checkpoints),
+        checkpoints=tuple(parse_size(text) for text in series.checkpoints),
         device=job.device,
         progress=lambda done, total, _: told(done, total),
         **_settings(job.training),
     )
-
-
-def _tokens(text: str) -> int:
-    from memindex.models.shapes import parse_size
-
-    return parse_size(text)
 
 
 def _settings(training: Training) -> dict[str, Any]:

@@ -46,3 +46,36 @@ CREATE VIEW families AS
 SELECT run_label, architecture, non_embedding_parameters, trained_tokens
 FROM grid
 ORDER BY place, non_embedding_parameters;
+
+-- Copies at which each model's rate first passes one half, by linear interpolation over log2 of the copies: of the rate, and
+-- of the ends of its interval.
+CREATE VIEW half_doses AS
+WITH curves AS (
+    SELECT run_label, sequence_count AS copies,
+           unnest([{'part': 'middle', 'y': rate}, {'part': 'low', 'y': rate_high}, {'part': 'high', 'y': rate_low}],
+                  recursive := true)
+    FROM rate_by_copies
+),
+steps AS (
+    SELECT run_label, part, copies, y,
+           lag(copies) OVER curve AS copies_before,
+           lag(y) OVER curve AS y_before
+    FROM curves
+    WINDOW curve AS (PARTITION BY run_label, part ORDER BY copies)
+),
+crossings AS (
+    SELECT run_label, part,
+           CASE WHEN copies_before > 0
+                THEN 2 ** (log2(copies_before)
+                           + (0.5 - y_before) / (y - y_before) * (log2(copies) - log2(copies_before)))
+                ELSE copies END AS crossing
+    FROM steps
+    WHERE y >= 0.5 AND copies > 0
+    QUALIFY row_number() OVER (PARTITION BY run_label, part ORDER BY copies) = 1
+)
+SELECT run_label,
+       max(crossing) FILTER (part = 'middle') AS copies,
+       max(crossing) FILTER (part = 'low') AS copies_low,
+       max(crossing) FILTER (part = 'high') AS copies_high
+FROM crossings
+GROUP BY run_label;
