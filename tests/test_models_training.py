@@ -16,10 +16,10 @@ from memindex.errors import MemindexError  # noqa: E402
 from memindex.models import training, training_steps  # noqa: E402
 from memindex.models.architectures import build_model, count_parameters  # noqa: E402
 from memindex.models.loading import load_model  # noqa: E402
+from memindex.models.shapes import default_learning_rate  # noqa: E402
 from memindex.models.stream import TokenStream  # noqa: E402
 from memindex.models.training import (  # noqa: E402
     TrainingConfig,
-    default_learning_rate,
     learning_rate_share,
     train,
 )

@@ -268,6 +268,7 @@ def test_a_second_run_makes_nothing_anew(made):
         ("vocabulary = 400", "vocabulary = 401", "changed since its indexes were made"),
         ("passes = 1.5", "passes = 1.25", "study.toml says"),
         ("batch_size = 8", "batch_size = 4", "trained with batch_size = 8, study.toml says 4"),
+        ("passes = 1.5", "passes = 1.5\nlearning_rate = 0.004", "with learning_rate = 0.01, study.toml says 0.004"),
     ],
 )
 def test_what_was_made_otherwise_is_not_mixed_in(made, old, new, message):

@@ -101,3 +101,8 @@ def shape_for(size: int) -> Shape:
 def _nearest_heads(size: int, layers: int, head: int) -> tuple[int, int]:
     below = int((size / (12 * layers)) ** 0.5 / head)
     return max(1, below), below + 1
+
+
+def default_learning_rate(hidden: int) -> float:
+    """Peak learning rate, inverse in the width as in muP (Yang et al. 2022, arXiv 2203.03466)."""
+    return min(1e-2, 0.5 / hidden)

@@ -22,6 +22,7 @@ from transformers import PreTrainedModel
 from memindex.errors import MemindexError
 from memindex.models.architectures import count_parameters
 from memindex.models.runtime import device_name, find_device, versions
+from memindex.models.shapes import default_learning_rate
 from memindex.models.stream import TokenStream
 from memindex.models.training_folder import TrainingFolder, digest, training_folder
 from memindex.models.training_steps import COMPILE_FROM, Stepper, Windows
@@ -68,11 +69,6 @@ class TrainingConfig:
     device: str | None = None
     checkpoints: tuple[int, ...] = ()
     compiled: bool | None = None
-
-
-def default_learning_rate(hidden: int) -> float:
-    """Peak learning rate, inverse in the width as in muP (Yang et al. 2022, arXiv 2203.03466)."""
-    return min(1e-2, 0.5 / hidden)
 
 
 def learning_rate_share(step: int, steps: int, warmup: float, final: float) -> float:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memindex.errors import MemindexError
-from memindex.models.shapes import parse_size
+from memindex.models.shapes import default_learning_rate, parse_size, shape_for
 from memindex.progress import Progress
 from memindex.study.config import StudyConfig
 from memindex.study.jobs import RAY, RunOptions
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from memindex.index.index import Index
 
 #: Settings of a training that decide what comes out, as its record names them.
-_DECIDING = ("tokens", "context", "batch_size", "seed")
+_DECIDING = ("tokens", "context", "batch_size", "learning_rate", "seed")
 
 #: Called with (tokens done, tokens in all).
 Told = Callable[[int, int], None]
@@ -128,6 +128,10 @@ def _settings(training: Training) -> dict[str, Any]:
     }
 
 
+def _default_rate(training: Training) -> float:
+    return default_learning_rate(shape_for(parse_size(training.size)).hidden)
+
+
 def _check_trained(config: StudyConfig, training: Training, tokens: int, index: Index) -> None:
     """Refuse a model that is there and was trained otherwise than study.toml says now."""
     from memindex.models.sources import read_record
@@ -137,6 +141,7 @@ def _check_trained(config: StudyConfig, training: Training, tokens: int, index: 
     if record is None:
         raise MemindexError(f"{folder} is no model of memindex train: move it away, or list it under [[models]]")
     wanted = {**_settings(training), "tokens": tokens}
+    wanted["learning_rate"] = wanted["learning_rate"] or _default_rate(training)
     there = record.get("config", {})
     for name in _DECIDING:
         if there.get(name) != wanted[name]:
