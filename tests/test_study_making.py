@@ -149,6 +149,7 @@ def test_the_plan_is_told_before_anything_is_made(tmp_path):
         ("seeds = [1]", "sedes = [1]", "unknown key sedes"),
         ('planted = "planted"', "", "plant needs planted, heldout and [build] beside it"),
         ('[[other]]\nsources = ["texts/other"]', "", "train needs [[other]] beside it"),
+        ('index = "index/mixed"', 'index = "index/other"', "the index of [[other]] is called other"),
         ('models = ["llama-*"]', 'models = ["olmo-*"]', "names no model of the study"),
     ],
 )

@@ -17,6 +17,7 @@ from memindex.models.sources import read_config
 from memindex.study.config import StudyConfig
 from memindex.study.making_config import CorpusPart, Training
 from memindex.study.making_indexes import (
+    all_indexes,
     build_folder,
     missing_indexes,
     named_tokenizer,
@@ -72,10 +73,8 @@ def _files(config: StudyConfig, part: CorpusPart, held_out: bool) -> list[Source
 
 def _wanted(config: StudyConfig) -> Iterator[tuple[str, Path, tuple[CorpusPart, ...], bool]]:
     """(name, place, parts it is made of, whether of their held-out texts) of each index."""
-    for name, path in config.indexes().items():
-        yield name, path, config.corpus, path == config.heldout
-    if config.other:
-        yield "other", other_index(config), config.other, False
+    for name, path in all_indexes(config).items():
+        yield name, path, config.other if path == other_index(config) else config.corpus, path == config.heldout
 
 
 def _planted(config: StudyConfig) -> Iterator[Planned]:
@@ -93,7 +92,7 @@ def _models(config: StudyConfig) -> Iterator[Planned]:
     for training in trainings(config):
         amount = f"{_shape(training)}, {_budget(training, corpora[training.series.other])}"
         yield Planned(f"model {training.id}", amount, training not in missing)
-    made = {model_id for training in trainings(config) for model_id in _ids(training)}
+    made = {model_id for training in trainings(config) for model_id in training.model_ids}
     for model in config.models:
         if model.id not in made:
             yield Planned(f"model {model.id}", _described(config, source_of(config, model), model.revision))
@@ -107,10 +106,6 @@ def _budget(training: Training, corpus: _Corpus | None) -> str:
     if corpus is not None and series.tokens is not None and parse_size(series.tokens) > _MARGIN * corpus.tokens:
         training.tokens(corpus.tokens)
     return f"{series.passes:g} times the corpus" if series.passes is not None else f"{series.tokens} tokens"
-
-
-def _ids(training: Training) -> list[str]:
-    return [training.id, *(name for name, _ in training.checkpoints())]
 
 
 def _shape(training: Training) -> str:

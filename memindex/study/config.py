@@ -238,6 +238,8 @@ def _check_names(config: StudyConfig, file: Path) -> None:
         raise MemindexError(
             f"{file}: index and heldout are both called {config.index.name}: rename one of the directories"
         )
+    if config.other and "other" in config.indexes():
+        raise MemindexError(f"{file}: the index of [[other]] is called other: give index and heldout other names")
     ids = [model.id for model in config.models]
     if config.probes.run and ids and not any(config.probes.takes(model_id) for model_id in ids):
         patterns = ", ".join(config.probes.models)
@@ -270,5 +272,5 @@ def with_models(config: StudyConfig, patterns: Sequence[str]) -> StudyConfig:
         )
     trainings = [training for series in config.train for training in series.trainings()]
     # A checkpoint needs its model's training.
-    kept = [one for one in trainings if wanted(one.id) or any(wanted(name) for name, _ in one.checkpoints())]
+    kept = [one for one in trainings if any(map(wanted, one.model_ids))]
     return replace(config, models=models, train=tuple(training.alone() for training in kept))

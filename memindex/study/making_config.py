@@ -163,6 +163,11 @@ class Training:
         marks = [f"seed{self.seed}"] if self.seed else []
         return "-".join([self.architecture, self.size, *marks, *(["other"] if self.series.other else [])])
 
+    @property
+    def model_ids(self) -> tuple[str, ...]:
+        """Names of all models that it leaves: itself, and its checkpoints."""
+        return self.id, *(name for name, _ in self.checkpoints())
+
     def alone(self) -> SeriesConfig:
         """A series of this model only."""
         return replace(self.series, architectures=(self.architecture,), sizes=(self.size,), seeds=(self.seed,))
@@ -209,7 +214,7 @@ def check_together(series: tuple[SeriesConfig, ...], taken: list[str]) -> None:
     """
     seen = set(taken)
     for training in (training for one in series for training in one.trainings()):
-        for model_id in (training.id, *(name for name, _ in training.checkpoints())):
+        for model_id in training.model_ids:
             if model_id in seen:
                 raise MemindexError(f"train: two models are called {model_id}: name each size and seed once")
             if not re.fullmatch(r"[\w.@-]+", model_id):

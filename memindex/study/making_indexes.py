@@ -53,14 +53,14 @@ def other_index(config: StudyConfig) -> Path:
     return build_folder(config) / "other"
 
 
+def all_indexes(config: StudyConfig) -> dict[str, Path]:
+    """The study's indexes, and that of other text, by name."""
+    return {**config.indexes(), **({"other": other_index(config)} if config.other else {})}
+
+
 def missing_indexes(config: StudyConfig) -> list[Path]:
     """The indexes that the study is to make and has not made."""
-    if config.build is None:
-        return []
-    heldout = [config.heldout] if config.heldout is not None else []
-    return [
-        path for path in (config.index, *heldout, *([other_index(config)] if config.other else [])) if not path.exists()
-    ]
+    return [path for path in all_indexes(config).values() if config.build is not None and not path.exists()]
 
 
 def ensure_indexes(config: StudyConfig, progress: Progress) -> None:

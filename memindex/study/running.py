@@ -19,7 +19,7 @@ from memindex.study.config import ModelConfig, StudyConfig
 from memindex.study.exposures import ensure_exposures, known_trainings, missing_exposures
 from memindex.study.frequencies import ensure_statistics, missing_statistics
 from memindex.study.jobs import Done, RunOptions, device_of, do_units
-from memindex.study.making_indexes import ensure_indexes, missing_indexes, other_index
+from memindex.study.making_indexes import all_indexes, ensure_indexes, missing_indexes
 from memindex.study.making_models import ensure_models, missing_models, trainings
 from memindex.study.planning import UNIT, Run, Units, check_unchanged, plan_runs
 from memindex.study.preflight import check_models
@@ -132,9 +132,8 @@ def status(
 def _made(config: StudyConfig) -> list[tuple[str, bool]]:
     """(what, whether it is there) of the indexes and models that the study makes itself."""
     missing = missing_indexes(config)
-    work = [(f"index {name}", path not in missing) for name, path in config.indexes().items()] if config.build else []
-    if config.other:
-        work.append(("index other", other_index(config) not in missing))
+    indexes = all_indexes(config).items() if config.build else ()
+    work = [(f"index {name}", path not in missing) for name, path in indexes]
     absent = missing_models(config)
     return work + [(f"model {training.id}", training not in absent) for training in trainings(config)]
 
