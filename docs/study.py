@@ -6,6 +6,8 @@ studies/families/study.md.in is the page, in which stand, on lines of their own,
     <!-- table: NAME -->              its rows as a table
     <!-- table: NAME by COLUMN -->    the same with the values of a column side by side
 
+    <!-- with: NAME NAME --> … <!-- end -->   lines that stand there only if the results hold NAME.parquet
+
 and anywhere {{NAME.COLUMN}}, the value in the one row of NAME.sql ({{NAME.COLUMN ±}} with its interval), so that no
 number is typed by hand. NAME.sql is written as the files of queries/ are; it reads the Parquet files of
 `memindex study export` as tables of their names, and the views of studies/families/views.sql. Equal results give equal
@@ -17,6 +19,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
@@ -39,10 +42,14 @@ VIEWS = "views.sql"
 #: What stands where a sentence waits for results.
 TODO = "TODO-INTERPRET"
 
+#: What stands where results lack a part of the study.
+ABSENT = "These results do not hold it yet."
+
 #: Folder of the figures, beside the page.
 IMAGES = Path("images", "study")
 
 _LINE = re.compile(r"<!-- (figure|table): ([a-z0-9_]+)(?: by ([a-z0-9_]+))? -->")
+_WITH, _END = re.compile(r"<!-- with: ([a-z0-9_ ]+) -->"), "<!-- end -->"
 _VALUE = re.compile(r"\{\{([a-z0-9_]+)\.([a-z0-9_]+)( ±)?\}\}")
 _HEAD = "<!-- Written by `python docs/study.py` from studies/families; do not edit. -->\n\n"
 
@@ -56,27 +63,54 @@ class Page:
     """
 
     def __init__(self, results: Path, out: Path) -> None:
-        self.out = out
+        self.results, self.out = results, out
         self.con = connect(results)
         self.questions = {file.stem: file for file in sorted(STUDY.glob("*.sql")) if file.name != VIEWS}
         self.families = Families(self.con.sql("FROM families").fetchall())
         self.answers: dict[str, tuple[Query, pa.Table]] = {}
+        self.left_out: set[str] = set()
         self.noted: set[str] = set()
         self.drawn: set[str] = set()
 
-    def write(self, template: str) -> str:
+    def write(self, template: str, *, final: bool = False) -> str:
         """The page's text, and its figures into their folder.
 
         Raises:
-            MemindexError: A directive that names nothing, a question that nothing asks, or one without an answer.
+            MemindexError: A directive that names nothing, a question that nothing asks, or one without an answer; or
+                with `final`, sentences that still wait for results.
         """
-        lines = [self._line(line) for line in template.splitlines()]
+        there = list(self._there(template.splitlines()))
+        if final and (waiting := "".join(there).count(TODO)):
+            raise MemindexError(f"{TEMPLATE} still has {waiting} × {TODO}: write what the results mean")
+        lines = [self._line(line) for line in there]
         text = _VALUE.sub(self._value, "\n".join(lines)) + "\n"
         if unread := re.search(r"<!--(?! TODO).*?-->|\{\{.*?\}\}", text):
             raise MemindexError(f"{TEMPLATE.name}: {unread.group()} is no directive")
-        if unused := sorted(set(self.questions) - set(self.answers)):
+        if unused := sorted(set(self.questions) - set(self.answers) - self.left_out):
             raise MemindexError(f"no directive of {TEMPLATE.name} uses {', '.join(f'{name}.sql' for name in unused)}")
         return _HEAD + text
+
+    def _there(self, lines: list[str]) -> Iterator[str]:
+        """The lines, without the parts whose results are missing."""
+        inside, skipping = False, False
+        for line in lines:
+            if begin := _WITH.fullmatch(line.strip()):
+                if inside:
+                    raise MemindexError(f"{TEMPLATE.name}: {line.strip()} stands inside another part")
+                inside = True
+                skipping = not all((self.results / f"{name}.parquet").exists() for name in begin[1].split())
+                if skipping:
+                    yield ABSENT
+            elif line.strip() == _END:
+                if not inside:
+                    raise MemindexError(f"{TEMPLATE.name}: {_END} without a beginning")
+                inside = skipping = False
+            elif skipping:
+                self.left_out |= {found[2] for found in _LINE.finditer(line)} | {f[1] for f in _VALUE.finditer(line)}
+            else:
+                yield line
+        if inside:
+            raise MemindexError(f"{TEMPLATE.name}: a part has no {_END}")
 
     def _answer(self, name: str) -> tuple[Query, pa.Table]:
         if name not in self.questions:
@@ -146,10 +180,8 @@ def build(results: Path = RESULTS, out: Path = HERE, *, final: bool = False) -> 
         MemindexError: As `Page.write`; or with `final`, sentences that still wait for results.
     """
     template = TEMPLATE.read_text(encoding="utf-8")
-    if final and TODO in template:
-        raise MemindexError(f"{TEMPLATE} still has {template.count(TODO)} × {TODO}: write what the results mean")
     page = Page(results, out)
-    text = page.write(template)
+    text = page.write(template, final=final)
     for file in (out / IMAGES).glob("*.svg"):
         if file.name not in page.drawn:
             file.unlink()

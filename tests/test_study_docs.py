@@ -127,6 +127,44 @@ def test_a_sentence_that_waits_is_no_final_page(page, results):
     refused(page, results, "1 × TODO-INTERPRET", final=True)
 
 
+PART = """before
+<!-- with: score_histogram rate_by_copies -->
+<!-- table: planted_each -->
+Of {{planted_facts.kinds}} kinds. TODO-INTERPRET
+<!-- end -->
+after
+<!-- table: slopes -->
+"""
+
+
+def test_a_part_without_results_is_left_out(page, results, tmp_path):
+    for file in page.STUDY.glob("*.sql"):
+        if file.stem not in {"views", "slopes", "planted_each", "planted_facts"}:
+            file.unlink()
+    page.TEMPLATE.write_text(PART, encoding="utf-8")
+    out = page.STUDY.parent / "out"
+    whole = page.build(results, out).read_text(encoding="utf-8")
+    assert "| copies |" in whole and "kinds. TODO" in whole and page.ABSENT not in whole and "<!-- end" not in whole
+    some = tmp_path / "results"
+    shutil.copytree(results, some)
+    (some / "score_histogram.parquet").unlink()
+    less = page.build(some, out, final=True).read_text(encoding="utf-8")
+    assert less.split("-->\n\n", 1)[1].startswith(f"before\n{page.ABSENT}\nafter\n| architecture |")
+    assert "kinds" not in less and "TODO" not in less
+
+
+def test_parts_begin_and_end(page, results):
+    begin = "<!-- with: rate_by_copies -->"
+    for text, match in (
+        (f"{begin}\n", "no <!-- end -->"),
+        ("<!-- end -->\n", "without a beginning"),
+        (f"{begin}\n{begin}\n<!-- end -->\n", "inside another"),
+        (f"{begin}\n<!-- figre: rates -->\n<!-- end -->\n", "no directive"),
+    ):
+        page.TEMPLATE.write_text(text, encoding="utf-8")
+        refused(page, results, match)
+
+
 def test_results_that_lack_something_are_refused(page, results, tmp_path):
     some = tmp_path / "results"
     shutil.copytree(results, some)

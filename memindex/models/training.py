@@ -30,6 +30,9 @@ from memindex.models.training_steps import COMPILE_FROM, Stepper, Windows
 #: Called with (tokens done, tokens in all, loss in nats per token).
 Progress = Callable[[int, int, float], None]
 
+#: Share of the tokens, at the end, over which the final loss is the mean of the steps that were read.
+END = 0.05
+
 #: Seconds of training that are lost at most when it is killed.
 KEEP_EVERY = 120.0
 
@@ -105,7 +108,7 @@ def train(
         files: More files of the folder, by name.
 
     Returns:
-        What `training.json` in `out` holds.
+        What `training.json` in `out` holds. `final_loss` is the mean over the last twentieth of `loss_curve`.
 
     Raises:
         MemindexError: `out` exists, the corpus is shorter than a window, an id is outside the vocabulary,
@@ -185,7 +188,7 @@ class _Training:
             "trained_tokens": self.tokens_after(steps - 1),
             "steps": steps,
             "seconds": round(self.seconds, 3),
-            "final_loss": self.curve[-1][1],
+            "final_loss": _loss_at_the_end(self.curve),
             "loss_curve": self.curve,
             "compiled": self.stepper.compiled,
             "resumed_at": self.resumed,
@@ -219,6 +222,12 @@ class _Training:
         self.seconds = float(state["seconds"])
         self.resumed = [*state["resumed_at"], int(state["steps"])]
         return int(state["steps"])
+
+
+def _loss_at_the_end(curve: Sequence[tuple[int, float]]) -> float:
+    """Mean over the last tokens of a curve: one step's loss says more of its windows than of the model."""
+    last = [loss for done, loss in curve if done > (1 - END) * curve[-1][0]]
+    return sum(last) / len(last)
 
 
 def _compiling_pays(model: PreTrainedModel, tokens: int) -> bool:

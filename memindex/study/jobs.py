@@ -145,26 +145,26 @@ def _engine(store: TableStore, sequences: pa.Table, jobs: Sequence[Job], options
 
 
 class _Count:
-    """Progress of every run, from the progress of its units."""
+    """Progress of every run and probe, from the progress of its units."""
 
     def __init__(self, store: TableStore, jobs: Sequence[Job], progress: Progress) -> None:
         self._progress = progress
         self._before: dict[str, int] = {}
         self._rows: dict[str, dict[int, int]] = {}
         for job in jobs:
-            run_id = job.units.run.run_id
-            if run_id not in self._before:
+            title = job.units.title
+            if title not in self._before:
                 missing = sum(_length(job.units, number) for number in job.units.missing(store))
-                self._before[run_id] = job.units.rows - missing
-                self._rows[run_id] = {}
+                self._before[title] = job.units.rows - missing
+                self._rows[title] = {}
 
     def __call__(self, job: Job, rows: int) -> None:
-        run_id = job.units.run.run_id
-        if not self._rows[run_id]:
-            self._progress(job.units.title, self._before[run_id], job.units.rows)
-        self._rows[run_id][job.number] = rows
-        done = self._before[run_id] + sum(self._rows[run_id].values())
-        self._progress(job.units.title, done, job.units.rows)
+        title = job.units.title
+        if not self._rows[title]:
+            self._progress(title, self._before[title], job.units.rows)
+        self._rows[title][job.number] = rows
+        done = self._before[title] + sum(self._rows[title].values())
+        self._progress(title, done, job.units.rows)
 
     @property
     def scored(self) -> int:

@@ -59,18 +59,21 @@ def run_probes(
         return Done()
     check_unchanged(store, runs, config)
     sequences = ensure_sequences(config, report)
-    done = []
+    missing: list[ProbeUnits] = []
     for probe in dict.fromkeys(wanted):
         units, few = _planned(store, probe, runs, sequences, settings, options.unit_size or UNIT)
         if few and not units and probes is not None:
             raise few[0]
         for error in few:
             warnings.warn(str(error), stacklevel=2)
-        if missing := [one for one in units if not one.done(store)]:
-            _tell_of_none(missing)
-            missing = [replace(one, device=device_of(options)) for one in missing]
-            done.append(do_units(store, missing, sequences, options, report))
-    return Done(sum(one.sequences for one in done), sum(one.seconds for one in done))
+        missing += [one for one in units if not one.done(store)]
+    if not missing:
+        return Done()
+    _tell_of_none(missing)
+    device = device_of(options)
+    # Model by model, not probe by probe: each is then loaded once, and worker processes are started once.
+    missing.sort(key=lambda one: runs.index(one.run))
+    return do_units(store, [replace(one, device=device) for one in missing], sequences, options, report)
 
 
 def _tell_of_none(units: Sequence[ProbeUnits]) -> None:
