@@ -19,6 +19,6 @@ WITH trained AS (
 SELECT architecture, trained_tokens, copies || ' copies' AS planted_copies, rate, rate_low, rate_high
 FROM trained
 JOIN rate_by_copies USING (run_label)
-WHERE sequence_count IN (1, 4, 16, 64)
+WHERE sequence_count IN (32, 64, 128, 256)
 QUALIFY size_rank = max(size_rank) OVER (PARTITION BY architecture)
 ORDER BY place, sequence_count DESC, trained_tokens
