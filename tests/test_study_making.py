@@ -151,6 +151,12 @@ def test_the_plan_is_told_before_anything_is_made(tmp_path):
         ('[[other]]\nsources = ["texts/other"]', "", "train needs [[other]] beside it"),
         ('index = "index/mixed"', 'index = "index/other"', "the index of [[other]] is called other"),
         ('models = ["llama-*"]', 'models = ["olmo-*"]', "names no model of the study"),
+        ('models = ["llama-*"]', 'models = ["llama-*", "olmo-*"]', "names no model of the study (olmo-*); there are"),
+        (
+            'controlled = ["gpt_neox-5k"]',
+            'controlled = ["gpt_neo-5k"]',
+            "controlled names no model of the study (gpt_neo-5k)",
+        ),
     ],
 )
 def test_what_can_not_be_run_is_refused_in_one_line(tmp_path, old, new, message):
@@ -294,7 +300,7 @@ def test_machines_that_share_nothing_take_some_of_the_models_each(made, tmp_path
         assert {state for _, state in status(part)} <= {"done", "too few sequences"}
     assert len(with_models(whole, ["llama-5k@1k"]).train) == 1
     with pytest.raises(MemindexError, match=r"no model of the study is called bert; there are gpt_neox-5k@1k, "):
-        with_models(whole, ["bert"])
+        with_models(whole, ["llama-*", "bert"])
     for table in (folders[1] / "tables").iterdir():
         shutil.copytree(table, folders[0] / "tables" / table.name, dirs_exist_ok=True)
     assert _files(made / "tables") == _files(folders[0] / "tables")

@@ -7,7 +7,7 @@ would otherwise silently mean its default.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -241,14 +241,22 @@ def _check_names(config: StudyConfig, file: Path) -> None:
     if config.other and "other" in config.indexes():
         raise MemindexError(f"{file}: the index of [[other]] is called other: give index and heldout other names")
     ids = [model.id for model in config.models]
-    if config.probes.run and ids and not any(config.probes.takes(model_id) for model_id in ids):
-        patterns = ", ".join(config.probes.models)
-        raise MemindexError(
-            f"{file}: [probes] models names no model of the study ({patterns}); there are {', '.join(ids)}"
-        )
+    for key, patterns in (
+        ("[probes] models", config.probes.models if config.probes.run else ()),
+        ("[scoring] controlled", config.scoring.controlled if config.scoring.controls else ()),
+    ):
+        if ids and (idle := _idle(patterns, ids)):
+            raise MemindexError(
+                f"{file}: {key} names no model of the study ({', '.join(idle)}); there are {', '.join(ids)}"
+            )
     for model_id in ids:
         if ids.count(model_id) > 1:
             raise MemindexError(f"{file}: two models have the id {model_id}: give each [[models]] its own")
+
+
+def _idle(patterns: Iterable[str], ids: Sequence[str]) -> list[str]:
+    """The shell patterns that no id fits: a slip of the pen, which would quietly leave a model out."""
+    return [pattern for pattern in patterns if not any(fnmatchcase(model_id, pattern) for model_id in ids)]
 
 
 def with_models(config: StudyConfig, patterns: Sequence[str]) -> StudyConfig:
@@ -258,16 +266,16 @@ def with_models(config: StudyConfig, patterns: Sequence[str]) -> StudyConfig:
     together afterwards.
 
     Raises:
-        MemindexError: No model fits.
+        MemindexError: A pattern that no model fits.
     """
 
     def wanted(model_id: str) -> bool:
         return any(fnmatchcase(model_id, pattern) for pattern in patterns)
 
     models = tuple(model for model in config.models if wanted(model.id))
-    if not models:
+    if idle := _idle(patterns, [model.id for model in config.models]):
         raise MemindexError(
-            f"no model of the study is called {' or '.join(patterns)}; there are "
+            f"no model of the study is called {' or '.join(idle)}; there are "
             f"{', '.join(model.id for model in config.models) or 'none'}"
         )
     trainings = [training for series in config.train for training in series.trainings()]
