@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from synthetic_corpus import sentences, train_bpe, write_jsonl
 
@@ -268,3 +271,35 @@ def test_rates_by_exposures_and_recency(world):
         assert row.planted == ("1 copy" if row.sequence_count == 1 else f"{row.sequence_count} copies")
         assert row.last_read == f"{10 * row.tenth}–{10 * row.tenth + 10} %"
         assert row.rate_low <= row.rate <= row.rate_high
+
+
+def test_rates_by_repetition(world, tmp_path):
+    root = tmp_path
+    shutil.copytree(world[0] / "s" / "tables", root / "s" / "tables")
+    shutil.copy(world[0] / "s" / "study.toml", root / "s")
+    # Here all pieces stand where the whole does: of every other sequence, let them stand elsewhere too.
+    for file in (root / "s" / "tables" / "ngram_statistics").glob("*.parquet"):
+        table = pq.read_table(file)
+        median = pc.multiply(table["median_count"], pc.add(pc.bit_wise_and(table["sequence_id"], 1), 1))
+        place = table.schema.get_field_index("median_count")
+        pq.write_table(table.set_column(place, table.schema.field(place), median.cast("float64")), file)
+    con = connect(root / "s")
+    columns = "model_id, sequence_id, sample, memorized, sequence_count, prefix_count, suffix_count"
+    rows = con.sql(f"SELECT {columns} FROM memorization WHERE sample IN ('bucket', 'planted')").df()
+    statistics = tables(root, "ngram_statistics")
+    rows = rows[rows["sequence_count"] > 0].merge(statistics[statistics["n"] == 5], on="sequence_id")
+    rows["bucket"] = [n.bit_length() - 1 for n in rows["sequence_count"].tolist()]
+    bound = (rows["prefix_count"] == rows["sequence_count"]) & (rows["suffix_count"] == rows["sequence_count"])
+    bound &= rows["median_count"] < 2 * rows["sequence_count"]
+    assert 0 < bound.sum() < len(rows)
+    both = pd.concat([rows.assign(pieces="any"), rows[bound].assign(pieces="as often as the whole")])
+    groups = both.groupby(["model_id", both["sample"].replace("bucket", "natural"), "pieces", "bucket"])
+    answer = run_query(con, "rate_by_repetition").to_pandas()
+    assert len(answer) == len(groups) > 12
+    for row in answer.itertuples():
+        group = groups.get_group((row.run_label, row.repetition, row.pieces, row.frequency_bucket))
+        assert (row.sequences, row.memorized) == (len(group), group["memorized"].sum())
+        assert row.rate_low <= row.rate <= row.rate_high
+        assert row.repetition == "natural" or row.documents == row.sequences
+    con.close()
+    assert set(answer["repetition"]) == {"natural", "planted"}

@@ -51,6 +51,7 @@ ALL = (
     "rate_by_exposures",
     "rate_by_frequency",
     "rate_by_recency",
+    "rate_by_repetition",
     "rate_by_size",
     "score_histogram",
     "unseen_floor",
@@ -67,7 +68,7 @@ PROBES = {
 }
 
 #: Questions about samples that are not there: test_planting, test_exposures and test_study_sampling ask them.
-PLANTED = {"rate_by_copies", "rate_by_exposures", "rate_by_recency", "frequency_in_domains"}
+PLANTED = {"rate_by_copies", "rate_by_exposures", "rate_by_recency", "rate_by_repetition", "frequency_in_domains"}
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ _ORDER = (
     "rate_by_copies",
     "rate_by_exposures",
     "rate_by_recency",
+    "rate_by_repetition",
     "frequency_in_domains",
     "corpus_by_frequency",
     "unseen_floor",

@@ -28,6 +28,14 @@ natural_text AS (
     FROM sizes JOIN rate_by_frequency USING (run_label)
     WHERE largest
 ),
+bound AS (
+    SELECT sum(memorized) FILTER (frequency_bucket BETWEEN 1 AND 3)
+               / sum(sequences) FILTER (frequency_bucket BETWEEN 1 AND 3) AS rate_bound_below_16,
+           sum(memorized) FILTER (frequency_bucket BETWEEN 4 AND 5)
+               / sum(sequences) FILTER (frequency_bucket BETWEEN 4 AND 5) AS rate_bound_from_16
+    FROM sizes JOIN rate_by_repetition USING (run_label)
+    WHERE largest AND repetition = 'natural' AND pieces <> 'any'
+),
 planted_texts AS (
     SELECT sum(memorized) FILTER (sequence_count BETWEEN 1 AND 8)
                / sum(sequences) FILTER (sequence_count BETWEEN 1 AND 8) AS rate_planted_few,
@@ -35,4 +43,4 @@ planted_texts AS (
     FROM sizes JOIN rate_by_copies USING (run_label)
     WHERE largest
 )
-SELECT * FROM slopes, scores, contexts, doses, natural_text, planted_texts
+SELECT * FROM slopes, scores, contexts, doses, natural_text, bound, planted_texts

@@ -1,35 +1,23 @@
 -- title: Natural and planted repetition
 -- question: Is a text that was planted n times known like one that stands n times in the corpus by nature?
--- note: Models of the largest size. Natural: sequences of the corpus by their count, in powers of two; planted: texts
---   in exactly the lowest count of the power. 95 % intervals, bootstrapped by document (natural) and by text
---   (planted).
+-- note: Models of the largest size. Sequences by their count, in powers of two; planted ones have exactly the lowest of it.
+--   Bound pieces: neither prefix nor suffix occurs apart from the other, and half of the 5-grams occur less than twice as
+--   often as the whole. Groups of fewer than ten are left out. 95 % intervals, bootstrapped by document (natural) and by
+--   text (planted).
 -- figure: line
--- x: occurrences | Occurrences in the corpus
+-- x: frequency | Occurrences in the corpus
 -- y: rate | Memorized sequences | percent
 -- interval: rate_low, rate_high
 -- series: repetition
 -- panel: architecture
 -- columns: 2
--- order: bucket
+-- order: frequency_bucket
 
-WITH both_kinds AS (
-    SELECT run_label, 'natural' AS repetition, frequency_bucket AS bucket, rate, rate_low, rate_high
-    FROM rate_by_frequency
-    WHERE frequency_bucket IS NOT NULL
-    UNION ALL
-    SELECT run_label, 'planted', floor(log2(sequence_count))::INTEGER, rate, rate_low, rate_high
-    FROM rate_by_copies
-    WHERE sequence_count > 0 AND log2(sequence_count) = floor(log2(sequence_count))
-),
-names AS (
-    SELECT DISTINCT frequency_bucket AS bucket, frequency AS occurrences
-    FROM rate_by_frequency
-    WHERE frequency_bucket IS NOT NULL
-)
-SELECT g.architecture, repetition, bucket,
-       coalesce(occurrences, (2 ** bucket)::BIGINT::VARCHAR) AS occurrences, rate, rate_low, rate_high
+SELECT g.architecture,
+       repetition || if(pieces = 'any', '', ', bound pieces') AS repetition,
+       frequency, frequency_bucket, rate, rate_low, rate_high
 FROM grid AS g
-JOIN both_kinds USING (run_label)
-LEFT JOIN names USING (bucket)
-WHERE size_rank = (SELECT max(size_rank) FROM grid)
-ORDER BY place, repetition, bucket
+JOIN rate_by_repetition USING (run_label)
+WHERE size_rank = (SELECT max(size_rank) FROM grid) AND sequences >= 10
+    AND (repetition = 'natural' OR pieces = 'any')
+ORDER BY place, repetition, pieces, frequency_bucket
