@@ -11,7 +11,7 @@ demo: $(STAMP)
 
 test: $(STAMP) lint
 	cargo test --quiet --manifest-path core/Cargo.toml
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile
 
 lint: $(STAMP)
 	cargo fmt --manifest-path core/Cargo.toml --check

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import signal
 import warnings
 from pathlib import Path
 
@@ -21,6 +23,23 @@ def shared() -> Path:
     if not (SHARED / "corpora").is_dir():
         pytest.skip("needs the development corpora in ../shared, which are not on this machine")
     return SHARED
+
+
+@pytest.fixture
+def ray(tmp_path_factory):
+    """Ray, which is shut down afterwards and has taken no signal.
+
+    It catches SIGBUS itself as soon as it runs; a later test whose index file shrinks would end the whole process.
+    """
+    ray = pytest.importorskip("ray")
+    from synthetic_index import write_index
+
+    write_index(tmp_path_factory.mktemp("signals") / "i", [[1]], 1, 1)  # opens it: from then on memindex catches it
+    libc, before = ctypes.CDLL(None), ctypes.create_string_buffer(256)  # room for any system's struct sigaction
+    libc.sigaction(signal.SIGBUS, None, before)
+    yield ray
+    ray.shutdown()
+    libc.sigaction(signal.SIGBUS, before, None)
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ DOMAINS = ("C++", "Python", "German Law", "Novels", "Mathematics", "Technical Pr
 TOKENS = 46_000_000
 COPIES = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256)
 TEXTS = 40  # of each number of copies
+DOCUMENTS = 24  # few, as a bootstrap takes as long as there are documents
 
 LAYERS = {"0.8M": 3, "4.7M": 4, "25M": 6, "85M": 8}
 CHECKPOINTS = {"6M": 6_000_000, "12M": 12_000_000, "25M": 25_000_000}
@@ -64,6 +65,7 @@ def _models() -> list[dict]:
 def _sequences(rng: np.random.Generator, rows: int) -> tuple[dict, np.ndarray]:
     """The sequences of a made-up study, and planted ones."""
     columns, counts = synthetic_study.sample(rng, rows)
+    columns["document"] %= DOCUMENTS
     columns["domain"] = [DOMAINS[document % len(DOMAINS)] for document in columns["document"]]
     # Twelve sequences of three frequencies in each domain.
     kinds = [(count, domain) for count in (1, 8, 64) for domain in DOMAINS for _ in range(12)]
@@ -92,7 +94,7 @@ def _added(rng: np.random.Generator, sample: str, domains: list[str], first: int
         "index": ["mini"] * more,
         "shard": np.zeros(more, np.int32),
         "position": np.arange(more),
-        "document": np.arange(more) % 60,
+        "document": np.arange(more) % DOCUMENTS,
         "document_offset": np.zeros(more, np.int64),
         "domain": domains,
         "prefix": rng.integers(0, 500, (more, 32)),

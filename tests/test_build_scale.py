@@ -184,19 +184,15 @@ def test_a_dry_run_writes_nothing(corpus, tmp_path):
     assert_refused(memindex(*command, "--text-field", "body"), "no documents in the files that were sampled")
 
 
-def test_a_ray_cluster_builds_the_same_index(corpus, tmp_path):
-    ray = pytest.importorskip("ray")
+def test_a_ray_cluster_builds_the_same_index(ray, corpus, tmp_path):
     how = {"tokenizer": corpus / "small.json", "options": ReadOptions("text", "d")}
     build_index([corpus / "text"], tmp_path / "one", **how)
     build_index([corpus / "text"], tmp_path / "four", **how, shards=4, unit_bytes=1000, workers=1)
     ray.init(num_cpus=2, log_to_driver=False, include_dashboard=False, logging_level="ERROR")
-    try:
-        build_index([corpus / "text"], tmp_path / "ray", **how, shards=4, unit_bytes=1000, engine="ray")
-        write_jsonl(tmp_path / "bad.jsonl", [{"text": 3}])
-        with pytest.raises(MemindexError, match=r"bad.jsonl:1"):
-            build_index([tmp_path / "bad.jsonl"], tmp_path / "none", **how, engine="ray")
-    finally:
-        ray.shutdown()
+    build_index([corpus / "text"], tmp_path / "ray", **how, shards=4, unit_bytes=1000, engine="ray")
+    write_jsonl(tmp_path / "bad.jsonl", [{"text": 3}])
+    with pytest.raises(MemindexError, match=r"bad.jsonl:1"):
+        build_index([tmp_path / "bad.jsonl"], tmp_path / "none", **how, engine="ray")
     assert left_in(tmp_path) == ["bad.jsonl", "four", "one", "ray"]
     one, many = Index.open(tmp_path / "one"), Index.open(tmp_path / "ray")
     many.verify()

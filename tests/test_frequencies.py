@@ -358,9 +358,9 @@ def test_an_import_without_lookup_has_no_spans(tmp_path):
 def test_a_million_lookups_take_no_loop_over_rows(index):
     """Rows that were looked at one by one would take minutes."""
     ids = np.random.default_rng(0).choice(list(LETTERS), (20_000, 64)).astype(np.int32)
-    start = time.perf_counter()
+    before = time.process_time()
     found = ngram_statistics(index, Ragged(ids.reshape(-1), np.arange(20_001) * 64), 5)
-    assert time.perf_counter() - start < 20
+    assert time.process_time() - before < 40
     assert (found.ngrams == 60).all()
 
 

@@ -47,7 +47,7 @@ def test_every_recipe_is_complete(name):
     assert size.memory < 20e9
 
 
-@pytest.mark.parametrize("family", FAMILIES.values(), ids=str)
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES)
 def test_every_family_has_the_recipe_it_names(family):
     assert find_recipe(family.index).tokenizer == family.tokenizer
 

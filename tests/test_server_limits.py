@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from dataclasses import fields
 
 import pyarrow as pa
@@ -195,9 +194,8 @@ def test_too_many_requests_are_refused_and_the_rest_answered(index, slow):
 
 def test_a_request_has_its_time(index, slow):
     ask = Asker(index.path, limits=Limits(max_seconds=0.2, max_concurrent=1))
-    began = time.monotonic()
+    # Nothing ends the slow lookup before the answer: without a limit there would be none.
     refused(ask.post(NEXT, {"query": " the"}), 504, "max_seconds")
-    assert time.monotonic() - began < 5
     # The thread is still taken: what waits for it is given up without being begun.
     refused(ask.post(NEXT, {"query": " the"}), 504, "max_seconds")
     slow.end.set()

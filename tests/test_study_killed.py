@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import os
 import random
+import select
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -26,8 +29,10 @@ torch = pytest.importorskip("torch")
 KILLS = int(os.environ.get("MEMINDEX_KILLS", "3"))
 SMALL = RunOptions(device="cpu", unit_size=32, batch_size=32)
 
-#: Runs the study that it reads from its input, once the libraries are loaded: no moment of a run comes before.
+#: Runs each study that it reads from its input, in a process of its own whose number it tells, and how that ended. The
+#: libraries are loaded before: no moment of a run comes earlier.
 SCRIPT = """
+import os
 import sys
 import torch
 import transformers.models.llama.modeling_llama
@@ -35,8 +40,13 @@ from memindex.models import loading, scoring
 from memindex.study.config import load_study
 from memindex.study.running import RunOptions, run_study
 torch.set_num_threads(1)
-print("ready", flush=True)
-run_study(load_study(sys.stdin.readline().strip()), options=RunOptions(device="cpu", unit_size=32, batch_size=32))
+for line in sys.stdin:
+    process = os.fork()
+    if not process:
+        run_study(load_study(line.strip()), options=RunOptions(device="cpu", unit_size=32, batch_size=32))
+        os._exit(0)
+    print(process, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), flush=True)
 """
 
 #: Two runs. Sampled ones would differ first if anything depended on what was left to do.
@@ -57,20 +67,27 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def kill_while_running(study: StudyConfig, moment: Callable[[], bool]) -> bool:
+@pytest.fixture
+def runs() -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        [sys.executable, "-c", SCRIPT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+    ) as process:
+        yield process
+
+
+def kill_while_running(runs: subprocess.Popen[str], study: StudyConfig, moment: Callable[[], bool]) -> bool:
     """Whether the run was killed at that moment; it had ended before otherwise."""
-    command = [sys.executable, "-c", SCRIPT]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        process.stdin.write(f"{study.directory}\n")
-        process.stdin.flush()
-        while not moment() and process.poll() is None:
-            time.sleep(0.001)
-        process.kill()
-    assert process.returncode in (0, -9)
-    return process.returncode == -9
+    assert runs.stdin is not None
+    assert runs.stdout is not None
+    runs.stdin.write(f"{study.directory}\n")
+    run = int(runs.stdout.readline())
+    while not moment() and not select.select([runs.stdout], [], [], 0.001)[0]:
+        pass
+    with suppress(ProcessLookupError):
+        os.kill(run, signal.SIGKILL)
+    ended = int(runs.stdout.readline())
+    assert ended in {0, -9}
+    return ended == -9
 
 
 def after(study: StudyConfig, files: int, seconds: float) -> Callable[[], bool]:
@@ -89,7 +106,7 @@ def units(study: StudyConfig) -> list[str]:
     return TableStore(study.tables).units("continuations")
 
 
-def test_a_killed_run_goes_on_and_gives_the_same_tables(tmp_path: Path):
+def test_a_killed_run_goes_on_and_gives_the_same_tables(runs: subprocess.Popen[str], tmp_path: Path):
     indexes = make_indexes(tmp_path / "corpus")
     model = make_model(tmp_path / "tiny", indexes[0])
     whole = make_study(tmp_path / "whole", indexes, model, more=SCORING)
@@ -105,7 +122,9 @@ def test_a_killed_run_goes_on_and_gives_the_same_tables(tmp_path: Path):
         study = make_study(tmp_path / f"killed-{kill}", indexes, model, more=SCORING)
         # At any moment, before the first unit too; the first kill comes in the middle for certain.
         files = chance.randrange(0, len(units(whole))) if kill else 2
-        while not kill_while_running(study, after(study, files, kill and chance.uniform(0, seconds / (1 + files)))):
+        while not kill_while_running(
+            runs, study, after(study, files, kill and chance.uniform(0, seconds / (1 + files)))
+        ):
             shutil.rmtree(study.tables)
         found.append(len(units(study)))
         run_study(study, options=SMALL)

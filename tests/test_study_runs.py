@@ -240,14 +240,11 @@ def test_processes_give_the_same_tables(undisturbed, tmp_path, monkeypatch):
     assert counts[-1] == rows
 
 
+@pytest.mark.usefixtures("ray")
 def test_a_ray_cluster_gives_the_same_tables(undisturbed, tmp_path, monkeypatch):
-    ray = pytest.importorskip("ray")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     study = copied(undisturbed, tmp_path / "s")
-    try:
-        run_study(study, options=replace(SMALL, engine="ray", workers=2))
-    finally:
-        ray.shutdown()
+    run_study(study, options=replace(SMALL, engine="ray", workers=2))
     assert_same_tables(study, undisturbed)
 
 
