@@ -48,9 +48,9 @@ def served(*arguments: object):
         process.communicate()
 
 
-def post(port: int, path: str, body: dict) -> tuple[int, dict]:
+def post(port: int, path: str, body: dict, **headers: str) -> tuple[int, dict]:
     with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=20)) as connection:
-        connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+        connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"} | headers)
         answer = connection.getresponse()
         return answer.status, json.loads(answer.read())
 
@@ -68,6 +68,8 @@ def test_it_serves_and_ends(server, folder):
     assert (status, problem["limit"]) == (413, "max_queries")
     status, problem = post(server.port, "/v1/indexes/served/count", {"queries": [[1]], "by_domain": True})
     assert status == 400
+    assert post(server.port, "/", body, Host="rebound.example.org")[0] == 421
+    assert post(server.port, "/", body, Host="localhost:1")[0] == 200
     server.send_signal(signal.SIGTERM)
     out, err = server.communicate(timeout=20)
     assert (out, err) == ("", "")
@@ -107,6 +109,7 @@ def test_what_can_not_be_served_is_told(folder, tmp_path):
     assert_refused(memindex("serve", "-i", folder, "-i", folder), "two indexes are called served")
     assert_refused(memindex("serve", "-i", folder, "--api-key-file", tmp_path / "keys"), "keys")
     assert_refused(memindex("serve", "-i", folder, "--max-seconds", "0"), "max-seconds")
+    assert_refused(memindex("serve", "-i", folder, "--allowed-host", "http://x.org"), "--allowed-host http://x.org")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         refused = memindex("serve", "-i", folder, "--port", taken.getsockname()[1])
     assert_refused(refused, "can't listen at 127.0.0.1", "in use")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 from collections.abc import Callable
 from dataclasses import fields
@@ -14,6 +13,7 @@ import click
 from memindex.cli.index_path import INDEX
 from memindex.errors import MemindexError, MissingExtraError
 from memindex.server.config import ABOUT, Limits, ServerConfig, by_name, read_api_keys
+from memindex.server.hosts import allowed_at, is_loopback
 
 #: Seconds that requests under way have when the server is stopped.
 GRACE = 10
@@ -62,6 +62,14 @@ def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 takes a free one.")
 @click.option("--api-key-file", type=click.Path(path_type=Path), help="Keys, one a line; requests must carry one.")
 @click.option("--cors-origin", "cors_origins", multiple=True, help="An origin whose pages may ask, as https://x.org.")
+@click.option(
+    "--allowed-host",
+    "allowed_hosts",
+    multiple=True,
+    metavar="NAME",
+    help="A name that requests may ask under, besides localhost; * for any.  "
+    "[default: none at an address of this machine alone, else any]",
+)
 @limit_options
 def serve(
     indexes: tuple[str, ...],
@@ -70,13 +78,14 @@ def serve(
     port: int,
     api_key_file: Path | None,
     cors_origins: tuple[str, ...],
+    allowed_hosts: tuple[str, ...],
     **limits: Any,
 ) -> None:
     """Serve indexes over HTTP: infini-gram's API at /, our own at /v1.
 
     An index goes by the name of its directory. GET /openapi.json describes all routes, docs/http.md too. Only this
-    machine can ask, unless --host says otherwise; then --api-key-file should name who may. A request that meets a
-    limit is told which one.
+    machine can ask, unless --host says otherwise; then --api-key-file should name who may. Behind a proxy,
+    --allowed-host names what the proxy is called. A request that meets a limit is told which one.
 
     Stop it with Ctrl-C or SIGTERM: requests under way are answered first.
 
@@ -94,7 +103,8 @@ def serve(
     # Before anything is loaded: names that no request could tell apart.
     by_name("indexes", paths)
     by_name("studies", studies)
-    config = ServerConfig(paths, studies, Limits(**limits), keys, cors_origins)
+    hosts = allowed_at(host, allowed_hosts)
+    config = ServerConfig(paths, studies, Limits(**limits), keys, cors_origins, hosts)
     _run(config, host, port)
 
 
@@ -118,7 +128,7 @@ def _run(config: ServerConfig, host: str, port: int) -> None:
             raise
         raise MissingExtraError(f"serving needs {error.name}: pip install 'memindex[server]'") from None
     app = make_app(config)
-    if not config.api_keys and not _is_loopback(host):
+    if not config.api_keys and not is_loopback(host):
         click.echo(f"memindex: everybody who reaches {host} may ask: --api-key-file would name who may", err=True)
     settings = uvicorn.Config(
         app,
@@ -156,10 +166,3 @@ def _listen(host: str, port: int) -> socket.socket:
             listening.close()
         raise MemindexError(f"can't listen at {host}, port {port}: {error.strerror or error}") from None
     return listening
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

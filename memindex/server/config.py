@@ -79,6 +79,7 @@ class ServerConfig:
         limits: How much a request may take.
         api_keys: A request must carry one of them; empty: no request needs one.
         cors_origins: Origins whose pages may ask; none by default.
+        allowed_hosts: Names that requests may ask under, those of loopback always; empty: any name.
     """
 
     indexes: tuple[Path, ...] = ()
@@ -86,6 +87,7 @@ class ServerConfig:
     limits: Limits = field(default_factory=Limits)
     api_keys: tuple[str, ...] = field(default=(), repr=False)
     cors_origins: tuple[str, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
 
 
 def by_name(kind: str, paths: Sequence[Path]) -> dict[str, Path]:
