@@ -38,9 +38,9 @@ def served(*arguments: object):
     command = [sys.executable, "-m", "memindex.cli", "serve", "--port", "0", *map(str, arguments)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     line = process.stderr.readline()
-    found = re.fullmatch(r"memindex: serving served at http://127\.0\.0\.1:(\d+)\n", line)
+    found = re.fullmatch(r"memindex: serving (.*) at http://127\.0\.0\.1:(\d+)\n", line)
     assert found, line + process.stderr.read()
-    process.port = int(found[1])
+    process.names, process.port = found[1], int(found[2])
     try:
         yield process
     finally:
@@ -73,6 +73,7 @@ def test_it_serves_and_ends(server, folder):
     server.send_signal(signal.SIGTERM)
     out, err = server.communicate(timeout=20)
     assert (out, err) == ("", "")
+    assert server.names == "served"
     assert server.returncode in (0, -signal.SIGTERM)
 
 
@@ -98,6 +99,7 @@ def test_a_study_alone_is_served_with_its_index(folder, tmp_path):
     (tmp_path / "s" / "study.toml").write_text(f'index = "{folder}"\n')
     starting = served("-s", tmp_path / "s")
     process = next(starting)
+    assert process.names == "served and study s"
     body = {"index": "served", "query_type": "count", "query_ids": [1, 2]}
     assert post(process.port, "/", body)[1]["count"] == 2
     starting.close()

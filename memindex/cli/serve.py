@@ -120,9 +120,8 @@ def _indexes_of(studies: tuple[Path, ...]) -> tuple[Path, ...]:
 
 def _run(config: ServerConfig, host: str, port: int) -> None:
     try:
-        import uvicorn
-
         from memindex.server.app import make_app
+        from memindex.server.connections import http_server
     except ImportError as error:
         if (error.name or "").partition(".")[0] == "memindex":
             raise
@@ -130,26 +129,23 @@ def _run(config: ServerConfig, host: str, port: int) -> None:
     app = make_app(config)
     if not config.api_keys and not is_loopback(host):
         click.echo(f"memindex: everybody who reaches {host} may ask: --api-key-file would name who may", err=True)
-    settings = uvicorn.Config(
-        app,
-        host=host,
-        port=port,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        ws="none",
-        timeout_keep_alive=30,
-        timeout_graceful_shutdown=GRACE,
-    )
-    server = uvicorn.Server(settings)
+    server = http_server(app, config.limits, GRACE)
     with _listen(host, port) as listening:
         address, bound = listening.getsockname()[:2]
         shown = f"[{address}]" if ":" in address else address
-        names = ", ".join(app.state.service.indexes.names())
-        click.echo(f"memindex: serving {names} at http://{shown}:{bound}", err=True)
+        click.echo(f"memindex: serving {_named(config)} at http://{shown}:{bound}", err=True)
         server.run(sockets=[listening])
     if not server.started:
         raise MemindexError("the server did not start; its log says why")
+
+
+def _named(config: ServerConfig) -> str:
+    """What is served: indexes by their names alone, studies called so."""
+    indexes, studies = by_name("indexes", config.indexes), by_name("studies", config.studies)
+    parts = [", ".join(indexes)] if indexes else []
+    if studies:
+        parts.append(f"{'study' if len(studies) == 1 else 'studies'} {', '.join(studies)}")
+    return " and ".join(parts)
 
 
 def _listen(host: str, port: int) -> socket.socket:
