@@ -59,7 +59,7 @@ def requests_of(index: Index, name: str, study: str | None) -> list[tuple[str, s
 
 def message(path: str, body: bytes) -> bytes:
     """One POST request, after whose answer the connection ends."""
-    head = f"POST {path} HTTP/1.1\r\nHost: load\r\nConnection: close\r\nContent-Type: application/json\r\n"
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n"
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 

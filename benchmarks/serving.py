@@ -161,7 +161,8 @@ def load(port: int, name: str, texts: list[str], clients: int, seconds: float) -
     requests = []
     for text in texts:
         body = json.dumps({"index": name, "query_type": "count", "query": text}).encode()
-        head = f"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        head = "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        head += f"Content-Length: {len(body)}\r\n\r\n"
         requests.append(head.encode() + body)
     selector = selectors.DefaultSelector()
     everyone = [Client(port, requests[i::clients] or requests, selector) for i in range(clients)]

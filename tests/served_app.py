@@ -8,17 +8,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import uvicorn
-
 from memindex.server.app import make_app
 from memindex.server.config import ServerConfig
+from memindex.server.connections import http_server
 
 
 @contextmanager
 def running(config: ServerConfig) -> Iterator[str]:
     """The address of a server that runs until the block ends."""
     listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(make_app(config), log_level="error", timeout_graceful_shutdown=2))
+    server = http_server(make_app(config), config.limits, grace=2, log_level="error")
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
     until = time.monotonic() + 30

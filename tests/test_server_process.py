@@ -38,9 +38,9 @@ def served(*arguments: object):
     command = [sys.executable, "-m", "memindex.cli", "serve", "--port", "0", *map(str, arguments)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     line = process.stderr.readline()
-    found = re.fullmatch(r"memindex: serving served at http://127\.0\.0\.1:(\d+)\n", line)
+    found = re.fullmatch(r"memindex: serving (.*) at http://127\.0\.0\.1:(\d+)\n", line)
     assert found, line + process.stderr.read()
-    process.port = int(found[1])
+    process.names, process.port = found[1], int(found[2])
     try:
         yield process
     finally:
@@ -48,9 +48,9 @@ def served(*arguments: object):
         process.communicate()
 
 
-def post(port: int, path: str, body: dict) -> tuple[int, dict]:
+def post(port: int, path: str, body: dict, **headers: str) -> tuple[int, dict]:
     with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=20)) as connection:
-        connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+        connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"} | headers)
         answer = connection.getresponse()
         return answer.status, json.loads(answer.read())
 
@@ -68,9 +68,12 @@ def test_it_serves_and_ends(server, folder):
     assert (status, problem["limit"]) == (413, "max_queries")
     status, problem = post(server.port, "/v1/indexes/served/count", {"queries": [[1]], "by_domain": True})
     assert status == 400
+    assert post(server.port, "/", body, Host="rebound.example.org")[0] == 421
+    assert post(server.port, "/", body, Host="localhost:1")[0] == 200
     server.send_signal(signal.SIGTERM)
     out, err = server.communicate(timeout=20)
     assert (out, err) == ("", "")
+    assert server.names == "served"
     assert server.returncode in (0, -signal.SIGTERM)
 
 
@@ -96,6 +99,7 @@ def test_a_study_alone_is_served_with_its_index(folder, tmp_path):
     (tmp_path / "s" / "study.toml").write_text(f'index = "{folder}"\n')
     starting = served("-s", tmp_path / "s")
     process = next(starting)
+    assert process.names == "served and study s"
     body = {"index": "served", "query_type": "count", "query_ids": [1, 2]}
     assert post(process.port, "/", body)[1]["count"] == 2
     starting.close()
@@ -107,6 +111,7 @@ def test_what_can_not_be_served_is_told(folder, tmp_path):
     assert_refused(memindex("serve", "-i", folder, "-i", folder), "two indexes are called served")
     assert_refused(memindex("serve", "-i", folder, "--api-key-file", tmp_path / "keys"), "keys")
     assert_refused(memindex("serve", "-i", folder, "--max-seconds", "0"), "max-seconds")
+    assert_refused(memindex("serve", "-i", folder, "--allowed-host", "http://x.org"), "--allowed-host http://x.org")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         refused = memindex("serve", "-i", folder, "--port", taken.getsockname()[1])
     assert_refused(refused, "can't listen at 127.0.0.1", "in use")

@@ -14,6 +14,7 @@ from memindex.errors import CorruptIndexError, MemindexError
 from memindex.index import Index
 from memindex.server import answering
 from memindex.server.config import by_name, read_api_keys
+from memindex.server.hosts import allowed_at
 
 COUNT = {"index": "served", "query_type": "count", "query": "a"}
 
@@ -106,6 +107,72 @@ def test_other_origins_may_ask_only_when_they_are_named(index):
     assert "access-control-allow-origin" not in other.headers
     answer = ask("POST", "/", json=COUNT, headers={"Origin": "https://x.org", "X-API-Key": "k"})
     assert answer.headers["access-control-allow-origin"] == "https://x.org"
+
+
+LOOPBACK = [
+    "localhost",
+    "LocalHost:8080",
+    "localhost.",
+    "127.0.0.1",
+    "127.0.0.1:8080",
+    "[::1]",
+    "[::1]:9000",
+    "127.1.2.3",
+]
+OTHERS = [
+    "evil.org",
+    "evil.org:8080",
+    "127.0.0.1.evil.org",
+    "localhost.evil.org",
+    "8.8.8.8",
+    "[::2]",
+    "[::1]evil",
+    "",
+    "a b",
+    "é",
+]
+
+
+@pytest.mark.parametrize(
+    ("host", "given"), [("127.0.0.1", ()), ("::1", ()), ("localhost", ()), ("0.0.0.0", ("x.org",))]
+)
+def test_only_known_names_are_answered(index, host, given):
+    ask = Asker(index.path, allowed_hosts=allowed_at(host, given))
+    for name in (*LOOPBACK, *given):
+        assert ask("POST", "/", json=COUNT, headers={"Host": name}).status_code == 200, name
+    for name in OTHERS:
+        headers = {"Host": name.encode()}
+        for path in ("/v1/indexes", "/page/main.js", "/openapi.json", "/nothing"):
+            answer = ask("GET", path, headers=headers)
+            assert answer.status_code == answer.json()["status"] == 421, name
+            assert "--allowed-host" in answer.json()["detail"]
+            assert answer.headers["content-type"] == "application/problem+json"
+        answer = ask("POST", "/", json=COUNT, headers=headers)
+        assert (answer.status_code, list(answer.json())) == (421, ["error"])
+        assert ask("GET", "/health", headers=headers).status_code == 200
+
+
+def test_a_second_host_does_not_hide_the_first(index):
+    ask = Asker(index.path, allowed_hosts=allowed_at("127.0.0.1", ()))
+    for names in (("evil.org", "localhost"), ("localhost", "evil.org")):
+        assert ask("GET", "/v1/indexes", headers=[("Host", name) for name in names]).status_code == 421
+
+
+@pytest.mark.parametrize(
+    ("host", "given"),
+    [("0.0.0.0", ()), ("10.0.0.7", ()), ("::", ()), ("127.0.0.1", ("*",)), ("0.0.0.0", ("x.org", "*"))],
+)
+def test_every_name_is_answered_where_that_is_meant(index, host, given):
+    ask = Asker(index.path, allowed_hosts=allowed_at(host, given))
+    for name in ("evil.org", "localhost"):
+        assert ask("GET", "/v1/indexes", headers={"Host": name}).status_code == 200
+
+
+def test_names_that_are_allowed():
+    assert allowed_at("127.0.0.1", ("X.org", "y.org.", "::2", "[::3]")) == ("x.org", "y.org", "::2", "::3", "127.0.0.1")
+    for wrong in ("http://x.org", "x.org:80", "", "a b", "x.org/"):
+        with pytest.raises(MemindexError, match="--allowed-host"):
+            allowed_at("127.0.0.1", (wrong,))
 
 
 def asked_badly(ask: Asker) -> list:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 from collections.abc import Callable
 from dataclasses import fields
@@ -14,6 +13,7 @@ import click
 from memindex.cli.index_path import INDEX
 from memindex.errors import MemindexError, MissingExtraError
 from memindex.server.config import ABOUT, Limits, ServerConfig, by_name, read_api_keys
+from memindex.server.hosts import allowed_at, is_loopback
 
 #: Seconds that requests under way have when the server is stopped.
 GRACE = 10
@@ -62,6 +62,14 @@ def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 takes a free one.")
 @click.option("--api-key-file", type=click.Path(path_type=Path), help="Keys, one a line; requests must carry one.")
 @click.option("--cors-origin", "cors_origins", multiple=True, help="An origin whose pages may ask, as https://x.org.")
+@click.option(
+    "--allowed-host",
+    "allowed_hosts",
+    multiple=True,
+    metavar="NAME",
+    help="A name that requests may ask under, besides localhost; * for any.  "
+    "[default: none at an address of this machine alone, else any]",
+)
 @limit_options
 def serve(
     indexes: tuple[str, ...],
@@ -70,13 +78,14 @@ def serve(
     port: int,
     api_key_file: Path | None,
     cors_origins: tuple[str, ...],
+    allowed_hosts: tuple[str, ...],
     **limits: Any,
 ) -> None:
     """Serve indexes over HTTP: infini-gram's API at /, our own at /v1.
 
     An index goes by the name of its directory. GET /openapi.json describes all routes, docs/http.md too. Only this
-    machine can ask, unless --host says otherwise; then --api-key-file should name who may. A request that meets a
-    limit is told which one.
+    machine can ask, unless --host says otherwise; then --api-key-file should name who may. Behind a proxy,
+    --allowed-host names what the proxy is called. A request that meets a limit is told which one.
 
     Stop it with Ctrl-C or SIGTERM: requests under way are answered first.
 
@@ -94,7 +103,8 @@ def serve(
     # Before anything is loaded: names that no request could tell apart.
     by_name("indexes", paths)
     by_name("studies", studies)
-    config = ServerConfig(paths, studies, Limits(**limits), keys, cors_origins)
+    hosts = allowed_at(host, allowed_hosts)
+    config = ServerConfig(paths, studies, Limits(**limits), keys, cors_origins, hosts)
     _run(config, host, port)
 
 
@@ -110,36 +120,32 @@ def _indexes_of(studies: tuple[Path, ...]) -> tuple[Path, ...]:
 
 def _run(config: ServerConfig, host: str, port: int) -> None:
     try:
-        import uvicorn
-
         from memindex.server.app import make_app
+        from memindex.server.connections import http_server
     except ImportError as error:
         if (error.name or "").partition(".")[0] == "memindex":
             raise
         raise MissingExtraError(f"serving needs {error.name}: pip install 'memindex[server]'") from None
     app = make_app(config)
-    if not config.api_keys and not _is_loopback(host):
+    if not config.api_keys and not is_loopback(host):
         click.echo(f"memindex: everybody who reaches {host} may ask: --api-key-file would name who may", err=True)
-    settings = uvicorn.Config(
-        app,
-        host=host,
-        port=port,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        ws="none",
-        timeout_keep_alive=30,
-        timeout_graceful_shutdown=GRACE,
-    )
-    server = uvicorn.Server(settings)
+    server = http_server(app, config.limits, GRACE)
     with _listen(host, port) as listening:
         address, bound = listening.getsockname()[:2]
         shown = f"[{address}]" if ":" in address else address
-        names = ", ".join(app.state.service.indexes.names())
-        click.echo(f"memindex: serving {names} at http://{shown}:{bound}", err=True)
+        click.echo(f"memindex: serving {_named(config)} at http://{shown}:{bound}", err=True)
         server.run(sockets=[listening])
     if not server.started:
         raise MemindexError("the server did not start; its log says why")
+
+
+def _named(config: ServerConfig) -> str:
+    """What is served: indexes by their names alone, studies called so."""
+    indexes, studies = by_name("indexes", config.indexes), by_name("studies", config.studies)
+    parts = [", ".join(indexes)] if indexes else []
+    if studies:
+        parts.append(f"{'study' if len(studies) == 1 else 'studies'} {', '.join(studies)}")
+    return " and ".join(parts)
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -156,10 +162,3 @@ def _listen(host: str, port: int) -> socket.socket:
             listening.close()
         raise MemindexError(f"can't listen at {host}, port {port}: {error.strerror or error}") from None
     return listening
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -18,6 +18,7 @@ from starlette.responses import Response
 from memindex.server import infini_gram
 from memindex.server.config import ServerConfig, by_name
 from memindex.server.gate import Gate
+from memindex.server.hosts import Hosts
 from memindex.server.olmotrace import attribution_router
 from memindex.server.openapi import described
 from memindex.server.page import page_router
@@ -59,7 +60,7 @@ def make_app(config: ServerConfig) -> FastAPI:
     app.add_exception_handler(HTTPException, _as_problem)
     app.add_exception_handler(RequestValidationError, _as_problem)
     app.add_middleware(Shortcuts, shortcuts=_shortcuts(service))
-    app.add_middleware(Gate, metrics=service.metrics, api_keys=config.api_keys)
+    app.add_middleware(Gate, metrics=service.metrics, hosts=Hosts(config.allowed_hosts), api_keys=config.api_keys)
     if config.cors_origins:
         headers = ["Authorization", "Content-Type", "X-API-Key"]
         app.add_middleware(

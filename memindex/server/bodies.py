@@ -51,7 +51,9 @@ class Bodies:
                     body += part
                     self._check(len(body))
         except TimeoutError:
-            raise ProblemError(408, "the body did not arrive in time (max_seconds)", "max_seconds") from None
+            # The rest of the body would stand before the next request.
+            headers = {"Connection": "close"}
+            raise ProblemError(408, "the body did not arrive in time (max_seconds)", "max_seconds", headers) from None
 
     def _check_headers(self, request: Request, content_type: str | None) -> None:
         # Names are in lower case, as ASGI has them.

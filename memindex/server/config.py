@@ -23,7 +23,8 @@ class Limits:
         max_body_bytes: Bytes of a request's body.
         max_json_bytes: Bytes of a JSON body, but of those that count or match many queries.
         max_buffered_bytes: Bytes of all bodies that are held at a time.
-        max_seconds: Time until a request is answered.
+        max_seconds: Time until a request is answered, and before that until its body is there.
+        max_head_seconds: Time until a request's line and headers are there, from the connection or the answer before.
         max_waiting: Requests that wait for their turn; with more, new ones are refused.
         max_concurrent: Requests worked on at a time, counts of few n-grams not included: those share batches.
         max_sql_memory_mb: Memory of one SQL query, in MB (10^6 bytes).
@@ -41,6 +42,7 @@ class Limits:
     max_json_bytes: int = 1 << 20
     max_buffered_bytes: int = 128 << 20
     max_seconds: float = 30.0
+    max_head_seconds: float = 30.0
     max_waiting: int = 1000
     max_concurrent: int = max(2, os.cpu_count() or 2)
     max_sql_memory_mb: int = 1000
@@ -59,7 +61,8 @@ ABOUT = {
     "max_body_bytes": "Bytes of a request's body.",
     "max_json_bytes": "Bytes of a JSON body, but of many queries.",
     "max_buffered_bytes": "Bytes of all bodies held at a time.",
-    "max_seconds": "Seconds until a request is answered.",
+    "max_seconds": "Seconds until a request is answered, and for its body.",
+    "max_head_seconds": "Seconds for a request's line and headers; an idle connection is closed after them.",
     "max_waiting": "Requests that wait for their turn.",
     "max_concurrent": "Requests worked on at a time.",
     "max_sql_memory_mb": "Memory of an SQL query, in MB.",
@@ -79,6 +82,7 @@ class ServerConfig:
         limits: How much a request may take.
         api_keys: A request must carry one of them; empty: no request needs one.
         cors_origins: Origins whose pages may ask; none by default.
+        allowed_hosts: Names that requests may ask under, those of loopback always; empty: any name.
     """
 
     indexes: tuple[Path, ...] = ()
@@ -86,6 +90,7 @@ class ServerConfig:
     limits: Limits = field(default_factory=Limits)
     api_keys: tuple[str, ...] = field(default=(), repr=False)
     cors_origins: tuple[str, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
 
 
 def by_name(kind: str, paths: Sequence[Path]) -> dict[str, Path]:

@@ -1,4 +1,4 @@
-"""What every request passes first and every answer last: keys, headers, numbers, and errors that nobody expected."""
+"""What every request passes first and every answer last: names, keys, headers, numbers, and unexpected errors."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from memindex.server.hosts import Hosts
 from memindex.server.metrics import Metrics
 from memindex.server.page import is_of_page
 from memindex.server.problems import ProblemError
@@ -30,7 +31,7 @@ HEADERS = [
     (b"cache-control", b"no-store"),
 ]
 
-#: Whoever runs the service must see whether it lives without a key; it tells nothing else.
+#: Whoever runs the service must see whether it lives, without a key and by any name; it tells nothing else.
 OPEN_PATHS = {"/health"}
 
 #: What counts as a method in the metrics; others would make a label each.
@@ -40,8 +41,8 @@ METHODS = {"GET", "HEAD", "POST", "OPTIONS"}
 class Gate:
     """Wraps the application."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, api_keys: Iterable[str] = ()) -> None:
-        self._app, self._metrics = app, metrics
+    def __init__(self, app: ASGIApp, metrics: Metrics, hosts: Hosts, api_keys: Iterable[str] = ()) -> None:
+        self._app, self._metrics, self._hosts = app, metrics, hosts
         self._keys = [key.encode() for key in api_keys]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -60,6 +61,10 @@ class Gate:
             await send(message)
 
         try:
+            if scope["path"] not in OPEN_PATHS and not self._hosts.allow(scope["headers"]):
+                raise ProblemError(
+                    421, "this server is not asked under the name in Host: --allowed-host would allow it"
+                )
             if self._keys and not self._has_key(scope):
                 raise ProblemError(401, "this server asks for an API key", headers={"WWW-Authenticate": "Bearer"})
             await self._app(scope, receive, send_on)

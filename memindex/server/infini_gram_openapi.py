@@ -43,6 +43,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
         401: "`error`: no API key, or a wrong one.",
         413: "`error`: the body is too large.",
         415: "`error`: the body is no JSON.",
+        421: "`error`: the server is not asked under the name in Host.",
         500: "`error`: an argument that the query type does not have, or something went wrong.",
         503: "`error`: too many requests wait.",
         504: "`error`: no answer in time.",

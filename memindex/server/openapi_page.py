@@ -22,7 +22,8 @@ curl localhost:8080/v1/indexes/pile/count -H 'Content-Type: application/json' \\
 
 With `--api-key-file` every request but those for `/health` and for the page's files must carry a key: `Authorization:
 Bearer KEY` or `X-API-Key: KEY`.
-Pages of other origins may ask only when `--cors-origin` names theirs.
+Pages of other origins may ask only when `--cors-origin` names theirs. Where the server listens to its own machine
+only, `Host` must be `localhost`, `127.0.0.1`, `[::1]` or a name of `--allowed-host`; any other is answered 421.
 
 Errors are `application/problem+json` (RFC 9457) with `status` and `detail`, one line that says what to do; `limit`
 names the limit that was met. Errors of `POST /` are infini-gram's `{"error"}`. A full queue is 503 with `Retry-After`,

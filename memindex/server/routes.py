@@ -32,6 +32,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
         408: "The body did not arrive in time.",
         413: "Above a limit, which is named.",
         415: "The body is of another type.",
+        421: "The server is not asked under the name in Host.",
         422: "The body is not what it must be.",
         500: "Something went wrong in the server.",
         503: "Too many requests wait; Retry-After says when to come again.",

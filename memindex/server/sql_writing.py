@@ -30,7 +30,9 @@ def written(relation: duckdb.DuckDBPyRelation, form: str, limits: StudyLimits, m
         RefusalError: 413: more bytes than `limits.bytes`.
     """
     names, types = list(relation.columns), [str(kind) for kind in relation.types]
-    reader = plain(relation, NOT_IN_FILES if form == "arrow" else NOT_IN_TEXT).to_arrow_reader(2048)
+    # DuckDB keeps only the first rows while it sorts when it knows how many are asked for.
+    asked = plain(relation, NOT_IN_FILES if form == "arrow" else NOT_IN_TEXT).limit(most_rows + 1)
+    reader = asked.to_arrow_reader(2048)
     batches, truncated = _taken(reader, limits, most_rows)
     if form == "arrow":
         body = _arrow(reader.schema, names, batches)

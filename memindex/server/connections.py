@@ -1,0 +1,121 @@
+"""Connections of clients: each has a bounded time for the head of a request, and for taking an answer.
+
+uvicorn waits for ever for a head that never ends, and for a client that never reads. Bodies and answers have their time
+in `bodies` and `work`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from memindex.server.config import Limits
+
+#: Bytes of a request that are no body: line, headers, trailers, lengths of chunks. h11 has a limit of its own,
+#: httptools none.
+MOST_BESIDE = 64 << 10
+
+
+def http_server(app: ASGIApp, limits: Limits, grace: int, log_level: str = "warning") -> uvicorn.Server:
+    """What serves an application over sockets.
+
+    Args:
+        app: The application.
+        limits: Of these `max_head_seconds`.
+        grace: Seconds that requests under way have when the server is stopped.
+        log_level: What uvicorn tells of itself.
+    """
+    config = uvicorn.Config(
+        app,
+        http=_protocol(limits.max_head_seconds),
+        log_level=log_level,
+        access_log=False,
+        server_header=False,
+        ws="none",
+        timeout_keep_alive=math.ceil(limits.max_head_seconds),
+        timeout_graceful_shutdown=grace,
+    )
+    return uvicorn.Server(config)
+
+
+def _protocol(seconds: float) -> type[asyncio.Protocol]:
+    """The protocol of uvicorn, by httptools where that is installed, with an end to its patience."""
+    parts: tuple[type[Any], ...]
+    try:
+        from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+        parts = (_Impatient, _Brief, HttpToolsProtocol)
+    except ImportError:
+        from uvicorn.protocols.http.h11_impl import H11Protocol
+
+        parts = (_Impatient, H11Protocol)
+    return type("HttpProtocol", parts, {"seconds": seconds})
+
+
+class _Impatient(asyncio.Protocol):
+    """Breaks a connection off that makes no progress while nothing is worked on for it.
+
+    The time runs from the connection, or from the answer before, to the end of a request's head: whatever comes
+    meanwhile does not stop it. While a client takes parts of an answer, it starts anew.
+    """
+
+    #: Of uvicorn's protocols.
+    cycle: Any
+    loop: asyncio.AbstractEventLoop
+    transport: asyncio.Transport
+
+    seconds: float
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._since, self._unsent = self.loop.time(), 0
+        self._timer = self.loop.call_later(self.seconds, self._look)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._timer.cancel()
+        super().connection_lost(exc)
+
+    def on_response_complete(self) -> None:
+        self._since = self.loop.time()
+        super().on_response_complete()  # type: ignore[misc]
+
+    def _look(self) -> None:
+        """Once in a while, not at each request: one timer for a connection costs requests nothing."""
+        now, unsent = self.loop.time(), self.transport.get_write_buffer_size()
+        if unsent < self._unsent or (self._is_busy() and not unsent):
+            self._since = now
+        self._unsent = unsent
+        left = self._since + self.seconds - now
+        if left > 0:
+            self._timer = self.loop.call_later(left, self._look)
+        else:
+            # Not close, which would wait for what the client does not take.
+            self.transport.abort()
+
+    def _is_busy(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+
+class _Brief(asyncio.Protocol):
+    """Breaks a request off in which too much is no body; uvicorn and httptools would keep all of it."""
+
+    _beside = 0
+
+    def on_message_begin(self) -> None:
+        self._beside = 0
+        super().on_message_begin()  # type: ignore[misc]
+
+    def on_body(self, body: bytes) -> None:
+        # Twice: a body that comes in many chunks may have as much beside it.
+        self._beside -= 2 * len(body)
+        super().on_body(body)  # type: ignore[misc]
+
+    def data_received(self, data: bytes) -> None:
+        self._beside += len(data)
+        super().data_received(data)
+        if self._beside > MOST_BESIDE:
+            self.transport.abort()  # type: ignore[attr-defined]
