@@ -80,13 +80,14 @@ def test_training_says_what_it_made(work):
     record = json.loads((work / "models" / "tiny" / "training.json").read_text())
     assert record["trained_tokens"] == 12_000 // 64 * 64
     command = ["train", "-i", work / "train-index", "--size", "5k", "--tokens", "640", "--context", 32]
-    again = json.loads(ok(*command, "--device", "cpu", "--out", work / "models" / "second", "--json"))
-    assert (again["architecture"], again["trained_tokens"]) == ("gpt_neox", 640)
-    done = memindex(*command, "--device", "cpu", "--out", work / "models" / "third", "--checkpoints", "100,640")
+    more = ["--device", "cpu", "--out", work / "models" / "second", "--checkpoints", "100,640", "--json"]
+    done = memindex(*command, *more)
     assert done.returncode == 0, done.stderr
+    again = json.loads(done.stdout)
+    assert (again["architecture"], again["trained_tokens"]) == ("gpt_neox", 640)
     assert "5k is no size of a whole number of layers and heads: 6,144 parameters come nearest" in done.stderr
     # Steps of 16 windows of 32 tokens.
-    checkpoints = sorted(path.name for path in (work / "models" / "third" / "checkpoints").iterdir())
+    checkpoints = sorted(path.name for path in (work / "models" / "second" / "checkpoints").iterdir())
     assert checkpoints == ["step1", "step2"]
 
 

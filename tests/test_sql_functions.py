@@ -19,7 +19,7 @@ from memindex.index import Index, build_index
 from memindex.tables.connection import connect
 from memindex.tables.functions import FUNCTIONS, markdown, readable
 
-ROWS = 100_000
+ROWS = 30_000  # of which DuckDB asks for 2,048 at a time
 
 
 class World(NamedTuple):
@@ -120,7 +120,7 @@ def test_functions_say_what_the_python_api_says(con: duckdb.DuckDBPyConnection, 
     with ThreadPoolExecutor(4) as pool:
         answers = {n: answer for part in pool.map(ask, range(4)) for n, answer in part.items()}
     assert answers == dict(enumerate(expected))
-    assert 2_000 < expected.count(None) < 8_000
+    assert 0.02 < expected.count(None) / ROWS < 0.08
     assert len({str(value) for value in expected}) > 3
 
 
