@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import pytest
 from synthetic_corpus import train_bpe, write_jsonl
 
 from memindex.corpus.sources import ReadOptions
@@ -35,6 +36,15 @@ def build(folder: Path, shards: int = 2, tokenizer: str | None = None) -> Index:
     out = folder / "served"
     build_index([folder / "corpus"], out, tokenizer=tokenizer, options=ReadOptions(domain_field="set"), shards=shards)
     return Index.open(out)
+
+
+def package_engine(index: Index, **settings: Any) -> Any:
+    """infini-gram's own engine on the same index; a test that asks for it is skipped where it has no wheel."""
+    package = pytest.importorskip("infini_gram.engine", reason="infini-gram has no wheel for this platform")
+    eos = index.tokenizer.eos_token_id
+    return package.InfiniGramEngine(
+        index_dir=str(index.path), eos_token_id=eos, vocab_size=400, token_dtype="u16", **settings
+    )
 
 
 class Asker:

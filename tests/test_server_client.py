@@ -15,7 +15,7 @@ pytest.importorskip("fastapi", reason="the server is an extra")
 
 import httpx
 from served_app import running
-from served_index import TEXT, build
+from served_index import TEXT, build, package_engine
 
 from memindex.index import Index
 from memindex.server.config import Limits, ServerConfig
@@ -64,10 +64,7 @@ def index(tmp_path_factory) -> Index:
 
 @pytest.fixture(scope="module")
 def engine(index):
-    package = pytest.importorskip("infini_gram.engine", reason="infini-gram has no wheel for this platform")
-    return package.InfiniGramEngine(
-        index_dir=str(index.path), eos_token_id=index.tokenizer.eos_token_id, vocab_size=400, token_dtype="u16"
-    )
+    return package_engine(index)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("fastapi", reason="the server is an extra")
 
-from served_index import Asker, build, nested, raw
+from served_index import Asker, build, nested, package_engine, raw
 
 from memindex.index import Index
 from memindex.server import batching
@@ -30,10 +30,7 @@ def ask(index) -> Asker:
 
 @pytest.fixture(scope="module")
 def engine(index):
-    package = pytest.importorskip("infini_gram.engine", reason="infini-gram has no wheel for this platform")
-    return package.InfiniGramEngine(
-        index_dir=str(index.path), eos_token_id=index.tokenizer.eos_token_id, vocab_size=400, token_dtype="u16"
-    )
+    return package_engine(index)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("fastapi", reason="the server is an extra")
 
-from served_index import Asker, build
+from served_index import Asker, build, package_engine
 
 from memindex.index import Index
 from memindex.server import models, olmotrace_models
@@ -298,10 +298,7 @@ def test_attribution_as_olmotrace_asks(ask, index):
 
 
 def test_attribution_finds_the_spans_that_infini_gram_finds(ask, index):
-    package = pytest.importorskip("infini_gram.engine", reason="infini-gram has no wheel for this platform")
-    engine = package.InfiniGramEngine(
-        index_dir=str(index.path), eos_token_id=0, vocab_size=400, token_dtype="u16", precompute_unigram_logprobs=True
-    )
+    engine = package_engine(index, precompute_unigram_logprobs=True)
     ids = index.tokenizer.encode(TEXT)
     found = engine.attribute(ids, [], 2, 100, False)["spans"]
     body = {"response": TEXT, "maximumFrequency": 100, "minimumSpanLength": 2, "maximumSpanDensity": 1}
