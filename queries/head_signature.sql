@@ -2,12 +2,14 @@
 -- question: Is the importance of attention heads over the depth of a model a signature of its family?
 -- note: Correlation (Pearson) of two models' importance by layer: the mean drop of the memorization score over the heads
 --   of a layer, read at as many relative depths as bins, from the layer that stands there; the figure shows negative ones
---   as 0. Models of few layers have few different values, and correlate by chance.
+--   as 0. Models of few layers have few different values, and correlate by chance. Where the first layer stands out, the
+--   correlation says little else: first_layer = 2 leaves it out.
 -- parameter bins: 20
+-- parameter first_layer: 1 | 1 to 1000
 -- optional: yes
 -- figure: cells
 -- x: run_b | Model
--- y: positive | Correlation | percent
+-- y: positive | Correlation
 -- series: run_a
 
 WITH of_layer AS (
@@ -22,7 +24,7 @@ profiles AS (
     SELECT run_label, family, non_embedding_parameters, layers, bin, importance
     FROM of_layer
     CROSS JOIN (SELECT unnest(range(0, $bins)) AS bin)
-    WHERE layer = floor((bin + 0.5) / $bins * layers) + 1
+    WHERE layer = floor((bin + 0.5) / $bins * layers) + 1 AND layer >= $first_layer
 )
 SELECT a.run_label AS run_a, b.run_label AS run_b, a.family AS family_a, b.family AS family_b,
        a.layers AS layers_a, b.layers AS layers_b,

@@ -178,6 +178,7 @@ def _probe(store: TableStore, rng: np.random.Generator, model: str, layers: int,
         "noise": _noise(rng, compared, outcome, layers, kind),
         "layer_decoding": _decoding(rng, compared, outcome, layers),
         "head_importance": _heads(rng, ids, layers, kind),
+        "perturbation": _perturbed(rng, compared, outcome),
     }
     for name, columns in tables.items():
         there = len(columns["sequence_id"])
@@ -232,4 +233,17 @@ def _heads(rng: np.random.Generator, ids: np.ndarray, layers: int, kind: int) ->
         **{"sequence_id": np.repeat(ids, layers), "layer": layer, "layers": np.full(len(layer), layers)},
         **{"replacement": ["others"] * len(layer), "continuation_length": np.full(len(layer), SUFFIX)},
         **{"right": right, "kept": right // 2, "rescaled": [None] * len(layer)},
+    }
+
+
+def _perturbed(rng: np.random.Generator, compared: dict, outcome: np.ndarray) -> dict:
+    """Columns of the table perturbation: the last tokens matter most, and least to what is memorized."""
+    before = np.arange(SUFFIX, 0, -1, dtype=np.float64)
+    lost = np.clip((0.2 + 0.2 * outcome)[:, None] + 1 / before, 0, 1)
+    return {
+        **compared,
+        "draw": np.zeros(len(outcome), np.int32),
+        "continuation_length": np.full(len(outcome), SUFFIX),
+        "replacements": rng.integers(1, 100, lost.shape),
+        "kept": rng.binomial(SUFFIX, 1 - lost),
     }

@@ -5,7 +5,7 @@
 --   relative depth.
 -- figure: cells
 -- x: model_b | Model
--- y: positive | Correlation | percent
+-- y: positive | Correlation
 -- series: model_a
 
 SELECT a.architecture || ' ' || a.size AS model_a, b.architecture || ' ' || b.size AS model_b, correlation, positive
