@@ -6,12 +6,13 @@ studies/families/study.md.in is the page, in which stand, on lines of their own,
     <!-- table: NAME -->              its rows as a table
     <!-- table: NAME by COLUMN -->    the same with the values of a column side by side
 
-    <!-- with: NAME NAME --> … <!-- end -->   lines that stand there only if the results hold NAME.parquet
+    <!-- with: NAME NAME --> … <!-- end -->   lines that stand there only if the results hold NAME.parquet;
+                                            OTHER/NAME: that of another study
 
 and anywhere {{NAME.COLUMN}}, the value in the one row of NAME.sql ({{NAME.COLUMN ±}} with its interval), so that no
 number is typed by hand. NAME.sql is written as the files of queries/ are; it reads the Parquet files of
-`memindex study export` as tables of their names, and the views of studies/families/views.sql. Equal results give equal
-bytes.
+`memindex study export` as tables of their names, those of other studies in folders beside them as OTHER.NAME, and the
+views of studies/families/views.sql. Equal results give equal bytes.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ ABSENT = "These results do not hold it yet."
 IMAGES = Path("images", "study")
 
 _LINE = re.compile(r"<!-- (figure|table): ([a-z0-9_]+)(?: by ([a-z0-9_]+))? -->")
-_WITH, _END = re.compile(r"<!-- with: ([a-z0-9_ ]+) -->"), "<!-- end -->"
+_WITH, _END = re.compile(r"<!-- with: ([a-z0-9_/ ]+) -->"), "<!-- end -->"
 _VALUE = re.compile(r"\{\{([a-z0-9_]+)\.([a-z0-9_]+)( ±)?\}\}")
 _HEAD = "<!-- Written by `python docs/study.py` from studies/families; do not edit. -->\n\n"
 
@@ -166,6 +167,10 @@ def connect(results: Path) -> duckdb.DuckDBPyConnection:
     con = duckdb.connect(":memory:", config={"threads": 1})  # sums of floats depend on the order of their terms
     for file in files:
         con.read_parquet(str(file)).create_view(file.stem)
+    for file in sorted(results.glob("*/*.parquet")):
+        con.execute(f'CREATE SCHEMA IF NOT EXISTS "{file.parent.name}"')
+        con.read_parquet(str(file)).create_view("other_study")
+        con.execute(f'CREATE TABLE "{file.parent.name}"."{file.stem}" AS FROM other_study')
     try:
         con.execute((STUDY / VIEWS).read_text(encoding="utf-8"))
     except duckdb.Error as error:

@@ -16,7 +16,7 @@ WITH rates AS (
            count(*) AS sequences,
            count_if(memorized)::BIGINT AS memorized,
            avg(score) AS mean_score,
-           rate_interval(memorized, sequence_id) AS ends
+           rate_interval(memorized, cluster) AS ends
     FROM memorization
     WHERE sample = 'planted' AND sequence_count IS NOT NULL
     GROUP BY ALL

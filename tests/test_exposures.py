@@ -121,7 +121,7 @@ def world(tmp_path_factory):
     write_jsonl(root / "corpus" / "a" / "x.jsonl", [{"text": text} for text in sentences(60, words=30, seed=1)])
     build_index([root / "corpus"], root / "without", tokenizer=root / "tokenizer.json")
     write_jsonl(root / "other.jsonl", [{"text": text} for text in sentences(80, words=30, seed=3)])
-    plan = PlantPlan((0, 1, 4, 9), 12, 12)
+    plan = PlantPlan((0, 1, 4, 9), 12, (12,))
     plant(Index.open(root / "without"), [root / "other.jsonl"], root / "p", plan, ReadOptions())
     sources = [root / "corpus", root / "p" / "documents"]
     build_index(sources, root / "with", tokenizer=root / "tokenizer.json", shards=2)

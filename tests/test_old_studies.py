@@ -49,6 +49,7 @@ COLUMNS: dict[int, dict[str, str | None]] = {
         "sequences": _SEQUENCES,
     },
     4: {"sequences": _SEQUENCES},
+    5: {"sequences": f"{_SEQUENCES} prefix_tokens suffix_tokens"},
 }
 
 #: Tables that came with a version, or later in its time.

@@ -46,7 +46,9 @@ def world(tmp_path_factory):
 
 
 def planted(world, out, **change):
-    plan = PlantPlan(**{"copies": COPIES, "sequences": SEQUENCES, "length": LENGTH, "text_field": "body.text"} | change)
+    plan = PlantPlan(
+        **{"copies": COPIES, "sequences": SEQUENCES, "lengths": (LENGTH,), "text_field": "body.text"} | change
+    )
     return plant(Index.open(world / "index"), [world / "other.jsonl"], out, plan, ReadOptions("body.text"))
 
 
@@ -127,7 +129,7 @@ def test_windows_are_spread_evenly_and_at_random(world, tmp_path):
     write_jsonl(tmp_path / "b.jsonl", [{"text": "the " * 40} for _ in range(300)])
     length = len(tokenizer.encode_texts(["the " * 40]).row(0)) // 2 - 3
     for most, numbers in ((450, {1: 150, 2: 150}), (250, {1: 250}), (900, {2: 300})):
-        drawn = planting._draw([tmp_path / "b.jsonl"], tokenizer, PlantPlan((1,), 1, length), ReadOptions(), most)
+        drawn = planting._draw([tmp_path / "b.jsonl"], tokenizer, PlantPlan((1,), 1, (length,)), ReadOptions(), most)
         assert Counter(Counter(drawn.lines.tolist()).values()) == numbers
         firsts = drawn.lines[:250].tolist()
         assert len(set(firsts)) == 250
@@ -180,6 +182,8 @@ def test_on_the_command_line(world, tmp_path):
         (["--copies", "0"], "plant nothing"),
         (["--copies", "-1,2"], "between 0 and"),
         (["--copies", "1", "--length", 1], "2 tokens or more"),
+        (["--copies", "1", "--length", "12,x"], "--length '12,x': give whole numbers"),
+        (["--copies", "1", "--length", "12,12"], "length: give at least one number, and none twice"),
         (
             ["--copies", "1", "--sequences", 500],
             "are texts that index does not hold (",
@@ -215,7 +219,7 @@ ngrams = [1]
 def planted_world(world, tmp_path_factory):
     """(what was planted, an index with it)."""
     folder = tmp_path_factory.mktemp("planted")
-    plan = PlantPlan(COPIES, SEQUENCES, LENGTH)
+    plan = PlantPlan(COPIES, SEQUENCES, (LENGTH,))
     write_jsonl(folder / "other.jsonl", [{"text": text} for text in sentences(80, words=30, seed=3)])
     plant(Index.open(world / "index"), [folder / "other.jsonl"], folder / "p", plan, ReadOptions())
     sources = [world / "corpus", folder / "p" / "documents"]
@@ -352,6 +356,106 @@ def test_a_study_of_planted_texts_answers_by_copies(world, planted_world, tmp_pa
         own = [memorized[number] for number in mine if counts[number] == row["sequence_count"]]
         assert (row["memorized"], row["rate"]) == (sum(own), np.mean(own))
         assert row["rate_low"] <= row["rate"] <= row["rate_high"]
+
+
+LONG = 4 * LENGTH
+
+
+@pytest.fixture(scope="module")
+def passages(world, tmp_path_factory):
+    """(texts of two lengths that were planted, an index with them)."""
+    folder = tmp_path_factory.mktemp("passages")
+    # A third of these documents begins with what the corpus holds.
+    known = sentences(20, words=30, seed=1)
+    texts = [f"{known[n]} {text}" if n < 20 else text for n, text in enumerate(sentences(60, words=60, seed=4))]
+    write_jsonl(folder / "other.jsonl", [{"text": text} for text in texts])
+    plan = PlantPlan((0, 1, 4), 4, (LENGTH, LONG))
+    plant(Index.open(world / "index"), [folder / "other.jsonl"], folder / "p", plan, ReadOptions())
+    sources = [world / "corpus", folder / "p" / "documents"]
+    build_index(sources, folder / "with", tokenizer=world / "tokenizer.json")
+    return folder / "p", folder / "with"
+
+
+def test_texts_of_several_lengths_are_planted_as_often(world, passages):
+    what, index = passages
+    table = pq.read_table(what / "planted.parquet")
+    assert table["planted"].to_pylist() == list(range(24))
+    assert table["copies"].to_pylist() == [0] * 4 + [1] * 4 + [4] * 4 + [0] * 4 + [1] * 4 + [4] * 4
+    tokens = from_arrow(table["tokens"])
+    assert tokens.lengths().tolist() == [LONG] * 12 + [LENGTH] * 12
+    np.testing.assert_array_equal(Index.open(index).count(tokens), table["copies"].to_numpy())
+    # What is looked for in them was unknown, and each text is a part of its own of a document.
+    before, rows = Index.open(world / "index"), tokens.values[: 12 * LONG].reshape(12, LONG)
+    for start in (0, (LONG - LENGTH) // 2, LONG - LENGTH):
+        assert not before.count(list(rows[:, start : start + LENGTH])).any()
+    documents = (what.parent / "other.jsonl").read_text().splitlines()
+    used: dict[int, list[tuple[int, int]]] = {}
+    for text, line in zip(table["text"].to_pylist(), table["line"].to_pylist(), strict=True):
+        start = json.loads(documents[line - 1])["text"].index(text)
+        assert all(end <= start or start + len(text) <= first for first, end in used.get(line, []))
+        used.setdefault(line, []).append((start, start + len(text)))
+
+
+def test_sequences_of_longer_texts(world, passages, tmp_path):
+    """What they begin with, end with and have in their middle, all of one copy."""
+    what, index = passages
+    config = study_of(world, tmp_path / "s", what, index)
+    rows = [row for row in ensure_sequences(config, lambda *_: None).to_pylist() if row["sample"] == "planted"]
+    tokens = from_arrow(pq.read_table(what / "planted.parquet")["tokens"])
+    expected = [(text, start) for text in range(12) for start in (0, 18, 36)] + [(text, 0) for text in range(12, 24)]
+    assert [row["prefix"] + row["suffix"] for row in rows] == [
+        tokens.row(text)[start : start + LENGTH].tolist() for text, start in expected
+    ]
+    assert [(row["document_offset"], row["document_tokens"]) for row in rows] == [
+        (start, LONG if text < 12 else LENGTH) for text, start in expected
+    ]
+    copies = {
+        text: {row["document"] for row, (own, _) in zip(rows, expected, strict=True) if own == text}
+        for text in range(24)
+    }
+    assert all(len(documents) == 1 for documents in copies.values())
+    assert len({document for documents in copies.values() for document in documents if document is not None}) == 16
+    counts = {r["sequence_id"]: r["sequence_count"] for r in TableStore(config.tables).read("frequencies").to_pylist()}
+    assert [counts[row["sequence_id"]] for row in rows] == [(0, 1, 4)[text // 4 % 3] for text, _ in expected]
+
+
+def test_a_study_of_passages_answers_by_their_length(world, passages, tmp_path):
+    pytest.importorskip("torch")
+    from memindex.models.from_index import train_on_index
+    from memindex.study.jobs import RunOptions
+    from memindex.study.running import run_study
+    from memindex.tables.connection import connect
+    from memindex.tables.queries import run_query
+
+    what, index = passages
+    train_on_index(Index.open(index), "llama", 2000, 600, tmp_path / "m", context=12, eos_token_id=0, device="cpu")
+    config = study_of(world, tmp_path / "s", what, index)
+    with (tmp_path / "s" / "study.toml").open("a") as file:
+        file.write(f'[[models]]\nid = "m"\nsource = "{tmp_path / "m"}"\n')
+    run_study(load_study(tmp_path / "s"), options=RunOptions(device="cpu"))
+    answer = run_query(connect(config.directory), "rate_by_passage").to_pylist()
+    assert [(row["passage"], row["copies"], row["sequences"], row["texts"]) for row in answer] == [
+        (f"{length} tokens", copies, sequences, texts)
+        for length, sequences in ((LENGTH, 4), (LONG, 12))
+        # Texts of 0 copies have no document that would tell which sequences are of one of them.
+        for copies, texts in (("0", sequences), ("1", 4), ("4", 4))
+    ]
+    # The same from the tables, by hand.
+    store = TableStore(config.tables)
+    memorized = {row["sequence_id"]: row["memorized"] for row in store.read("continuations").to_pylist()}
+    counts = {row["sequence_id"]: row["sequence_count"] for row in store.read("frequencies").to_pylist()}
+    mine = [row for row in store.read("sequences").to_pylist() if row["sample"] == "planted"]
+    for row in answer:
+        own = [
+            (memorized[r["sequence_id"]], r["document_offset"])
+            for r in mine
+            if (counts[r["sequence_id"]], r["document_tokens"]) == (row["sequence_count"], row["document_tokens"])
+        ]
+        assert row["rate"] == np.mean([known for known, _ in own])
+        assert row["rate_low"] <= row["rate"] <= row["rate_high"]
+        for place, offset in (("first", 0), ("inside", 18), ("last", 36)):
+            at = [known for known, start in own if start == offset]
+            assert row[f"rate_{place}"] == (np.mean(at) if at else None)
 
 
 def test_planted_texts_that_do_not_fit_are_refused(world, planted_world, tmp_path):

@@ -50,6 +50,7 @@ ALL = (
     "rate_by_copies",
     "rate_by_exposures",
     "rate_by_frequency",
+    "rate_by_passage",
     "rate_by_recency",
     "rate_by_repetition",
     "rate_by_size",
@@ -68,7 +69,8 @@ PROBES = {
 }
 
 #: Questions about samples that are not there: test_planting, test_exposures and test_study_sampling ask them.
-PLANTED = {"rate_by_copies", "rate_by_exposures", "rate_by_recency", "rate_by_repetition", "frequency_in_domains"}
+PLANTED = {"rate_by_copies", "rate_by_passage", "rate_by_exposures", "rate_by_recency", "rate_by_repetition"}
+PLANTED |= {"frequency_in_domains"}
 
 
 @pytest.fixture(scope="module")

@@ -81,7 +81,8 @@ def test_every_query_has_an_answer(study: Path) -> None:
     empty = {name for name in list_queries() if not run_query(con, name).num_rows}
     assert all(load_query(name).optional for name in empty), empty
     of_probes = {name for name in list_queries() if any(table in load_query(name).sql for table in PROBES)}
-    planted = {"rate_by_copies", "rate_by_exposures", "rate_by_recency", "rate_by_repetition", "frequency_in_domains"}
+    planted = {"rate_by_copies", "rate_by_passage", "rate_by_exposures", "rate_by_recency", "rate_by_repetition"}
+    planted |= {"frequency_in_domains"}
     assert empty <= of_probes | planted, "only what needs a probe, or planted texts, has no rows"
     shares = run_query(con, "domain_shares").to_pylist()
     assert {"C++", "Python"} < {row["domain"] for row in shares}

@@ -24,7 +24,7 @@ from memindex.tables.store import TableStore
 
 #: Questions about what the study does not have: controls, several context lengths, planted texts, probes.
 ABSENT = {"compression", "context_curve", "controls", "layer_decoding", "layer_depth", "perturbation"}
-ABSENT |= {f"rate_by_{what}" for what in ("copies", "exposures", "recency", "repetition")}
+ABSENT |= {f"rate_by_{what}" for what in ("copies", "exposures", "passage", "recency", "repetition")}
 ABSENT |= {"frequency_in_domains"}
 ABSENT |= {f"noise_{what}" for what in ("domains", "output", "recovery", "similarity")}
 ABSENT |= {f"head_{what}" for what in ("depth", "importance", "overlap", "sharing", "signature")}

@@ -36,7 +36,11 @@ def written(folder: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     world = tmp_path_factory.mktemp("world")
-    return export_study(make_families_study(world), world / "results")
+    made = export_study(make_families_study(world), world / "results")
+    # Another study's answer, beside its own.
+    (made / "passages").mkdir()
+    shutil.copy(made / "rate_by_passage.parquet", made / "passages")
+    return made
 
 
 @pytest.fixture

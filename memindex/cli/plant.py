@@ -12,8 +12,10 @@ from memindex.errors import MemindexError
 @click.argument("sources", metavar="SRC…", nargs=-1, required=True)
 @index_option
 @click.option("--copies", required=True, metavar="N,…", help="How often texts are planted, as 0,1,2,4,8,16.")
-@click.option("--sequences", default=100, show_default=True, help="Texts of each number of copies.")
-@click.option("--length", default=64, show_default=True, help="Tokens of a text: prefix and suffix of a study.")
+@click.option("--sequences", default=100, show_default=True, help="Texts of each number of copies (and length).")
+@click.option(
+    "--length", default="64", show_default=True, metavar="N,…", help="Tokens of a text: prefix and suffix of a study."
+)
 @click.option("--out", required=True, type=click.Path(), help="Folder of what is planted; must not exist.")
 @click.option("--text-field", default="text", show_default=True, help="Dotted path of the text in SRC, and in --out.")
 @click.option("--domain-field", help="Dotted path in --out where the domain `planted` is put. [default: nowhere]")
@@ -24,7 +26,7 @@ def plant(
     index_path: str,
     copies: str,
     sequences: int,
-    length: int,
+    length: str,
     out: str,
     text_field: str,
     domain_field: str | None,
@@ -38,7 +40,8 @@ def plant(
     OUT/documents holds the copies, shuffled, each a document of its own: give it to `index build` beside the corpus, or
     to `index add`. OUT/planted.parquet lists the texts, their tokens and copies; 0 copies are a control that is never
     planted. A study.toml with the line `planted = "OUT"` scores the texts, and checks that its index counts as many
-    copies.
+    copies. With several lengths there are so many texts of each. Of longer ones a study scores what they begin with,
+    end with and have in their middle (query rate_by_passage).
 
     \b
     Examples:
@@ -51,11 +54,8 @@ def plant(
     from memindex.index.index import Index
     from memindex.study import planting
 
-    try:
-        numbers = tuple(int(part) for part in copies.split(","))
-    except ValueError:
-        raise MemindexError(f"--copies {copies!r}: give whole numbers with commas, as 1,2,4,8") from None
-    plan = planting.PlantPlan(numbers, sequences, length, seed, text_field, domain_field)
+    numbers, lengths = _numbers("--copies", copies), _numbers("--length", length)
+    plan = planting.PlantPlan(numbers, sequences, lengths, seed, text_field, domain_field)
     done = planting.plant(Index.open(index_path), sources, out, plan, ReadOptions(text_field=text_field))
     if done.known:
         note(f"{done.known:,} drawn texts stand in {index_path} already, up to {done.most_known:,} times: left out")
@@ -63,7 +63,15 @@ def plant(
         for row in done.table.to_pylist():
             print_json(row)
         return
+    tokens = length.replace(",", ", ")
     click.echo(
-        f"{out}: {done.table.num_rows:,} texts of {length} tokens, {sequences:,} of each number of copies ({copies}), "
+        f"{out}: {done.table.num_rows:,} texts of {tokens} tokens, {sequences:,} of each number of copies ({copies}), "
         f"in {done.documents:,} documents"
     )
+
+
+def _numbers(option: str, value: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in value.split(","))
+    except ValueError:
+        raise MemindexError(f"{option} {value!r}: give whole numbers with commas, as 1,2,4,8") from None

@@ -11,7 +11,8 @@ from memindex.index.index import Index
 from memindex.ragged import Ragged, concatenated
 
 #: Columns of the table sequences that an occurrence fills.
-PLACES = ("index", "shard", "position", "document", "document_offset", "domain")
+PLACES = ("index", "shard", "position", "document", "document_offset", "document_tokens", "domain")
+_TAKEN = ("shard", "position", "document", "document_tokens", "domain")
 
 
 def check_ids(index: Index, ids: Ragged | None) -> None:
@@ -37,7 +38,7 @@ def places(index: Index, chunk: Chunk) -> dict[str, pa.Array]:
     taken = found.take(pa.array(rows, mask=rows < 0))
     columns = {
         "index": pa.array(np.full(len(rows), index.name), mask=rows < 0),
-        **{name: taken.column(name).combine_chunks() for name in ("shard", "position", "document", "domain")},
+        **{name: taken.column(name).combine_chunks() for name in _TAKEN},
         "document_offset": taken.column("match").combine_chunks(),
     }
     return columns

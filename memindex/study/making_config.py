@@ -83,12 +83,15 @@ class PlantConfig:
 
     Attributes:
         copies: How often; each number is as frequent as the others.
-        sequences: Texts of each number of copies.
+        sequences: Texts of each number of copies (and length).
+        lengths: Tokens of a text: prefix and suffix where nothing is said. What longer texts begin with, end with and
+            have in their middle are sequences of the study.
         seed: Seed of the texts and their order.
     """
 
     copies: tuple[int, ...]
     sequences: int = 100
+    lengths: tuple[int, ...] | None = None
     seed: int = 0
 
 

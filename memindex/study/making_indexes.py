@@ -96,6 +96,8 @@ def _check_same(config: StudyConfig) -> None:
     assert config.build is not None
     parts = [asdict(part) for part in (*config.corpus, *config.other)]
     plant = None if config.plant is None else {**asdict(config.plant), "length": _length(config)}
+    if plant and plant["lengths"] is None:
+        del plant["lengths"]  # As in studies made before there was such a key.
     settings = json.loads(json.dumps([asdict(config.build), parts, len(config.corpus), plant]))
     file = build_folder(config) / _SETTINGS
     if not file.exists():
@@ -129,7 +131,8 @@ def _plant(config: StudyConfig, corpus: Path, heldout: Path, tokenizer: Tokenize
     base = build_folder(config) / "unplanted"
     _index([corpus], base, tokenizer, progress)
     settings = config.plant
-    plan = PlantPlan(settings.copies, settings.sequences, _length(config), settings.seed, domain_field="domain")
+    lengths = settings.lengths or (_length(config),)
+    plan = PlantPlan(settings.copies, settings.sequences, lengths, settings.seed, domain_field="domain")
     plant(Index.open(base), [heldout], config.planted, plan, ReadOptions())
     shutil.rmtree(base)
 

@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 
 from memindex.errors import MemindexError
 from memindex.index.index import Index
-from memindex.ragged import from_arrow, from_matrix
+from memindex.ragged import Ragged, from_arrow, from_matrix
 from memindex.study.config import SequenceConfig
-from memindex.study.planting import TABLE
+from memindex.study.planting import TABLE, window_starts
 from memindex.study.windows import Windows, token_lists, window_table
 
 #: Their `sample`.
@@ -22,9 +22,10 @@ PLANTED = "planted"
 
 
 def planted_sequences(index: Index, folder: Path, config: SequenceConfig) -> pa.Table:
-    """The first prefix + suffix tokens of each planted text, in the order of their numbers.
+    """The sequences of each planted text, in the order of their numbers: its prefix + suffix tokens.
 
-    A text that was planted has the place of one of its copies; one of 0 copies has none.
+    Of a longer text it is those that it begins with, ends with and has in its middle, where they occur as often as it
+    does. A text that was planted has the place of one of its copies; one of 0 copies has none.
 
     Args:
         index: The index of the corpus with the planted documents.
@@ -54,21 +55,45 @@ def planted_sequences(index: Index, folder: Path, config: SequenceConfig) -> pa.
             f"{copies[wrong[0]]:,} ({len(wrong):,} of {len(copies):,} differ): build it of the corpus and "
             f"{folder / 'documents'}, once"
         )
-    ids = tokens.values[tokens.offsets[:-1, None] + np.arange(length)].astype(np.int32)
-    there, absent = np.flatnonzero(copies), np.flatnonzero(copies == 0)
-    found = index.positions(from_matrix(ids[there]), limit=1)
-    windows = Windows(
-        found.shard.astype(np.int32), found.position.astype(np.int64), np.full(len(there), -1, dtype=np.int32)
-    )
-    placed = window_table(index, PLANTED, windows, config)
+    text, start = _starts(tokens.lengths(), length)
+    ids = tokens.values[(tokens.offsets[text] + start)[:, None] + np.arange(length)].astype(np.int32)
+    kept = index.count(from_matrix(ids)).astype(np.int64) == copies[text]
+    text, start, ids = text[kept], start[kept], ids[kept]
+    there, absent = np.flatnonzero(copies[text]), np.flatnonzero(copies[text] == 0)
+    placed = _placed(index, tokens, text[there], start[there], config)
     without = {field.name: pa.nulls(len(absent), field.type) for field in placed.schema}
     without |= {
         "sample": pa.array([PLANTED] * len(absent), type=pa.string()),
+        "document_offset": pa.array(start[absent]),
+        "document_tokens": pa.array(tokens.lengths()[text[absent]]),
         "prefix": token_lists(ids[absent][:, : config.prefix]).cast(placed.schema.field("prefix").type),
         "suffix": token_lists(ids[absent][:, config.prefix :]).cast(placed.schema.field("suffix").type),
     }
     order = np.argsort(np.concatenate([there, absent]), kind="stable")
     return pa.concat_tables([placed, pa.table(without, schema=placed.schema)]).take(pa.array(order)).combine_chunks()
+
+
+def _starts(lengths: npt.NDArray[np.int64], window: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int64]]:
+    """The text of each sequence, and where it begins there; both of shape (sequences,), in the order of the texts."""
+    starts = {length: np.array(window_starts(length, window)) for length in np.unique(lengths).tolist()}
+    of_text = [starts[length] for length in lengths.tolist()]
+    text = np.repeat(np.arange(len(of_text)), [len(part) for part in of_text])
+    return text, np.concatenate([np.zeros(0, dtype=np.int64), *of_text])
+
+
+def _placed(
+    index: Index,
+    tokens: Ragged,
+    text: npt.NDArray[np.intp],
+    start: npt.NDArray[np.int64],
+    config: SequenceConfig,
+) -> pa.Table:
+    """The rows of sequences that were planted: all of one text are in the same copy of it."""
+    found = index.positions(tokens.take(text), limit=1)
+    windows = Windows(
+        found.shard.astype(np.int32), found.position.astype(np.int64) + start, np.full(len(text), -1, dtype=np.int32)
+    )
+    return window_table(index, PLANTED, windows, config)
 
 
 def planted_windows(folder: Path, length: int) -> npt.NDArray[np.int32]:

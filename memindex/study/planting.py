@@ -2,7 +2,8 @@
 
 The texts are windows of documents that the corpus does not hold: one of each document, or several that don't overlap
 where there are fewer documents than texts. Each is planted as a document of its own, in so many copies (0 is a control:
-never). The documents come in random order, so that copies of one text lie far apart.
+never). The documents come in random order, so that copies of one text lie far apart. Texts can be of several lengths: a
+sequence may stand alone, or in a longer passage that is copied as a whole.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -51,8 +52,9 @@ class PlantPlan:
 
     Attributes:
         copies: How often; each number is as frequent as the others.
-        sequences: Texts of each number of copies.
-        length: Tokens of a text.
+        sequences: Texts of each number of copies and each length.
+        lengths: Tokens of a text. Windows as long as the shortest are what is looked for later: those that longer texts
+            begin with, end with and have in their middle are unknown to the corpus too.
         seed: Seed of everything that is drawn.
         text_field: Dotted path of the text in the documents that are written.
         domain_field: Dotted path of their domain; None: their folder tells it.
@@ -60,7 +62,7 @@ class PlantPlan:
 
     copies: tuple[int, ...]
     sequences: int
-    length: int = 64
+    lengths: tuple[int, ...] = (64,)
     seed: int = 0
     text_field: str = "text"
     domain_field: str | None = None
@@ -103,24 +105,53 @@ def plant(
     target, wanted = new_folder(out), plan.sequences * len(plan.copies)
     if target.exists():
         raise MemindexError(f"{target} exists already: choose another --out, or remove it first")
-    drawn = _draw(sources, index.tokenizer, plan, options, _SPARE * wanted)
-    found = _whole(drawn, index.tokenizer)
-    counts = index.count(from_matrix(found.tokens)).astype(np.int64)
-    chosen = found.take(np.flatnonzero(counts == 0)[:wanted])
-    if len(chosen.tokens) < wanted:
-        raise CorpusError(
-            f"{wanted:,} texts of {plan.length} tokens are wanted; of {len(drawn.tokens):,} windows that were drawn, "
-            f"{len(chosen.tokens):,} are texts that {index.name} does not hold ({int((counts > 0).sum()):,} stand "
-            f"there, up to {counts.max(initial=0):,} times): give more documents, or plant fewer --sequences"
-        )
-    # First windows of their documents come first: no number of copies may get more of them than another.
-    chosen = chosen.take(np.random.default_rng([plan.seed, _DRAW, 2]).permutation(wanted))
+    drawn = _draw(sources, index.tokenizer, plan, options, _SPARE * wanted * len(plan.lengths))
+    random = np.random.default_rng([plan.seed, _DRAW, 2])
+    chosen, known = [], []
+    # A window that is drawn is as long as the longest text, and makes one text: no two of them overlap.
+    for length in sorted(plan.lengths, reverse=True):
+        texts, left, counts = _choose(index, drawn, plan, length, wanted)
+        # First windows of their documents come first: no number of copies may get more of them than another.
+        chosen.append(texts.take(random.permutation(wanted)))
+        drawn = drawn.take(left)
+        known.append(counts[counts > 0])
     table = _table(chosen, index.tokenizer, plan)
     with partial_directory(target) as folder:
         documents = _write(folder, table, plan)
         folder.rename(target)
-    known = counts[counts > 0]
-    return Planted(table, documents, len(known), int(known.max(initial=0)))
+    counts = np.concatenate(known)
+    return Planted(table, documents, len(counts), int(counts.max(initial=0)))
+
+
+def _choose(
+    index: Index, drawn: _Texts, plan: PlantPlan, length: int, wanted: int
+) -> tuple[_Texts, npt.NDArray[np.intp], npt.NDArray[np.int64]]:
+    """Texts of one length, the windows that are left for others, and the counts of those that were considered.
+
+    A count is the highest of a text's own and of the windows that are looked for in it.
+    """
+    cut = drawn._replace(tokens=np.ascontiguousarray(drawn.tokens[:, :length]))
+    rows = _whole(cut.tokens, index.tokenizer)
+    tokens = cut.tokens[rows]
+    counts = index.count(from_matrix(tokens)).astype(np.int64)
+    for start in window_starts(length, min(plan.lengths)):
+        part = np.ascontiguousarray(tokens[:, start : start + min(plan.lengths)])
+        counts = np.maximum(counts, index.count(from_matrix(part)).astype(np.int64))
+    chosen = rows[np.flatnonzero(counts == 0)[:wanted]]
+    if len(chosen) < wanted:
+        raise CorpusError(
+            f"{wanted:,} texts of {length} tokens are wanted; of {len(drawn.tokens):,} windows that were drawn, "
+            f"{len(chosen):,} are texts that {index.name} does not hold ({int((counts > 0).sum()):,} stand "
+            f"there, up to {counts.max(initial=0):,} times): give more documents, or plant fewer --sequences"
+        )
+    return cut.take(chosen), np.setdiff1d(np.arange(len(drawn.tokens)), chosen), counts
+
+
+def window_starts(length: int, window: int) -> list[int]:
+    """Where the windows begin that are looked for in a planted text: at its beginning, in its middle, at its end."""
+    if length < 3 * window:
+        return [0] if length < 2 * window else [0, length - window]
+    return [0, (length - window) // 2, length - window]
 
 
 def _check(plan: PlantPlan) -> None:
@@ -130,12 +161,13 @@ def _check(plan: PlantPlan) -> None:
         raise MemindexError(f"copies must be between 0 and {MOST_COPIES:,}")
     if max(plan.copies) == 0:
         raise MemindexError("copies of 0 alone plant nothing: give another number beside it")
-    if plan.sequences < 1 or plan.length < 2:
+    if not plan.lengths or len(set(plan.lengths)) < len(plan.lengths):
+        raise MemindexError("length: give at least one number, and none twice")
+    if plan.sequences < 1 or min(plan.lengths) < 2:
         raise MemindexError("plant at least 1 sequence of each number of copies, of 2 tokens or more")
 
 
-@dataclass(frozen=True)
-class _Texts:
+class _Texts(NamedTuple):
     """Candidates: int32 tokens (rows, length), and where each is from."""
 
     tokens: npt.NDArray[np.int32]
@@ -149,19 +181,20 @@ class _Texts:
 def _draw(
     sources: Sequence[str | Path], tokenizer: Tokenizer, plan: PlantPlan, options: ReadOptions, most: int
 ) -> _Texts:
-    """At most so many windows: one of each document in random order, then a second of each, and so on."""
+    """At most so many windows of the longest length: one of each document in random order, then a second, and so on."""
+    length = max(plan.lengths)
     random = np.random.default_rng([plan.seed, _DRAW])
     kept: list[tuple[npt.NDArray[np.float64], _Texts]] = []
     below = math.inf
     for batch in read_documents(find_files(sources, options), options, BadDocuments()):
         if not len(batch) or batch.schema.field(0).name != "text":
             continue
-        kept.append(_windows(batch, tokenizer, plan.length, random, below))
+        kept.append(_windows(batch, tokenizer, length, random, below))
         if sum(len(order) for order, _ in kept) > 2 * most:
             kept = [_first(kept, most)]
             below = float(kept[0][0][-1])
     if not sum(len(order) for order, _ in kept):
-        raise CorpusError(f"no document in {', '.join(map(str, sources))} has {plan.length} tokens")
+        raise CorpusError(f"no document in {', '.join(map(str, sources))} has {length} tokens")
     return _first(kept, most)[1]
 
 
@@ -201,25 +234,29 @@ def _first(kept: Sequence[tuple[npt.NDArray[np.float64], _Texts]], most: int) ->
     return order[rows], together.take(rows)
 
 
-def _whole(texts: _Texts, tokenizer: Tokenizer) -> _Texts:
-    """Those that are the same ids again when their text is a document of its own, each once."""
-    length = texts.tokens.shape[1]
-    again = tokenizer.encode_texts(tokenizer.decode_batch(texts.tokens.tolist()))
+def _whole(tokens: npt.NDArray[np.int32], tokenizer: Tokenizer) -> npt.NDArray[np.intp]:
+    """Rows of those that are the same ids again when their text is a document of its own, each once."""
+    length = tokens.shape[1]
+    again = tokenizer.encode_texts(tokenizer.decode_batch(tokens.tolist()))
     same = np.flatnonzero(again.lengths() == length)
     values = again.take(same).values.reshape(-1, length).astype(np.int32)
-    same = same[(values == texts.tokens[same]).all(axis=1)]
-    _, first = np.unique(texts.tokens[same], axis=0, return_index=True)
-    return texts.take(same[np.sort(first)])
+    same = same[(values == tokens[same]).all(axis=1)]
+    _, first = np.unique(tokens[same], axis=0, return_index=True)
+    rows: npt.NDArray[np.intp] = same[np.sort(first)]
+    return rows
 
 
-def _table(texts: _Texts, tokenizer: Tokenizer, plan: PlantPlan) -> pa.Table:
+def _table(chosen: Sequence[_Texts], tokenizer: Tokenizer, plan: PlantPlan) -> pa.Table:
+    """Texts of each length, each number of copies: in the order of the numbers."""
+    copies = np.repeat(np.array(plan.copies, dtype=np.int64), plan.sequences)
+    texts = [text for part in chosen for text in tokenizer.decode_batch(part.tokens.tolist())]
     columns = {
-        "planted": pa.array(np.arange(len(texts.tokens), dtype=np.int64)),
-        "copies": pa.array(np.repeat(np.array(plan.copies, dtype=np.int64), plan.sequences)),
-        "text": pa.array(tokenizer.decode_batch(texts.tokens.tolist()), type=pa.string()),
-        "tokens": to_arrow(from_matrix(texts.tokens)),
-        "path": pa.array(texts.paths, type=pa.string()),
-        "line": pa.array(texts.lines),
+        "planted": pa.array(np.arange(len(texts), dtype=np.int64)),
+        "copies": pa.array(np.tile(copies, len(chosen))),
+        "text": pa.array(texts, type=pa.string()),
+        "tokens": pa.concat_arrays([to_arrow(from_matrix(part.tokens)) for part in chosen]),
+        "path": pa.array(np.concatenate([part.paths for part in chosen]), type=pa.string()),
+        "line": pa.array(np.concatenate([part.lines for part in chosen])),
     }
     made = {"tokenizer": tokenizer.name, "tokenizer_checksum": tokenizer.checksum, "seed": str(plan.seed)}
     return pa.table(columns).replace_schema_metadata(made)

@@ -43,7 +43,7 @@ def window_table(index: Index, sample: str, windows: Windows, config: SequenceCo
     """Columns of the schema `sequences`, but for their numbers, of windows of an index."""
     length = config.prefix + config.suffix
     ids = window_ids(index, windows.shard, windows.position, length)
-    document, offset = documents_of(index, windows)
+    document, offset, tokens = documents_of(index, windows)
     bucket = pa.array(windows.bucket, mask=windows.bucket < 0)
     columns = {
         "sample": pa.array([sample] * len(ids)),
@@ -53,6 +53,7 @@ def window_table(index: Index, sample: str, windows: Windows, config: SequenceCo
         "position": pa.array(windows.position),
         "document": pa.array(document),
         "document_offset": pa.array(offset),
+        "document_tokens": pa.array(tokens),
         "domain": domains_of(index, windows.shard, document),
         "prefix": token_lists(ids[:, : config.prefix]),
         "suffix": token_lists(ids[:, config.prefix :]),
@@ -60,17 +61,23 @@ def window_table(index: Index, sample: str, windows: Windows, config: SequenceCo
     return pa.table(columns)
 
 
-def documents_of(index: Index, windows: Windows) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Each window's document, a number in its shard, and its offset there in tokens; both of shape (windows,)."""
-    document = np.empty(len(windows.position), dtype=np.int64)
-    offset = np.empty(len(windows.position), dtype=np.int64)
+def documents_of(
+    index: Index, windows: Windows
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Each window's document, a number in its shard, its offset there and the document's length in tokens.
+
+    All of shape (windows,).
+    """
+    document, offset, tokens = (np.empty(len(windows.position), dtype=np.int64) for _ in range(3))
     for shard in range(index.manifest.shards):
         mine = np.flatnonzero(windows.shard == shard)
         position = windows.position[mine]
         starts = index.document_starts(shard)
         document[mine] = np.searchsorted(starts, position, side="right") - 1
         offset[mine] = position - starts[document[mine]] - 1
-    return document, offset
+        ends = np.append(starts[1:], len(index.tokens_of_shard(shard)))
+        tokens[mine] = ends[document[mine]] - starts[document[mine]] - 1
+    return document, offset, tokens
 
 
 def domains_of(index: Index, shard: npt.NDArray[np.int32], document: npt.NDArray[np.int64]) -> pa.Array:

@@ -43,9 +43,15 @@ def _lengths(table: Table, columns: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def completed(table: Table, contents: pa.Table) -> pa.Table:
-    """The columns of a table in their order; those that tell the length of a list may be missing before."""
+    """The columns of a table in their order.
+
+    Those that older files lack may be missing before: what tells the length of a list, and what may be NULL.
+    """
     columns = dict(zip(contents.column_names, contents.columns, strict=True))
     columns |= _lengths(table, columns)
+    for column in table.columns:
+        if column.nullable and column.name not in columns:
+            columns[column.name] = pa.nulls(len(contents), column.type)
     return pa.table({column.name: columns[column.name] for column in table.columns})
 
 

@@ -9,6 +9,7 @@ _ORDER = (
     "rate_by_size",
     "rate_by_frequency",
     "rate_by_copies",
+    "rate_by_passage",
     "rate_by_exposures",
     "rate_by_recency",
     "rate_by_repetition",

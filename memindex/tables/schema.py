@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 #: Raised by one when a column is added, removed or changes its meaning; stands in every file's Parquet
 #: metadata. A new table leaves it as it is: older files stay right, and a run fills what is missing.
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 
 #: Studies from this version on can be added to: what their files lack is told by other columns. Older ones can be asked
 #: in SQL, where a column that a file lacks is NULL, or what `Column.before` says.
@@ -171,6 +171,7 @@ SEQUENCES = Table(
         Column("position", pa.int64(), "token position in the shard of the prefix's first token", nullable=True),
         Column("document", pa.int64(), "row of the shard's document table", nullable=True),
         Column("document_offset", pa.int64(), "tokens of the document before the prefix", nullable=True),
+        Column("document_tokens", pa.int64(), "tokens of the document; NULL in older studies", nullable=True),
         Column("domain", pa.string(), "domain of the document", nullable=True),
         Column("prefix_tokens", pa.int32(), "length of prefix; NULL where that is", nullable=True, length_of="prefix"),
         Column("suffix_tokens", pa.int32(), "length of suffix; NULL where that is", nullable=True, length_of="suffix"),
@@ -615,7 +616,7 @@ _PROTOCOL = tuple(
 _SEQUENCE = (
     *(
         _column(SEQUENCES, name)
-        for name in ("sequence_id", "sample", "bucket", "domain", "document", "document_offset")
+        for name in ("sequence_id", "sample", "bucket", "domain", "document", "document_offset", "document_tokens")
     ),
     *(_column(SEQUENCES, name) for name in ("index", "shard", "position")),
     Column(
