@@ -77,6 +77,9 @@ class RecordDealer:
 
     def close(self) -> None: ...
 
+def watch_reads() -> None:
+    """Let index files that shrink while they are read be errors again, after a library took SIGBUS over."""
+
 def exchange(one: _Path, other: _Path) -> None:
     """Give two folders of one file system each other's name in one step; OSError where the system can't."""
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import signal
 import warnings
 from pathlib import Path
 
@@ -26,20 +24,11 @@ def shared() -> Path:
 
 
 @pytest.fixture
-def ray(tmp_path_factory):
-    """Ray, which is shut down afterwards and has taken no signal.
-
-    It catches SIGBUS itself as soon as it runs; a later test whose index file shrinks would end the whole process.
-    """
+def ray():
+    """Ray, which is shut down afterwards."""
     ray = pytest.importorskip("ray")
-    from synthetic_index import write_index
-
-    write_index(tmp_path_factory.mktemp("signals") / "i", [[1]], 1, 1)  # opens it: from then on memindex catches it
-    libc, before = ctypes.CDLL(None), ctypes.create_string_buffer(256)  # room for any system's struct sigaction
-    libc.sigaction(signal.SIGBUS, None, before)
     yield ray
     ray.shutdown()
-    libc.sigaction(signal.SIGBUS, before, None)
 
 
 @pytest.fixture(scope="module")

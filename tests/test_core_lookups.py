@@ -282,3 +282,42 @@ def test_an_answer_that_memory_does_not_hold_is_an_error(tmp_path):
     )
     assert done.stdout == "30 numbers for 1000000 rows take 0.2 GB: ask in smaller batches\n", done.stderr
     assert (shard.count_by_domain(*batch).reshape(-1, 30) == 1).all()
+
+
+AFTER_TAKING_OVER = """
+import faulthandler, os, sys
+from pathlib import Path
+from synthetic_index import write_index
+from memindex import _core
+from memindex.errors import CorruptIndexError
+from memindex.index import cooccurrence
+folder, how = Path(sys.argv[1]), sys.argv[2]
+index = write_index(folder, [[1, *[3] * 50, 2]] * 400, 1, 2)
+faulthandler.enable()  # takes SIGBUS over, as Ray does
+if how == "asked":
+    _core.watch_reads()
+elif how == "opened":
+    write_index(folder, [[1]], 1, 1)
+cooccurrence.MAX_MATCHES, before = -1, cooccurrence.ShardText.search
+def truncated(shard, *places):
+    os.truncate(index.path / "tokenized.0", 100)
+    return before(shard, *places)
+cooccurrence.ShardText.search = truncated
+try:
+    index.count_cnf([[[1]], [[2]]])
+except CorruptIndexError:
+    print("refused")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere such a read ends the process")
+@pytest.mark.parametrize(("how", "said", "code"), [("asked", "refused\n", 0), ("opened", "refused\n", 0), ("", "", -7)])
+def test_a_file_that_shrinks_is_refused_after_another_library_took_its_signal(tmp_path, how, said, code):
+    done = subprocess.run(
+        [sys.executable, "-c", AFTER_TAKING_OVER, tmp_path, how],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout, done.returncode) == (said, code), done.stderr

@@ -2,9 +2,8 @@
 //!
 //! The kernel answers such a read with SIGBUS. The handler here puts a page of zeros in its place, so that the read can go
 //! on, and marks the map as broken; every lookup asks for that mark before it answers. A SIGBUS from anywhere else goes to
-//! whoever handled it before.
+//! whoever handled it before. Libraries that come later (Ray) may take the signal over: every new map takes it back.
 
-use std::sync::Once;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 
 /// A watched map, or a free slot when its start is 0. The handler walks these without a lock, so they are never freed.
@@ -24,8 +23,7 @@ pub struct Watch(&'static Region);
 impl Watch {
     /// Watches the map over `bytes`, which must stay mapped as long as this lives.
     pub fn new(bytes: &[u8]) -> Watch {
-        static INSTALLED: Once = Once::new();
-        INSTALLED.call_once(install);
+        install();
         let start = bytes.as_ptr().addr();
         let region = free_region(start);
         region.broken.store(false, Ordering::Relaxed);
@@ -75,21 +73,25 @@ fn regions() -> impl Iterator<Item = &'static Region> {
 
 #[cfg(target_os = "linux")]
 mod signal {
-    use super::{Ordering, regions};
-    use std::sync::OnceLock;
+    use super::{AtomicPtr, Ordering, regions};
 
-    static BEFORE: OnceLock<libc::sigaction> = OnceLock::new();
+    /// What handled the signal before; what was put here is never freed, as the handler may be reading it.
+    static BEFORE: AtomicPtr<libc::sigaction> = AtomicPtr::new(std::ptr::null_mut());
 
-    /// Puts the handler in place, and remembers the one before.
+    /// Puts the handler in place where another one is, and remembers that one.
     pub fn install() {
         // SAFETY: sigaction is plain data, for which zeros are a value; the handler has the signature SA_SIGINFO asks for
         // and calls only what is safe in a signal handler.
         unsafe {
-            let mut action: libc::sigaction = std::mem::zeroed();
             let mut before: libc::sigaction = std::mem::zeroed();
             libc::sigaction(libc::SIGBUS, std::ptr::null(), &raw mut before);
-            let _ = BEFORE.set(before);
-            action.sa_sigaction = on_sigbus as *const () as usize;
+            let handler = on_sigbus as *const () as usize;
+            if before.sa_sigaction == handler {
+                return;
+            }
+            BEFORE.store(Box::into_raw(Box::new(before)), Ordering::Release);
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = handler;
             action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
             libc::sigaction(libc::SIGBUS, &raw const action, std::ptr::null_mut());
         }
@@ -105,10 +107,10 @@ mod signal {
             region.broken.store(true, Ordering::Relaxed);
             replace_page(address)
         });
-        if !replaced && let Some(before) = BEFORE.get() {
+        if !replaced {
             // The read is tried again, and meets the handler from before.
-            // SAFETY: `before` is what sigaction returned.
-            unsafe { libc::sigaction(libc::SIGBUS, std::ptr::from_ref(before), std::ptr::null_mut()) };
+            // SAFETY: `BEFORE` is what sigaction returned, and was set before this handler was.
+            unsafe { libc::sigaction(libc::SIGBUS, BEFORE.load(Ordering::Acquire), std::ptr::null_mut()) };
         }
     }
 
@@ -125,7 +127,8 @@ mod signal {
 }
 
 #[cfg(target_os = "linux")]
-use signal::install;
+pub use signal::install;
 
+/// Elsewhere a map whose file shrinks ends the process.
 #[cfg(not(target_os = "linux"))]
-fn install() {}
+pub fn install() {}

@@ -9,6 +9,7 @@ use pyo3::types::PyBytes;
 use crate::build::{Built, DomainColumn, build_shard};
 use crate::documents::{self, Documents};
 use crate::error::{Error, Result};
+use crate::fault::install;
 use crate::files::{FolderIdentity, exchange_folders, shard_file};
 use crate::keys::{MOST_STRIDE, STRIDE};
 use crate::lookup::{Answer, Count, CountWithPrefix, Ragged, Ranks, answer_batch, check_ids, find_one, in_parts};
@@ -479,6 +480,12 @@ impl PyRecordDealer {
     }
 }
 
+/// Takes back SIGBUS from whoever took it over; see `watch_reads` in `_core.pyi`.
+#[pyfunction]
+fn watch_reads() {
+    install();
+}
+
 /// Gives two folders each other's name, at once; see `exchange` in `_core.pyi`.
 #[pyfunction]
 fn exchange(py: Python<'_>, one: PathBuf, other: PathBuf) -> PyResult<()> {
@@ -659,6 +666,7 @@ pub fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<PyDocumentWriter>()?;
     module.add_class::<PyRecordDealer>()?;
     module.add_function(wrap_pyfunction!(exchange, module)?)?;
+    module.add_function(wrap_pyfunction!(watch_reads, module)?)?;
     module.add_function(wrap_pyfunction!(sort_shard, module)?)?;
     module.add_function(wrap_pyfunction!(write_sidecars, module)?)?;
     module.add_function(wrap_pyfunction!(parse_metadata, module)?)?;

@@ -5,17 +5,17 @@ A unit whose node is lost is done again: what it left has no name yet, or will b
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from memindex.errors import MemindexError, MissingExtraError
+from memindex.errors import MemindexError
 from memindex.index.sharding import PROCESS_BYTES, shown
 from memindex.index.sorting import Sorted, SortJob, sort_shard
 from memindex.index.tokenizing import UnitFacts, tokenize_unit
 from memindex.index.tokenizing_process import TokenTask
 from memindex.index.units import TokenUnit
+from memindex.ray_cluster import ray_cluster
 
 #: Times that a unit is tried again after its node was lost.
 RETRIES = 2
@@ -29,7 +29,7 @@ class Cluster:
     """
 
     def __init__(self, workers: int | None) -> None:
-        self._ray = _ray()
+        self._ray = ray_cluster()
         self._workers = workers
 
     def tokenize(
@@ -111,13 +111,3 @@ def _unwrapped(ray: Any, reference: Any) -> Any:
     if isinstance(answer, Exception):
         raise answer
     return answer
-
-
-def _ray() -> Any:
-    try:
-        import ray  # type: ignore[import-not-found, unused-ignore]
-    except ImportError:
-        raise MissingExtraError("ray is not installed; run: pip install 'memindex[ray]'") from None
-    if not ray.is_initialized():
-        ray.init(log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR)
-    return ray

@@ -6,13 +6,13 @@ by another actor: units are small and their files whole.
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from memindex.errors import MemindexError, MissingExtraError
+from memindex.errors import MemindexError
+from memindex.ray_cluster import ray_cluster
 from memindex.study.engines.local import Report
 from memindex.study.worker import Job, Worker
 
@@ -22,7 +22,7 @@ RETRIES = 2
 
 def cluster_gpus() -> int:
     """GPUs of the cluster that RAY_ADDRESS or the machine names; it is joined (or started here) first."""
-    return int(_ray().cluster_resources().get("GPU", 0))
+    return int(ray_cluster().cluster_resources().get("GPU", 0))
 
 
 def run_on_cluster(tables: Path, jobs: Sequence[Job], workers: int | None, report: Report) -> None:
@@ -37,7 +37,7 @@ def run_on_cluster(tables: Path, jobs: Sequence[Job], workers: int | None, repor
     Raises:
         MemindexError: A job failed, or its actors died over and over.
     """
-    ray = _ray()
+    ray = ray_cluster()
     on_gpu = jobs[0].units.device == "cuda"
     most = int(ray.cluster_resources().get("GPU" if on_gpu else "CPU", 0))
     if not most:
@@ -109,13 +109,3 @@ class _Actor:
         except MemindexError as error:
             return str(error)
         return None
-
-
-def _ray() -> Any:
-    try:
-        import ray  # type: ignore[import-not-found, unused-ignore]
-    except ImportError:
-        raise MissingExtraError("ray is not installed; run: pip install 'memindex[ray]'") from None
-    if not ray.is_initialized():
-        ray.init(log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR)
-    return ray
