@@ -138,7 +138,10 @@ def test_an_organization_stays_where_names_would_be_the_same() -> None:
 
 def test_a_family_of_many_checkpoints_is_divided_by_size() -> None:
     rows = [(f"p-{size}@{step}", "p", size * 10**6, step) for size in (70, 160) for step in range(5)]
-    assert Families(rows).groups == {"p, 160M parameters": 5, "p, 70M parameters": 5}
+    assert list(Families(rows).groups.items()) == [("p, 70M parameters", 5), ("p, 160M parameters", 5)]
+    # Parts of one family stand together, before a family that has fewer models than all of them.
+    more = [(f"q{number}", "q", 80_000_000, number) for number in range(6)]
+    assert list(Families(rows[:5] + more + rows[5:]).groups) == ["p, 70M parameters", "p, 160M parameters", "q"]
     sizes = [(f"p-{size}", "p", size, 1) for size in range(1, 12)]
     assert Families(sizes).groups == {"p": 11}
 

@@ -39,7 +39,7 @@ class Member:
 class Families:
     """The models of a study by label; `groups` are the families with their numbers of models, the largest family first.
 
-    A family of many checkpoints is divided by size.
+    A family of many checkpoints is divided by size, the smallest first.
     """
 
     def __init__(self, models: Iterable[tuple[str, str, int | None, int | None]] = ()) -> None:
@@ -55,7 +55,12 @@ class Families:
             name = tail if tails[tail] == 1 else model_id
             self._members[model_id] = Member(group, number, seen[group], name)
             seen[group] += 1
-        self.groups: Mapping[str, int] = dict(sorted(seen.items(), key=lambda item: (-item[1], item[0])))
+        of_family = Counter(family for _, family, *_ in rows)
+        # Groups of one family stay in the order in which they come, that of their sizes.
+        family = {named[model_id]: family for model_id, family, *_ in rows}
+        self.groups: Mapping[str, int] = {
+            group: seen[group] for group in sorted(seen, key=lambda group: (-of_family[family[group]], family[group]))
+        }
 
     def __len__(self) -> int:
         """The number of models."""
