@@ -259,6 +259,9 @@ def main() -> None:
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 16, 256])
     parser.add_argument("--ours-only", action="store_true")
     args = parser.parse_args()
+    needed = [args.flask_python, "-c", "import flask, infini_gram, tokenizers"]
+    if not args.ours_only and subprocess.run(needed, stderr=subprocess.DEVNULL, check=False).returncode:
+        parser.error(f"{args.flask_python} lacks flask, infini-gram or tokenizers: name another --flask-python")
     index = Index.open(args.index)
     texts = queries_of(index, 20_000)
     with ExitStack() as stack:

@@ -7,13 +7,13 @@ would otherwise silently mean its default.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 from memindex.errors import MemindexError
 from memindex.study.making_config import BuildConfig, CorpusPart, PlantConfig, SeriesConfig, check_together
+from memindex.study.model_patterns import fits_any, idle_patterns
 from memindex.study.probe_config import ProbeConfig
 from memindex.study.protocol import OTHER_CORPUS, ScoringConfig
 from memindex.study.toml_values import build, reject_unknown
@@ -245,18 +245,13 @@ def _check_names(config: StudyConfig, file: Path) -> None:
         ("[probes] models", config.probes.models if config.probes.run else ()),
         ("[scoring] controlled", config.scoring.controlled if config.scoring.controls else ()),
     ):
-        if ids and (idle := _idle(patterns, ids)):
+        if ids and (idle := idle_patterns(patterns, ids)):
             raise MemindexError(
                 f"{file}: {key} names no model of the study ({', '.join(idle)}); there are {', '.join(ids)}"
             )
     for model_id in ids:
         if ids.count(model_id) > 1:
             raise MemindexError(f"{file}: two models have the id {model_id}: give each [[models]] its own")
-
-
-def _idle(patterns: Iterable[str], ids: Sequence[str]) -> list[str]:
-    """The shell patterns that no id fits: a slip of the pen, which would quietly leave a model out."""
-    return [pattern for pattern in patterns if not any(fnmatchcase(model_id, pattern) for model_id in ids)]
 
 
 def with_models(config: StudyConfig, patterns: Sequence[str]) -> StudyConfig:
@@ -268,17 +263,13 @@ def with_models(config: StudyConfig, patterns: Sequence[str]) -> StudyConfig:
     Raises:
         MemindexError: A pattern that no model fits.
     """
-
-    def wanted(model_id: str) -> bool:
-        return any(fnmatchcase(model_id, pattern) for pattern in patterns)
-
-    models = tuple(model for model in config.models if wanted(model.id))
-    if idle := _idle(patterns, [model.id for model in config.models]):
+    models = tuple(model for model in config.models if fits_any(model.id, patterns))
+    if idle := idle_patterns(patterns, [model.id for model in config.models]):
         raise MemindexError(
             f"no model of the study is called {' or '.join(idle)}; there are "
             f"{', '.join(model.id for model in config.models) or 'none'}"
         )
     trainings = [training for series in config.train for training in series.trainings()]
     # A checkpoint needs its model's training.
-    kept = [one for one in trainings if any(map(wanted, one.model_ids))]
+    kept = [one for one in trainings if any(fits_any(model_id, patterns) for model_id in one.model_ids)]
     return replace(config, models=models, train=tuple(training.alone() for training in kept))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Any
 
 from memindex.errors import MemindexError
+from memindex.study.model_patterns import fits_any
 
 COMPRESSION, NOISE, PERTURBATION, LAYER_DECODING = "compression", "noise", "perturbation", "layer_decoding"
 HEAD_IMPORTANCE = "head_importance"
@@ -77,7 +77,7 @@ class ProbeConfig:
 
     def takes(self, model_id: str) -> bool:
         """Whether `memindex study run` looks into a model."""
-        return any(fnmatchcase(model_id, pattern) for pattern in self.models)
+        return fits_any(model_id, self.models)
 
     def settings(self, probe: str) -> dict[str, Any]:
         """What of it decides about the results of one probe."""

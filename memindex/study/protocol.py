@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 
 from memindex.errors import MemindexError
+from memindex.study.model_patterns import fits_any
 
 GREEDY, SAMPLED = "greedy", "sampled"
 
@@ -124,7 +124,7 @@ class ScoringConfig:
 
     def of_model(self, model_id: str) -> ScoringConfig:
         """What is asked of one model: without controls where it is to have none."""
-        wanted = any(fnmatchcase(model_id, pattern) for pattern in self.controlled)
+        wanted = fits_any(model_id, self.controlled)
         return self if wanted else replace(self, controls=())
 
     def protocols(self, prefix: int, suffix: int) -> Iterator[Protocol]:
