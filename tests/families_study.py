@@ -97,6 +97,7 @@ def _added(rng: np.random.Generator, sample: str, domains: list[str], first: int
         "document": np.arange(more) % DOCUMENTS,
         "document_offset": np.zeros(more, np.int64),
         "document_tokens": np.where(np.arange(more) % 2, 64, 256),
+        "first_document": np.arange(more) % DOCUMENTS,
         "domain": domains,
         "prefix": rng.integers(0, 500, (more, 32)),
         "suffix": rng.integers(0, 500, (more, SUFFIX)),

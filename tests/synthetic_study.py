@@ -94,6 +94,7 @@ def sample(rng: np.random.Generator, rows: int) -> tuple[dict, np.ndarray]:
         "document": documents,
         "document_offset": rng.integers(0, 100, rows),
         "document_tokens": np.full(rows, 200),
+        "first_document": documents,
         "domain": [DOMAINS[d % len(DOMAINS)] for d in documents],
         "prefix": rng.integers(0, 500, (rows, 32)),
         "suffix": rng.integers(0, 500, (rows, SUFFIX)),
@@ -351,7 +352,16 @@ def probe_row(run_id: str, name: str, rows: int) -> dict:
 def add_import(store: TableStore, rng: np.random.Generator, model: str, rows: int = 50) -> None:
     """Imported sequences, of other lengths and without a document, and a run of `model` on them."""
     ids = np.arange(rows) + 10**12
-    places = ("bucket", "index", "shard", "position", "document", "document_offset", "document_tokens")
+    places = (
+        "bucket",
+        "index",
+        "shard",
+        "position",
+        "document",
+        "document_offset",
+        "document_tokens",
+        "first_document",
+    )
     nothing = dict.fromkeys(places, [None] * rows)
     columns = nothing | {
         "sequence_id": ids,

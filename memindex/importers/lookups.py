@@ -9,9 +9,10 @@ from memindex.errors import MemindexError
 from memindex.importers.chunks import Chunk
 from memindex.index.index import Index
 from memindex.ragged import Ragged, concatenated
+from memindex.study.first_documents import first_documents
 
 #: Columns of the table sequences that an occurrence fills.
-PLACES = ("index", "shard", "position", "document", "document_offset", "document_tokens", "domain")
+PLACES = ("index", "shard", "position", "document", "document_offset", "document_tokens", "first_document", "domain")
 _TAKEN = ("shard", "position", "document", "document_tokens", "domain")
 
 
@@ -32,7 +33,9 @@ def places(index: Index, chunk: Chunk) -> dict[str, pa.Array]:
     """One occurrence of each sequence; NULL where there is none."""
     assert chunk.prefix is not None
     assert chunk.suffix is not None
-    found = index.documents(concatenated(chunk.prefix, chunk.suffix), limit=1, max_tokens=1, text=False)
+    sequences = concatenated(chunk.prefix, chunk.suffix)
+    found = index.documents(sequences, limit=1, max_tokens=1, text=False)
+    firsts = first_documents(index, sequences)
     rows = np.full(len(chunk.rows), -1)
     rows[found.column("query").to_numpy()] = np.arange(len(found))
     taken = found.take(pa.array(rows, mask=rows < 0))
@@ -40,6 +43,7 @@ def places(index: Index, chunk: Chunk) -> dict[str, pa.Array]:
         "index": pa.array(np.full(len(rows), index.name), mask=rows < 0),
         **{name: taken.column(name).combine_chunks() for name in _TAKEN},
         "document_offset": taken.column("match").combine_chunks(),
+        "first_document": pa.array(firsts, mask=firsts < 0),
     }
     return columns
 

@@ -13,7 +13,9 @@ from memindex.errors import MemindexError
 from memindex.index.document_table import document_rows
 from memindex.index.index import Index
 from memindex.index.manifest import DOCUMENTS_FILE
+from memindex.ragged import from_matrix
 from memindex.study.config import SequenceConfig
+from memindex.study.first_documents import first_documents
 
 
 class Windows(NamedTuple):
@@ -54,6 +56,7 @@ def window_table(index: Index, sample: str, windows: Windows, config: SequenceCo
         "document": pa.array(document),
         "document_offset": pa.array(offset),
         "document_tokens": pa.array(tokens),
+        "first_document": pa.array(first_documents(index, from_matrix(ids))),
         "domain": domains_of(index, windows.shard, document),
         "prefix": token_lists(ids[:, : config.prefix]),
         "suffix": token_lists(ids[:, config.prefix :]),

@@ -172,6 +172,13 @@ SEQUENCES = Table(
         Column("document", pa.int64(), "row of the shard's document table", nullable=True),
         Column("document_offset", pa.int64(), "tokens of the document before the prefix", nullable=True),
         Column("document_tokens", pa.int64(), "tokens of the document; NULL in older studies", nullable=True),
+        Column(
+            "first_document",
+            pa.int64(),
+            "number, among the documents of all shards, of the first one that holds the sequence (of 1,000 occurrences "
+            "at most): parts of copies of one text have the same; NULL in older studies",
+            nullable=True,
+        ),
         Column("domain", pa.string(), "domain of the document", nullable=True),
         Column("prefix_tokens", pa.int32(), "length of prefix; NULL where that is", nullable=True, length_of="prefix"),
         Column("suffix_tokens", pa.int32(), "length of suffix; NULL where that is", nullable=True, length_of="suffix"),
@@ -622,7 +629,8 @@ _SEQUENCE = (
     Column(
         "cluster",
         pa.int64(),
-        "a number for each document, for rate_interval; a sequence without a document has one of its own",
+        "a number for each document, for rate_interval: the first one that holds the sequence, as copies of one text "
+        "are no independent observations; a sequence without a document has one of its own",
     ),
     *(_column(FREQUENCIES, name, nullable=True) for name in ("sequence_count", "prefix_count", "suffix_count")),
     Column(

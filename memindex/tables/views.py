@@ -28,6 +28,7 @@ SELECT run_id, run_label, model_id, family, corpus, architecture, parameters, no
        trained_tokens, prefix_length, suffix_length, decoding, seed, top_k, temperature, control, made_by, dtype,
        sequence_id, sample, bucket, domain, document, document_offset, document_tokens, s."index", shard, position,
        CASE WHEN document IS NULL THEN hash(sequence_id) >> 1
+            WHEN first_document IS NOT NULL THEN hash(s."index", 0, first_document) >> 1
             ELSE hash(s."index", shard, document) >> 1 END::BIGINT AS cluster,
        sequence_count, prefix_count, suffix_count,
        sequence_count - CASE WHEN s."index" = {index} THEN 1 ELSE 0 END AS duplicates,

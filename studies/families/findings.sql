@@ -32,7 +32,10 @@ bound AS (
     SELECT sum(memorized) FILTER (frequency_bucket BETWEEN 1 AND 3)
                / sum(sequences) FILTER (frequency_bucket BETWEEN 1 AND 3) AS rate_bound_below_16,
            sum(memorized) FILTER (frequency_bucket BETWEEN 4 AND 5)
-               / sum(sequences) FILTER (frequency_bucket BETWEEN 4 AND 5) AS rate_bound_from_16
+               / sum(sequences) FILTER (frequency_bucket BETWEEN 4 AND 5) AS rate_bound_from_16,
+           -- The same sequences were given to all models.
+           (sum(documents) FILTER (frequency_bucket BETWEEN 4 AND 5) / count(DISTINCT run_label))::BIGINT
+               AS passages_bound_from_16
     FROM sizes JOIN rate_by_repetition USING (run_label)
     WHERE largest AND repetition = 'natural' AND pieces <> 'any'
 ),
