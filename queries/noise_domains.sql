@@ -29,17 +29,25 @@ domains AS (
     ORDER BY sum(read) DESC, domain
     LIMIT $domains
 ),
-shares AS (
-    SELECT run_label, non_embedding_parameters, alpha, g.domain,
-           sum(CASE WHEN d.domain = g.domain THEN read ELSE 0 END)::BIGINT AS read,
-           sum(CASE WHEN d.domain = g.domain THEN survived ELSE 0 END)::BIGINT AS survived,
-           sum(survived)::BIGINT AS survived_of_all,
-           ratio_interval(CASE WHEN d.domain = g.domain THEN survived ELSE 0 END, survived) AS share_ends,
-           ratio_interval(CASE WHEN d.domain = g.domain THEN survived ELSE 0 END,
-                          CASE WHEN d.domain = g.domain THEN read ELSE 0 END) AS survival_ends
+documents_beside_domains AS (
+    -- Every document counts, those without a domain's sequences with none of it.
+    SELECT run_label, non_embedding_parameters, alpha, g.domain, cluster,
+           coalesce(sum(read) FILTER (d.domain = g.domain), 0)::BIGINT AS read,
+           coalesce(sum(survived) FILTER (d.domain = g.domain), 0)::BIGINT AS survived,
+           sum(survived)::BIGINT AS anywhere
     FROM documents_of_run AS d
     CROSS JOIN domains AS g
-    GROUP BY run_label, non_embedding_parameters, alpha, g.domain
+    GROUP BY run_label, non_embedding_parameters, alpha, g.domain, cluster
+),
+shares AS (
+    SELECT run_label, non_embedding_parameters, alpha, domain,
+           sum(read)::BIGINT AS read,
+           sum(survived)::BIGINT AS survived,
+           sum(anywhere)::BIGINT AS survived_of_all,
+           ratio_interval(survived, anywhere) AS share_ends,
+           ratio_interval(survived, read) AS survival_ends
+    FROM documents_beside_domains
+    GROUP BY run_label, non_embedding_parameters, alpha, domain
 )
 SELECT run_label, domain, alpha, read, survived,
        survived / nullif(survived_of_all, 0) AS share,

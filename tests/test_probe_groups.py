@@ -90,7 +90,7 @@ def facts(study: StudyConfig) -> pd.DataFrame:
     rows["outcome"] = np.where(
         rows["score"] == 1, "memorized", np.where(rows["score"] > 0, "half-memorized", "unmemorized")
     )
-    rows["cluster"] = rows.groupby(["index", "shard", "document"]).ngroup()
+    rows["cluster"] = rows.groupby(["index", "first_document"]).ngroup()
     rows["bucket_of_count"] = [math.floor(math.log2(n)) if n else -1 for n in rows["sequence_count"]]
     return rows.set_index("sequence_id").sort_index()
 
