@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from notebook_cells import run_notebook
+from synthetic_study import PLANTED
 
 pytest.importorskip("torch", reason="the demo trains models")
 
@@ -61,9 +62,7 @@ def test_every_station_leaves_its_tables(finished):
     # No probe was run: models this small know nothing by heart that it could look at.
     probes = {"compression", "layer_decoding", "layer_depth", "perturbation"}
     probes |= {name for name in empty if name.startswith(("noise_", "head_"))}
-    planted = {"rate_by_copies", "rate_by_passage", "rate_by_exposures", "rate_by_recency", "rate_by_repetition"}
-    planted |= {"frequency_in_domains"}
-    assert empty <= probes | planted | {"most_memorized_documents"}
+    assert empty <= probes | PLANTED | {"most_memorized_documents"}
     con.close()
     assert (target / "python" / "index.json").is_file()
     assert load_study(study).name == "demo"

@@ -331,7 +331,8 @@ def test_rows_are_found_among_others():
     assert not are_among(rows, np.empty((0, 3), dtype=np.int32)).any()
 
 
-def test_a_study_of_planted_texts_answers_by_copies(world, planted_world, tmp_path):
+def answered(world, planted, folder, query):
+    """(a study of what was planted, with a model trained on it; its answer to a query)."""
     pytest.importorskip("torch")
     from memindex.models.from_index import train_on_index
     from memindex.study.jobs import RunOptions
@@ -339,13 +340,17 @@ def test_a_study_of_planted_texts_answers_by_copies(world, planted_world, tmp_pa
     from memindex.tables.connection import connect
     from memindex.tables.queries import run_query
 
-    what, index = planted_world
-    train_on_index(Index.open(index), "llama", 2000, 600, tmp_path / "m", context=12, eos_token_id=0, device="cpu")
-    config = study_of(world, tmp_path / "s", what, index)
-    with (tmp_path / "s" / "study.toml").open("a") as file:
-        file.write(f'[[models]]\nid = "m"\nsource = "{tmp_path / "m"}"\n')
-    run_study(load_study(tmp_path / "s"), options=RunOptions(device="cpu"))
-    answer = run_query(connect(config.directory), "rate_by_copies").to_pylist()
+    what, index = planted
+    train_on_index(Index.open(index), "llama", 2000, 600, folder / "m", context=12, eos_token_id=0, device="cpu")
+    config = study_of(world, folder / "s", what, index)
+    with (folder / "s" / "study.toml").open("a") as file:
+        file.write(f'[[models]]\nid = "m"\nsource = "{folder / "m"}"\n')
+    run_study(load_study(folder / "s"), options=RunOptions(device="cpu"))
+    return config, run_query(connect(config.directory), query).to_pylist()
+
+
+def test_a_study_of_planted_texts_answers_by_copies(world, planted_world, tmp_path):
+    config, answer = answered(world, planted_world, tmp_path, "rate_by_copies")
     assert [(row["copies"], row["sequences"]) for row in answer] == [(str(n), SEQUENCES) for n in COPIES]
     # The same from the tables, by hand.
     store = TableStore(config.tables)
@@ -420,20 +425,7 @@ def test_sequences_of_longer_texts(world, passages, tmp_path):
 
 
 def test_a_study_of_passages_answers_by_their_length(world, passages, tmp_path):
-    pytest.importorskip("torch")
-    from memindex.models.from_index import train_on_index
-    from memindex.study.jobs import RunOptions
-    from memindex.study.running import run_study
-    from memindex.tables.connection import connect
-    from memindex.tables.queries import run_query
-
-    what, index = passages
-    train_on_index(Index.open(index), "llama", 2000, 600, tmp_path / "m", context=12, eos_token_id=0, device="cpu")
-    config = study_of(world, tmp_path / "s", what, index)
-    with (tmp_path / "s" / "study.toml").open("a") as file:
-        file.write(f'[[models]]\nid = "m"\nsource = "{tmp_path / "m"}"\n')
-    run_study(load_study(tmp_path / "s"), options=RunOptions(device="cpu"))
-    answer = run_query(connect(config.directory), "rate_by_passage").to_pylist()
+    config, answer = answered(world, passages, tmp_path, "rate_by_passage")
     assert [(row["passage"], row["copies"], row["sequences"], row["texts"]) for row in answer] == [
         (f"{length} tokens", copies, sequences, texts)
         for length, sequences in ((LENGTH, 4), (LONG, 12))

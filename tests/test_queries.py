@@ -9,7 +9,7 @@ import duckdb
 import numpy as np
 import pandas as pd
 import pytest
-from synthetic_study import MODELS, SUFFIX, make_study
+from synthetic_study import MODELS, PLANTED, SUFFIX, make_study
 
 from memindex.errors import MemindexError, QueryError
 from memindex.tables.bootstrap import mean_interval, rate_interval, slope_interval
@@ -67,10 +67,6 @@ PROBES = {
     "perturbation",
     *(q for q in ALL if q.startswith(("noise_", "head_"))),
 }
-
-#: Questions about samples that are not there: test_planting, test_exposures and test_study_sampling ask them.
-PLANTED = {"rate_by_copies", "rate_by_passage", "rate_by_exposures", "rate_by_recency", "rate_by_repetition"}
-PLANTED |= {"frequency_in_domains"}
 
 
 @pytest.fixture(scope="module")

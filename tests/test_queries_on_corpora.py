@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from scored_study import SMALL
+from synthetic_study import PLANTED
 
 from memindex.corpus.documents import BadDocuments
 from memindex.corpus.sources import ReadOptions, find_files, read_documents
@@ -81,9 +82,7 @@ def test_every_query_has_an_answer(study: Path) -> None:
     empty = {name for name in list_queries() if not run_query(con, name).num_rows}
     assert all(load_query(name).optional for name in empty), empty
     of_probes = {name for name in list_queries() if any(table in load_query(name).sql for table in PROBES)}
-    planted = {"rate_by_copies", "rate_by_passage", "rate_by_exposures", "rate_by_recency", "rate_by_repetition"}
-    planted |= {"frequency_in_domains"}
-    assert empty <= of_probes | planted, "only what needs a probe, or planted texts, has no rows"
+    assert empty <= of_probes | PLANTED, "only what needs a probe, or planted texts, has no rows"
     shares = run_query(con, "domain_shares").to_pylist()
     assert {"C++", "Python"} < {row["domain"] for row in shares}
     assert all(row["enrichment_corpus"] is not None for row in shares if row["memorized"])

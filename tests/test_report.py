@@ -10,7 +10,7 @@ from urllib.parse import unquote
 import pandas as pd
 import pyarrow as pa
 import pytest
-from synthetic_study import HOSTILE, MODELS, add_checkpoints, make_study
+from synthetic_study import HOSTILE, MODELS, PLANTED, add_checkpoints, make_study
 
 from memindex.errors import MemindexError
 from memindex.report import save_figure, write_report
@@ -24,8 +24,7 @@ from memindex.tables.store import TableStore
 
 #: Questions about what the study does not have: controls, several context lengths, planted texts, probes.
 ABSENT = {"compression", "context_curve", "controls", "layer_decoding", "layer_depth", "perturbation"}
-ABSENT |= {f"rate_by_{what}" for what in ("copies", "exposures", "passage", "recency", "repetition")}
-ABSENT |= {"frequency_in_domains"}
+ABSENT |= PLANTED
 ABSENT |= {f"noise_{what}" for what in ("domains", "output", "recovery", "similarity")}
 ABSENT |= {f"head_{what}" for what in ("depth", "importance", "overlap", "sharing", "signature")}
 

@@ -81,9 +81,8 @@ def _planted(config: StudyConfig) -> Iterator[Planned]:
     plant = config.plant
     if plant is not None and config.planted is not None:
         copies = ", ".join(map(str, plant.copies))
-        lengths = plant.lengths or (0,)
-        documents = sum(plant.copies) * plant.sequences * len(lengths)
-        of_length = f" and each of {', '.join(map(str, lengths))} tokens" if plant.lengths else ""
+        of_length = f" and each of {', '.join(map(str, plant.lengths))} tokens" if plant.lengths else ""
+        documents = sum(plant.copies) * plant.sequences * len(plant.lengths or (None,))
         amount = f"{plant.sequences:,} texts of each of {copies} copies{of_length}: {documents:,} documents"
         yield Planned("planted", amount, config.planted.exists())
 

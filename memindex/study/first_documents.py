@@ -32,16 +32,17 @@ def first_documents(index: Index, sequences: Ragged) -> npt.NDArray[np.int64]:
         where the sequence does not occur.
     """
     counts = np.minimum(index.count(sequences).astype(np.int64), MOST_OCCURRENCES)
-    starts = [index.document_starts(shard) for shard in range(index.manifest.shards)]
-    before = np.cumsum([0, *map(len, starts)])
+    # A shard's offset file has eight bytes for each document.
+    documents = [index.file(f"offset.{shard}").stat().st_size // 8 for shard in range(index.manifest.shards)]
+    before = np.cumsum([0, *documents])
     none = int(before[-1])
     first = np.full(len(counts), none, dtype=np.int64)
     part = np.cumsum(counts) // _TOGETHER
     for number in np.unique(part).tolist():
         rows = np.flatnonzero(part == number)
         found = index.positions(sequences.take(rows), limit=MOST_OCCURRENCES)
-        for shard, begin in enumerate(starts):
-            mine = found.shard == shard
-            document = np.searchsorted(begin, found.position[mine].astype(np.int64), side="right") - 1
+        for shard, opened in enumerate(index.shards):
+            mine = np.flatnonzero(found.shard == shard)
+            document = opened.locate(np.ascontiguousarray(found.position[mine])).reshape(-1, 3)[:, 0]
             np.minimum.at(first, rows[found.query[mine]], document + before[shard])
     return np.where(first == none, -1, first)

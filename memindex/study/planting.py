@@ -128,14 +128,13 @@ def _choose(
 ) -> tuple[_Texts, npt.NDArray[np.intp], npt.NDArray[np.int64]]:
     """Texts of one length, the windows that are left for others, and the counts of those that were considered.
 
-    A count is the highest of a text's own and of the windows that are looked for in it.
+    A count is the highest of the windows that are looked for in a text: where they don't occur, it does not.
     """
     cut = drawn._replace(tokens=np.ascontiguousarray(drawn.tokens[:, :length]))
     rows = _whole(cut.tokens, index.tokenizer)
-    tokens = cut.tokens[rows]
-    counts = index.count(from_matrix(tokens)).astype(np.int64)
-    for start in window_starts(length, min(plan.lengths)):
-        part = np.ascontiguousarray(tokens[:, start : start + min(plan.lengths)])
+    window, counts = min(plan.lengths), np.zeros(len(rows), dtype=np.int64)
+    for start in window_starts(length, window):
+        part = np.ascontiguousarray(cut.tokens[rows, start : start + window])
         counts = np.maximum(counts, index.count(from_matrix(part)).astype(np.int64))
     chosen = rows[np.flatnonzero(counts == 0)[:wanted]]
     if len(chosen) < wanted:

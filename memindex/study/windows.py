@@ -72,14 +72,11 @@ def documents_of(
     All of shape (windows,).
     """
     document, offset, tokens = (np.empty(len(windows.position), dtype=np.int64) for _ in range(3))
-    for shard in range(index.manifest.shards):
-        mine = np.flatnonzero(windows.shard == shard)
-        position = windows.position[mine]
-        starts = index.document_starts(shard)
-        document[mine] = np.searchsorted(starts, position, side="right") - 1
-        offset[mine] = position - starts[document[mine]] - 1
-        ends = np.append(starts[1:], len(index.tokens_of_shard(shard)))
-        tokens[mine] = ends[document[mine]] - starts[document[mine]] - 1
+    for number, shard in enumerate(index.shards):
+        mine = np.flatnonzero(windows.shard == number)
+        position = np.ascontiguousarray(windows.position[mine])
+        document[mine], first, end = shard.locate(position).reshape(-1, 3).T
+        offset[mine], tokens[mine] = position - first, end - first
     return document, offset, tokens
 
 
