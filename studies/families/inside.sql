@@ -70,6 +70,20 @@ layers AS (
 first_layers AS (
     SELECT min(first_layer) AS first_layer_least, max(first_layer) AS first_layer_most FROM layers WHERE largest
 ),
+one_head AS (
+    -- The most important head of each model, where one may stand out: in llama and the generations of OLMo.
+    SELECT run_label, size_rank, largest, max(importance) AS importance
+    FROM head_importance JOIN sizes USING (run_label)
+    WHERE architecture IN ('llama', 'olmo', 'olmo2', 'olmo3')
+    GROUP BY ALL
+),
+heads AS (
+    SELECT min(importance) FILTER (size_rank = 2) AS share_one_head_second_least,
+           max(importance) FILTER (size_rank = 2) AS share_one_head_second_most,
+           min(importance) FILTER (largest) AS share_one_head_largest_least,
+           max(importance) FILTER (largest) AS share_one_head_largest_most
+    FROM one_head
+),
 of_models AS (
     SELECT run_label, split_half, avg(jaccard) AS jaccard
     FROM head_overlap JOIN sizes USING (run_label)
@@ -90,4 +104,4 @@ pairs AS (
     JOIN sizes AS b ON b.run_label = run_b
     WHERE least(a.size_rank, b.size_rank) >= 3
 )
-SELECT * FROM gaps, whole, passes, depths, tokens, first_layers, domains, pairs
+SELECT * FROM gaps, whole, passes, depths, tokens, first_layers, heads, domains, pairs

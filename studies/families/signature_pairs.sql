@@ -12,10 +12,12 @@ WITH later AS (
     HAVING count(*) >= 5
 )
 SELECT CASE WHEN a.architecture = b.architecture THEN 'one architecture, two sizes'
-            WHEN starts_with(a.architecture, 'olmo') AND starts_with(b.architecture, 'olmo') AND a.size = b.size
+            WHEN a.size <> b.size THEN 'two architectures, two sizes'
+            WHEN starts_with(a.architecture, 'olmo') AND starts_with(b.architecture, 'olmo')
                 THEN 'two generations of OLMo, one size'
-            WHEN a.size = b.size THEN 'two architectures, one size'
-            ELSE 'two architectures, two sizes' END AS pairs,
+            WHEN 'gpt_bigcode' IN (a.architecture, b.architecture) THEN 'gpt_bigcode and another, one size'
+            WHEN 'gpt_neox' IN (a.architecture, b.architecture) THEN 'gpt_neox and llama or OLMo, one size'
+            ELSE 'llama and OLMo, one size' END AS pairs,
        count(*) AS "number",
        count_if(h.layers_a = h.layers_b)::BIGINT AS of_equal_depth,
        avg(h.correlation) AS correlation,
@@ -30,4 +32,4 @@ JOIN grid AS b ON b.run_label = h.run_b
 LEFT JOIN later ON h.layers_a = h.layers_b AND later.run_a = h.run_a AND later.run_b = h.run_b
 WHERE h.run_a < h.run_b
 GROUP BY pairs
-ORDER BY pairs
+ORDER BY min(a.architecture <> b.architecture), max(a.size <> b.size), correlation DESC, pairs
