@@ -116,6 +116,24 @@ def test_points_without_labels_have_none() -> None:
     assert not ax.texts
 
 
+@pytest.mark.parametrize("style", ["", " | log"])
+def test_intervals_at_one_place_stand_beside_each_other(style: str) -> None:
+    data = table(s=["a", "a", "b", "b"], x=[10.0, 100.0] * 2, y=[1.0, 2.0] * 2, low=[0.5] * 4, high=[3.0] * 4)
+    query = query_of("figure: points", f"x: x | Across{style}", "y: y | Up", "series: s", "interval: low, high")
+    [ax] = axes_of(query, data)
+    x = [_drawn_x(container[0]) for container in ax.containers]
+    assert np.allclose(x[1] - x[0], x[1][0] - x[0][0])
+    assert 2 < x[1][0] - x[0][0] < 10
+    # Around their place, inside the axes.
+    assert np.allclose((x[0] + x[1]) / 2, ax.transData.transform([(10.0, 1.0), (100.0, 1.0)])[:, 0])
+    box = ax.get_window_extent()
+    assert box.x0 < np.min(x) < np.max(x) < box.x1
+
+
+def _drawn_x(line: Any) -> Any:
+    return line.get_transform().transform(line.get_xydata())[:, 0]
+
+
 # Families and looks
 
 

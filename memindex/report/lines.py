@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.transforms import Transform, offset_copy
 
 from memindex.report import axes
 from memindex.report.labels import End, label_ends, label_points
@@ -20,31 +22,46 @@ DASHES: tuple[Any, ...] = ("-", (0, (1.2, 1.6)), (0, (5, 2)), (0, (5, 2, 1.2, 2)
 #: What is left to do when the places of the axes are settled.
 Finish = Callable[[], None] | None
 
+_BESIDE = 3.5  # points of type between the intervals of two series at one place
 _ROOM = (620, 285)  # width for a legend in CSS pixels, on a desk and on a phone
 
 
 def points(ax: Axes, query: Query, panel: Panel, palette: Palette, narrow: bool) -> Finish:
-    """One labelled point with its interval per row; a fitted or else a connecting line per series."""
+    """One labelled point with its interval per row; a fitted or else a connecting line per series.
+
+    Without labels, which tell points apart, the series stand a little beside each other: else intervals hide intervals.
+    """
     figure = query.figure
     rows = [row for row in panel.rows if row[figure.x.column] is not None and row[figure.y.column] is not None]
     _scale_x(ax, query, rows)
     ax.margins(x=0.08)
     zero = _scale_y(ax, query, panel, palette)
     names = axes.legend_names(panel.looks.values(), narrow)
-    for (name, look), written in zip(panel.looks.items(), names, strict=True):
+    apart = bool(figure.interval) and not figure.label
+    for number, ((name, look), written) in enumerate(zip(panel.looks.items(), names, strict=True)):
         part = [row for row in rows if row[figure.series] == name]
         x, y = axes.column(part, figure.x.column), axes.placed(axes.column(part, figure.y.column), zero)
-        style: dict[str, Any] = {"fmt": look.marker, "color": look.colour, "label": written}
+        beside = _beside(ax, number - (len(names) - 1) / 2 if apart else 0.0)
+        style: dict[str, Any] = {"fmt": look.marker, "color": look.colour, "label": written, "transform": beside}
         ax.errorbar(x, y, axes.errors(query, part, zero), capsize=0, **style)
+        ax.update_datalim(np.column_stack([x, y]))  # what stands beside its place does not count by itself
         fitted = axes.column(part, figure.fit) if figure.fit else np.full(len(part), np.nan)
         is_fitted = bool(np.isfinite(fitted).all())
-        ax.plot(x, fitted if is_fitted else y, color=look.colour, lw=1.2, ls="-" if is_fitted else ":", zorder=1)
+        style = {"ls": "-"} if is_fitted else {"ls": ":", "transform": beside}
+        ax.plot(x, fitted if is_fitted else y, color=look.colour, lw=1.2, zorder=1, **style)
     if len(panel.looks) > 1:
         axes.legend(ax, palette, _ROOM[narrow])
     if not figure.label:
         return None
     columns = (figure.label, figure.x.column, figure.y.column)
     return lambda: label_points(ax, rows, columns, panel.names, palette)
+
+
+def _beside(ax: Axes, lanes: float) -> Transform:
+    """Where points are drawn that stand so many lanes to the right of their place."""
+    figure = ax.figure
+    assert isinstance(figure, Figure)
+    return offset_copy(ax.transData, figure, x=lanes * _BESIDE, units="points")
 
 
 def line(ax: Axes, query: Query, panel: Panel, palette: Palette, narrow: bool) -> Finish:
