@@ -14,6 +14,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
+from memindex.errors import MemindexError
 from memindex.index.manifest import write_atomically
 from memindex.report import numbers
 from memindex.report.families import Families, families_of
@@ -23,8 +24,9 @@ from memindex.report.style import style_sheet
 from memindex.report.summary import fits, summary
 from memindex.study.config import StudyConfig, load_study
 from memindex.tables.connection import connect, why_empty
-from memindex.tables.queries import Query, list_queries, load_query, run_query
+from memindex.tables.queries import Query, list_queries, load_query
 from memindex.tables.reading_order import reading_order
+from memindex.tables.running_queries import run_queries
 
 #: Nothing is loaded, run or sent, whatever a name in the data says; matplotlib's drawings carry inline styles.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
@@ -54,7 +56,6 @@ def write_report(study: str | Path, out: str | Path | None = None) -> Path:
     config = load_study(study)
     target = config.directory / "report.html" if out is None else Path(out)
     con = connect(study)
-    con.execute("SET threads = 1")  # sums of floats depend on the order of their terms
     try:
         page = _page(con, config)
     finally:
@@ -91,8 +92,13 @@ def _page(con: duckdb.DuckDBPyConnection, config: StudyConfig) -> str:
 def _answers(con: duckdb.DuckDBPyConnection) -> list[tuple[Query, pa.Table]]:
     """The queries in reading order with their results; without the optional ones that have no rows."""
     queries = [load_query(name) for name in reading_order(list_queries())]
-    answers = [(query, run_query(con, query)) for query in queries]
-    return [(query, table) for query, table in answers if table.num_rows or not query.optional]
+    answers = []
+    for query, answer in zip(queries, run_queries(con, [(query, {}) for query in queries]), strict=True):
+        if isinstance(answer, MemindexError):
+            raise answer
+        if answer.num_rows or not query.optional:
+            answers.append((query, answer))
+    return answers
 
 
 def _contents(answers: list[tuple[Query, pa.Table]]) -> str:

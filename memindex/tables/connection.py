@@ -74,7 +74,7 @@ def connect(
     # Before anything is read of them.
     indexes = Indexes(config.indexes(), opener, only_named=restricted)
     refused = indexes.refused = unusable_indexes(config)
-    con = duckdb.connect(":memory:", config={"threads": _processors(), **(settings or {})})
+    con = duckdb.connect(":memory:", config={"threads": processors(), **(settings or {})})
     try:
         statistics.register(con)
         templates.register(con)
@@ -93,7 +93,7 @@ def connect(
     return con
 
 
-def _processors() -> int:
+def processors() -> int:
     """Processors that this process may use; DuckDB would take all of a machine that a batch system gave a part of."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

@@ -16,7 +16,8 @@ from memindex.index.partial import new_folder, partial_directory
 from memindex.models.sources import read_record
 from memindex.study.config import FILE, ModelConfig, StudyConfig, load_study
 from memindex.tables.connection import connect, why_empty
-from memindex.tables.queries import Parameter, Query, list_queries, load_query, run_query
+from memindex.tables.queries import Parameter, Query, list_queries, load_query
+from memindex.tables.running_queries import run_queries
 
 #: The file with a row per model.
 MODELS = "models.parquet"
@@ -63,7 +64,6 @@ def export_study(study: str | Path, out: str | Path, *, replace: bool = False, t
     _check_target(target, replace)
     con = connect(study)
     try:
-        con.execute("SET threads = 1")  # sums of floats depend on the order of their terms
         # Beside the target, which is there until the new one is whole.
         with partial_directory(target.with_name(f"{target.name}.new")) as folder:
             for name, answer in _answers(con, tell):
@@ -109,17 +109,15 @@ def _put(folder: Path, target: Path) -> None:
 
 def _answers(con: duckdb.DuckDBPyConnection, tell: Tell) -> Iterator[tuple[str, pa.Table]]:
     """The name of each file with the answer in it."""
-    for query in map(load_query, list_queries()):
-        for name, values in _askings(query):
-            try:
-                answer = run_query(con, query, **values)
-            except MemindexError as error:
-                tell(f"{name} is left out: {' '.join(str(error).split())}")
-                continue
-            if answer.num_rows:
-                yield name, answer
-            else:
-                tell(f"{name} has no rows: {why_empty(con, query.sql) or 'nothing in the tables answers it'}")
+    asked = [(query, name, values) for query in map(load_query, list_queries()) for name, values in _askings(query)]
+    answers = run_queries(con, [(query, values) for query, _, values in asked])
+    for (query, name, _), answer in zip(asked, answers, strict=True):
+        if isinstance(answer, MemindexError):
+            tell(f"{name} is left out: {' '.join(str(answer).split())}")
+        elif answer.num_rows:
+            yield name, answer
+        else:
+            tell(f"{name} has no rows: {why_empty(con, query.sql) or 'nothing in the tables answers it'}")
 
 
 def _askings(query: Query) -> Iterator[tuple[str, dict[str, Parameter]]]:
