@@ -16,6 +16,7 @@ from synthetic_corpus import assert_refused, left_in, memindex, sentences, train
 from memindex.corpus.sources import ReadOptions
 from memindex.errors import MemindexError
 from memindex.index import Index, build_index
+from memindex.index.adding import add_documents
 from memindex.index.dealing import first_tokens
 from memindex.index.estimating import estimate_build
 from memindex.index.sharding import (
@@ -182,6 +183,37 @@ def test_a_dry_run_writes_nothing(corpus, tmp_path):
     assert "units of work" in memindex(*command).stdout
     assert left_in(tmp_path) == []
     assert_refused(memindex(*command, "--text-field", "body"), "no documents in the files that were sampled")
+
+
+def test_a_dry_run_tells_of_malformed_documents_and_of_fields_that_none_has(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "one", "lang": "C"}\n{"text": "broken\n{"text": 3}\n{"text": "two"}\n')
+    command = ["index", "build", tmp_path / "a.jsonl", "--out", tmp_path / "out", "--tokenizer", "bytes", "--dry-run"]
+    expression = "CASE WHEN langg = 'C' THEN 'c' ELSE coalesce(lang, 'none') END"
+    estimate = json.loads(memindex(*command, "--domain-sql", expression, "--json").stdout)
+    assert (estimate["documents"], estimate["malformed"], estimate["lacking_fields"]) == (2, 2, ["langg"])
+    assert [line.split(":")[1] for line in estimate["malformed_first"]] == ["2", "3"]
+    told = memindex(*command, "--domain-sql", expression).stderr
+    assert "2 malformed documents, which stop a build without --skip-bad" in told
+    assert "a.jsonl:2: the JSON ends too early" in told
+    assert "--domain-sql names langg, which none of the documents that were read has" in told
+
+
+def test_a_build_refuses_fields_that_no_document_has(tmp_path):
+    files = [tmp_path / "a.jsonl", tmp_path / "b.jsonl"]
+    write_jsonl(files[0], [{"text": f"text {i}", "lang": "C"} for i in range(9)])
+    write_jsonl(files[1], [{"text": "late", "source": "web"}])
+    how = {"tokenizer": "bytes", "unit_bytes": 10}
+    wrong = ReadOptions(domain_sql="CASE WHEN langg = 'C' THEN 'c' ELSE 'other' END")
+    with pytest.raises(MemindexError, match="--domain-sql names langg, which no document has"):
+        build_index(files, tmp_path / "out", options=wrong, **how)
+    assert left_in(tmp_path) == ["a.jsonl", "b.jsonl"]
+    missing = ReadOptions(domain_sql="coalesce(metadata ->> '$.langg', 'none')")
+    assert build_index(files, tmp_path / "missing", options=missing, **how).manifest.documents == 10
+    # The last unit has one of these, and what is added need not have both.
+    build_index(files, tmp_path / "out", options=ReadOptions(domain_sql="coalesce(lang, source)"), **how)
+    write_jsonl(tmp_path / "c.jsonl", [{"text": "more", "source": "book"}])
+    add_documents(tmp_path / "out", [tmp_path / "c.jsonl"])
+    assert {domain.name for domain in Index.open(tmp_path / "out").manifest.domains} == {"C", "web", "book"}
 
 
 def test_a_ray_cluster_builds_the_same_index(ray, corpus, tmp_path):

@@ -11,7 +11,7 @@ from synthetic_corpus import AWKWARD, write_jsonl
 
 from memindex.corpus import jsonl
 from memindex.corpus.documents import BadDocuments
-from memindex.corpus.domains import read_domain_map
+from memindex.corpus.domains import named_fields, read_domain_map
 from memindex.corpus.sources import ReadOptions, find_files, read_documents
 from memindex.errors import CorpusError, MemindexError
 
@@ -50,6 +50,7 @@ EXPRESSIONS = {
     "'one -- for all'": lambda r: "one -- for all",
     "lang IS NULL -- a comment": lambda r: str(r["lang"] is None).lower(),
     "nothing.there IS NULL": lambda r: "true",
+    "list_filter(string_split(path, '.'), lambda part: part <> 'a')[1]": lambda r: "SUFFIX",
 }
 
 
@@ -89,6 +90,8 @@ def test_documents_whose_expression_is_null_are_bad_ones(corpus):
         ("lang; SELECT 1", "one expression"),
         ("nofunction(lang)", "nofunction"),
         ("count(*)", "a value for each document"),
+        ("CASE WHEN random() < 0.5 THEN 'a' ELSE lang END", "random() is another at each call"),
+        ("strftime(now(), '%Y')", "now() is another at each call"),
         ("lang = '", "--domain-sql"),
         ("(SELECT content FROM read_text('/etc/hostname'))", "disabled"),
         ("(SELECT 1 FROM 'a.csv')", "--domain-sql"),
@@ -144,3 +147,20 @@ def test_metadata_are_not_changed_by_an_expression(corpus):
     batches = read_documents(find_files([corpus], options), options, BadDocuments())
     rows = [json.loads(value) for batch in batches for value in batch.column("metadata").to_pylist()]
     assert rows == [{k: v for k, v in row.items() if k != "text"} for row in ROWS]
+
+
+def test_fields_that_an_expression_names_are_looked_for_in_all_documents(corpus, monkeypatch):
+    monkeypatch.setattr(jsonl, "BATCH_BYTES", 500)
+    expression = "coalesce(lang, langg, meta.set.name, meta.sett.name, list_transform([path], lambda x: x || line)[1])"
+    bad = BadDocuments()
+    domains(corpus, bad, domain_sql=expression)
+    assert bad.fields == {"lang", "meta.set.name"}
+    assert named_fields(expression) == {"lang", "langg", "meta.set.name", "meta.sett.name"}
+
+
+def test_a_field_of_the_last_document_counts(tmp_path, monkeypatch):
+    monkeypatch.setattr(jsonl, "BATCH_BYTES", 100)
+    rows = [{"text": f"text {i}"} for i in range(30)] + [{"text": "last", "late": "x"}]
+    bad = BadDocuments()
+    domains(write_jsonl(tmp_path / "a.jsonl", rows), bad, domain_sql="coalesce(late, 'none')")
+    assert bad.fields == {"late"}

@@ -15,7 +15,7 @@ from memindex.cli.index_path import INDEX
 from memindex.cli.index_pull import pull
 from memindex.cli.index_reading import check_room, difference, reading_options, request_from
 from memindex.cli.index_revising import add, remove
-from memindex.cli.index_scale import print_estimate, resumable, scale_options
+from memindex.cli.index_scale import MOST_LINES, print_estimate, resumable, scale_options
 from memindex.cli.index_stats import stats
 from memindex.errors import MemindexError
 from memindex.index.index import Index
@@ -23,9 +23,6 @@ from memindex.index.manifest import SKIPPED_FILE
 
 if TYPE_CHECKING:
     from memindex.index.builder import BuildReport
-
-#: Bad documents that a build tells on the terminal; the rest is in a file.
-MOST_LINES = 20
 
 
 @click.group()

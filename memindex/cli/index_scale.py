@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+#: Malformed documents that are told on the terminal.
+MOST_LINES = 20
+
 
 class Size(click.ParamType):  # type: ignore[type-arg, unused-ignore]
     """A number of bytes, as 8GB."""
@@ -78,6 +81,12 @@ def print_estimate(estimate: Estimate, as_json: bool) -> None:
         print_json(asdict(estimate))
     else:
         print_table(["estimated from samples", ""], list(lines_of(estimate)))
+    if estimate.malformed:
+        note(f"{estimate.malformed:,} malformed documents, which stop a build without --skip-bad:")
+        for line in estimate.malformed_first[:MOST_LINES]:
+            note(f"  {line}")
+    for name in estimate.lacking_fields:
+        note(f"--domain-sql names {name}, which none of the documents that were read has")
     if estimate.disk_bytes > estimate.free_bytes:
         note("the disk has too little room for this build")
 

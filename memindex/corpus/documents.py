@@ -52,7 +52,8 @@ class ReadOptions:
         domain_field: Dotted path of the domain; None takes the name of the folder.
         include: Shell patterns of file names to take from folders; none means all.
         domain_sql: An SQL expression (DuckDB) over the fields of a document, whose value is the domain. Fields are
-            text; `domain` (what it would be otherwise), `path`, `line`, `text` and `metadata` (JSON) are there too.
+            text; `domain` (what it would be otherwise), `path`, `line`, `text` and `metadata` (JSON) are there too. A
+            build refuses names that are a field of no document; `metadata ->> '$.name'` is for those that may be none.
         domain_map: New names for domains, after all of the above; the name `*` stands for all that are not named.
         rows_per_step: Megatron files only: every sequence is a training row, `row // rows_per_step` its step.
     """
@@ -92,11 +93,13 @@ class BadDocuments:
         skip: Whether to go on.
         count: How many there were; the unreadable rest of a file counts as one.
         first: A line for each, with file, line and reason; of the first MOST_REPORTS.
+        fields: Fields that the expression for the domain names and that some document had, as dotted paths.
     """
 
     skip: bool = False
     count: int = 0
     first: list[str] = field(default_factory=list)
+    fields: set[str] = field(default_factory=set)
 
     def report(self, place: str, reason: str) -> None:
         """Note one bad document; raises CorpusError unless bad ones are to be skipped."""

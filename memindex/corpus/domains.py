@@ -24,6 +24,17 @@ if TYPE_CHECKING:
 #: What an expression may name beside the fields of a document.
 BUILT_IN = ("text", "domain", "path", "line", "metadata")
 
+#: Functions whose value changes from one moment to the next, beside those that DuckDB calls volatile.
+_CLOCKS = (
+    "current_localtime",
+    "current_localtimestamp",
+    "get_current_time",
+    "get_current_timestamp",
+    "now",
+    "today",
+    "transaction_timestamp",
+)
+
 #: The name in a mapping that stands for all domains it does not name.
 OTHERS = "*"
 
@@ -42,6 +53,7 @@ class Labels:
     def apply(self, batch: pa.RecordBatch, bad: BadDocuments) -> pa.RecordBatch:
         """The batch with its final domains; documents whose expression is NULL are bad ones."""
         if self._expression and len(batch):
+            bad.fields |= self._expression.found(batch)
             labels = self._expression.labels(batch)
             null = labels.is_null()
             for row in np.flatnonzero(null.to_numpy(zero_copy_only=False)):
@@ -72,12 +84,30 @@ class _Expression:
 
         self._connection = duckdb.connect(config={"threads": 1, "enable_external_access": False})
         self._connection.execute("SET python_enable_replacements = false; SET lock_configuration = true")
+        self._found: set[str] = set()
         try:
-            fields = _fields(self._connection, sql)
+            node = _parsed(self._connection, sql)
+            _check_functions(self._connection, node)
+            fields = _fields(node)
+            self._fields = {".".join(path): _value(path, None) for path in _looked_for(node)}
             self._query = f"SELECT CAST(({sql}\n) AS VARCHAR) AS label FROM (SELECT {_columns(fields)} FROM batch)"
             self.labels(pa.record_batch([pa.array([], f.type) for f in SCHEMA], schema=SCHEMA))
         except duckdb.Error as error:
             raise MemindexError(f"--domain-sql: {first_line(error)}") from None
+
+    def found(self, batch: pa.RecordBatch) -> set[str]:
+        """Fields that the expression names, and that a document had in this batch or an earlier one."""
+        left = {name: value for name, value in self._fields.items() if name not in self._found}
+        if left:
+            known = pa.table({"metadata": batch.column("metadata")})
+            self._connection.register("batch", known)
+            try:
+                marks = ", ".join(f"bool_or({value} IS NOT NULL)" for value in left.values())
+                (row,) = self._connection.execute(f"SELECT {marks} FROM batch").fetchall()
+            finally:
+                self._connection.unregister("batch")
+            self._found |= {name for name, there in zip(left, row, strict=True) if there}
+        return self._found
 
     def labels(self, batch: pa.RecordBatch) -> pa.Array:
         """The value for each document, as large_string."""
@@ -104,8 +134,16 @@ class _Expression:
         return pa.chunked_array(answer.chunks, answer.type).combine_chunks().cast(pa.large_string())
 
 
-def _fields(connection: duckdb.DuckDBPyConnection, sql: str) -> list[tuple[str, ...]]:
-    """The names in an expression that are no built-in ones: paths of fields."""
+def named_fields(sql: str) -> set[str]:
+    """The fields of documents that an expression names, as dotted paths; MemindexError when it is none."""
+    import duckdb
+
+    with duckdb.connect() as connection:
+        return {".".join(path) for path in _looked_for(_parsed(connection, sql))}
+
+
+def _parsed(connection: duckdb.DuckDBPyConnection, sql: str) -> Any:
+    """The syntax tree of an expression, as DuckDB tells it."""
     ((answer,),) = connection.execute("SELECT json_serialize_sql(?)", [f"SELECT {sql}\n"]).fetchall()
     parsed: dict[str, Any] = json.loads(answer)
     if parsed["error"]:
@@ -113,19 +151,39 @@ def _fields(connection: duckdb.DuckDBPyConnection, sql: str) -> list[tuple[str, 
     nodes = [statement["node"] for statement in parsed["statements"]]
     if len(nodes) != 1 or len(nodes[0].get("select_list", [])) != 1 or nodes[0]["from_table"]["type"] != "EMPTY":
         raise MemindexError("--domain-sql: give one expression, as: CASE WHEN lang = 'C++' THEN 'cpp' ELSE lang END")
-    paths = {tuple(path) for path in _references(nodes[0]["select_list"])}
+    return nodes[0]["select_list"]
+
+
+def _check_functions(connection: duckdb.DuckDBPyConnection, node: Any) -> None:
+    """Refuse functions that can have another value for the same document."""
+    volatile = "SELECT function_name FROM duckdb_functions() WHERE stability = 'VOLATILE' AND function_name <> 'error'"
+    refused = {name for (name,) in connection.execute(volatile).fetchall()} | set(_CLOCKS)
+    for one in _nodes(node):
+        if one.get("class") == "FUNCTION" and (name := str(one["function_name"]).lower()) in refused:
+            raise MemindexError(
+                f"--domain-sql: {name}() is another at each call: a domain must follow from the document"
+            )
+
+
+def _fields(node: Any) -> list[tuple[str, ...]]:
+    """The names in an expression that are no built-in ones: paths of fields."""
+    paths = {tuple(one["column_names"]) for one in _nodes(node) if one.get("class") == "COLUMN_REF"}
     return sorted(path for path in paths if path[0] not in BUILT_IN)
 
 
-def _references(node: Any) -> Iterator[list[str]]:
+def _looked_for(node: Any) -> list[tuple[str, ...]]:
+    """Those of them that are no parameter of a lambda function."""
+    lambdas = [one["lhs"] for one in _nodes(node) if one.get("class") == "LAMBDA"]
+    parameters = {path[0] for path in _fields(lambdas)}
+    return [path for path in _fields(node) if path[0] not in parameters]
+
+
+def _nodes(node: Any) -> Iterator[dict[str, Any]]:
+    """A syntax tree's nodes."""
     if isinstance(node, dict):
-        if node.get("class") == "COLUMN_REF":
-            yield node["column_names"]
-        for value in node.values():
-            yield from _references(value)
-    elif isinstance(node, list):
-        for value in node:
-            yield from _references(value)
+        yield node
+    for value in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from _nodes(value)
 
 
 def _columns(fields: list[tuple[str, ...]]) -> str:

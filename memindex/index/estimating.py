@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow.compute as pc
 
 from memindex.corpus.documents import BadDocuments, BytesRead, SourceFile
+from memindex.corpus.domains import named_fields
 from memindex.corpus.sources import ReadOptions, find_files, read_documents
 from memindex.corpus.tokenizer import Tokenizer, load_tokenizer
 from memindex.corpus.tokens import tokens_of
@@ -69,6 +70,9 @@ class Estimate:
         disk_bytes: The most that lies on the disk during the build; of which `free_bytes` are free.
         memory: Peak memory of all processes together.
         seconds: Time of the whole build.
+        malformed: Documents that are malformed, of those that were read, which stop a build unless it skips them; and a
+            line for the first ones, with file, line and reason.
+        lacking_fields: Fields that the expression for the domain names and none of the documents that were read has.
     """
 
     files: int
@@ -84,6 +88,9 @@ class Estimate:
     free_bytes: int
     memory: int
     seconds: float
+    malformed: int
+    malformed_first: list[str]
+    lacking_fields: list[str]
 
 
 def estimate_build(
@@ -106,10 +113,10 @@ def estimate_build(
     kinds: dict[tuple[str, str], list[SourceFile]] = {}
     for file in files:
         kinds.setdefault((file.folder, Path(file.name).suffix), []).append(file)
-    whole, sampled, domains = _Sample(), _Sample(), set[str]()
+    whole, sampled, domains, bad = _Sample(), _Sample(), set[str](), BadDocuments(skip=True)
     for number, of_kind in enumerate(kinds.values()):
         if number * FILES_OF_A_KIND < MOST_FILES:
-            read = _sample(of_kind, plan, domains)
+            read = _sample(of_kind, plan, domains, bad)
             sampled.add(read)
         else:
             # Too many kinds to look at all of them: the rest is taken for what was seen.
@@ -117,10 +124,10 @@ def estimate_build(
         whole.add(read, sum(file.bytes for file in of_kind) / max(read.disk, 1.0))
     if not whole.documents:
         raise CorpusError(f"no documents in the files that were sampled of {', '.join(map(str, sources))}")
-    return _estimate(files, plan, whole, sampled, max(len(domains), 1), new_folder(out))
+    return _estimate(files, plan, whole, sampled, max(len(domains), 1), new_folder(out), bad)
 
 
-def _sample(files: Sequence[SourceFile], plan: Plan, domains: set[str]) -> _Sample:
+def _sample(files: Sequence[SourceFile], plan: Plan, domains: set[str], bad: BadDocuments) -> _Sample:
     step = max(1, len(files) // FILES_OF_A_KIND)
     total = _Sample()
     # Text files are small: a batch holds many of them.
@@ -128,7 +135,7 @@ def _sample(files: Sequence[SourceFile], plan: Plan, domains: set[str]) -> _Samp
     for group in chosen:
         read = BytesRead()
         start, done = time.perf_counter(), _Sample()
-        for batch in itertools.islice(read_documents(group, plan.options, BadDocuments(skip=True), read), BATCHES):
+        for batch in itertools.islice(read_documents(group, plan.options, bad, read), BATCHES):
             done.read_seconds += time.perf_counter() - start
             start = time.perf_counter()
             done.tokens += len(tokens_of(batch, plan.tokenizer).values)
@@ -144,7 +151,13 @@ def _sample(files: Sequence[SourceFile], plan: Plan, domains: set[str]) -> _Samp
 
 
 def _estimate(
-    files: Sequence[SourceFile], plan: Plan, whole: _Sample, sampled: _Sample, domains: int, out: Path
+    files: Sequence[SourceFile],
+    plan: Plan,
+    whole: _Sample,
+    sampled: _Sample,
+    domains: int,
+    out: Path,
+    bad: BadDocuments,
 ) -> Estimate:
     units = len(plan_units(files, plan.options, plan.tokenizer, plan.token_width, plan.unit_bytes))
     tokens = whole.tokens + whole.documents
@@ -175,6 +188,9 @@ def _estimate(
         free_bytes=shutil.disk_usage(next(parent for parent in out.parents if parent.is_dir())).free,
         memory=PROCESS_BYTES + max(sorters * sorter, PROCESS_BYTES * tokenizers if tokenizers > 1 else 0),
         seconds=round(seconds, 1),
+        malformed=bad.count,
+        malformed_first=list(bad.first),
+        lacking_fields=sorted(named_fields(plan.options.domain_sql or "''") - bad.fields),
     )
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import memindex
 from memindex.corpus.documents import MOST_REPORTS, BadDocuments, SourceFile
+from memindex.corpus.domains import named_fields
 from memindex.errors import CorpusError
 from memindex.index.checksums import Checked, read_record
 from memindex.index.dealing import Dealt, deal, labels_of
@@ -168,6 +169,12 @@ class Pipeline:
                 raise CorpusError(f"{documents} documents can't fill {self.plan.shards} shards: use fewer --shards")
             reason = f" ({skipped.first[0]})" if skipped.first else ""
             raise CorpusError(f"no documents in {_named(units)}{reason}")
+        if lacking := self._lacking(facts):
+            self._forget(units)
+            raise CorpusError(
+                f"--domain-sql names {lacking[0]}, which no document has: correct it, or, for a field that may be "
+                f"missing, write metadata ->> '$.{lacking[0]}'"
+            )
         shards = shards_for(self.plan, folders, documents)
         for leftover in self.index.iterdir():
             leftover.unlink()
@@ -184,6 +191,17 @@ class Pipeline:
             dealt = Dealt(tokens, documents, list(rows.domain_facts()), skipped.count, skipped.first, text_bytes)
             dealt.write(record, rows.domain_codes())
         return dealt
+
+    def _lacking(self, facts: Sequence[UnitFacts]) -> list[str]:
+        """Fields that the expression for the domain names and no document has; those that are added may lack them."""
+        if self.plan.options.domain_sql is None or self.base:
+            return []
+        found: set[str] = set()
+        for unit in facts:
+            if unit.fields is None:  # tokenized before fields were looked for
+                return []
+            found.update(unit.fields)
+        return sorted(named_fields(self.plan.options.domain_sql) - found)
 
     def _sort(self, dealt: Dealt, record: Path, sorted_as: str) -> None:
         shards = len(dealt.tokens)

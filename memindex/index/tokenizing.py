@@ -41,13 +41,17 @@ Read = Callable[[int], None]
 
 @dataclass
 class UnitFacts:
-    """What a unit holds, what was left out of it (the number, and a line for each), and what it took."""
+    """What a unit holds, what was left out of it (the number, and a line for each), and what it took.
+
+    `fields` are those that the expression for the domain names and that some document had; None: not looked for.
+    """
 
     documents: int = 0
     tokens: int = 0
     text_bytes: int = 0
     skipped: int = 0
     skipped_lines: list[str] = field(default_factory=list)
+    fields: list[str] | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     peak_memory: int = 0
 
@@ -104,6 +108,7 @@ def _write(folder: Path, unit: TokenUnit, tokenizer: Tokenizer, bad: BadDocument
         raise
     facts.documents = table.rows
     facts.skipped, facts.skipped_lines = bad.count, list(bad.first)
+    facts.fields = sorted(bad.fields)
     facts.peak_memory = peak_memory()
     return facts
 
