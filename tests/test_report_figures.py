@@ -130,6 +130,24 @@ def test_intervals_at_one_place_stand_beside_each_other(style: str) -> None:
     assert box.x0 < np.min(x) < np.max(x) < box.x1
 
 
+@pytest.mark.parametrize(("sizes", "labelled"), [([1.0, 1.0, 1.0], False), ([1.0, 1.2, 1.5], True)])
+def test_labels_go_where_most_series_stand_at_the_same_places(sizes: list[float], labelled: bool) -> None:
+    rows = [(name, size * scale) for scale in (1e6, 1e7, 1e8) for name, size in zip("abc", sizes, strict=True)]
+    data = table(
+        s=[name for name, _ in rows],
+        x=[x for _, x in rows],
+        y=[0.1 * number for number in range(9)],
+        low=[0.0] * 9,
+        high=[1.0] * 9,
+        of=[f"{name}-{x:.0f}" for name, x in rows],
+    )
+    query = query_of("figure: points", "x: x | X | log", "y: y", "series: s", "interval: low, high", "label: of")
+    [ax] = axes_of(query, data)
+    assert bool(ax.texts) == labelled
+    a, b, _ = (_drawn_x(container[0]) for container in ax.containers)
+    assert labelled or np.all((b - a > 2) & (b - a < 10))
+
+
 def _drawn_x(line: Any) -> Any:
     return line.get_transform().transform(line.get_xydata())[:, 0]
 

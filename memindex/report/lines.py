@@ -23,13 +23,15 @@ DASHES: tuple[Any, ...] = ("-", (0, (1.2, 1.6)), (0, (5, 2)), (0, (5, 2, 1.2, 2)
 Finish = Callable[[], None] | None
 
 _BESIDE = 3.5  # points of type between the intervals of two series at one place
+_NEAR = 0.02  # of the width of all points: nearer ones of two series stand at one place
 _ROOM = (620, 285)  # width for a legend in CSS pixels, on a desk and on a phone
 
 
 def points(ax: Axes, query: Query, panel: Panel, palette: Palette, narrow: bool) -> Finish:
     """One labelled point with its interval per row; a fitted or else a connecting line per series.
 
-    Without labels, which tell points apart, the series stand a little beside each other: else intervals hide intervals.
+    Where most series have points at the same places, labels would lie on each other, and so would intervals: there and
+    where no labels are asked for, the series stand a little beside each other, and the legend tells them.
     """
     figure = query.figure
     rows = [row for row in panel.rows if row[figure.x.column] is not None and row[figure.y.column] is not None]
@@ -37,7 +39,8 @@ def points(ax: Axes, query: Query, panel: Panel, palette: Palette, narrow: bool)
     ax.margins(x=0.08)
     zero = _scale_y(ax, query, panel, palette)
     names = axes.legend_names(panel.looks.values(), narrow)
-    apart = bool(figure.interval) and not figure.label
+    label = figure.label if not _crowded(ax, query, rows) else ""
+    apart = bool(figure.interval) and not label
     for number, ((name, look), written) in enumerate(zip(panel.looks.items(), names, strict=True)):
         part = [row for row in rows if row[figure.series] == name]
         x, y = axes.column(part, figure.x.column), axes.placed(axes.column(part, figure.y.column), zero)
@@ -51,10 +54,22 @@ def points(ax: Axes, query: Query, panel: Panel, palette: Palette, narrow: bool)
         ax.plot(x, fitted if is_fitted else y, color=look.colour, lw=1.2, zorder=1, **style)
     if len(panel.looks) > 1:
         axes.legend(ax, palette, _ROOM[narrow])
-    if not figure.label:
+    if not label:
         return None
-    columns = (figure.label, figure.x.column, figure.y.column)
+    columns = (label, figure.x.column, figure.y.column)
     return lambda: label_points(ax, rows, columns, panel.names, palette)
+
+
+def _crowded(ax: Axes, query: Query, rows: Rows) -> bool:
+    """Whether most points have one of another series at their place."""
+    x = axes.column(rows, query.figure.x.column)
+    place = np.log(x) if ax.get_xscale() == "log" else x
+    series = np.array([str(row[query.figure.series]) for row in rows])
+    if len(place) < 2:
+        return False
+    near = np.abs(place[:, None] - place[None, :]) <= _NEAR * np.ptp(place)
+    shared = (near & (series[:, None] != series[None, :])).sum(axis=1)
+    return bool(np.mean(shared > 1) > 0.5)
 
 
 def _beside(ax: Axes, lanes: float) -> Transform:
