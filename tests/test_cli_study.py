@@ -8,10 +8,14 @@ import json
 import os
 import subprocess
 import sys
+import warnings
+from contextlib import ExitStack, chdir, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from memindex.cli import main
 
 torch = pytest.importorskip("torch", reason="a study runs models")
 
@@ -35,9 +39,27 @@ def ok(*arguments: object, **options) -> str:
     return done.stdout
 
 
-def refused(*arguments: object, **options) -> str:
+def here(*arguments: object, cwd: Path | None = None):
+    """The same in this process, which has loaded torch already."""
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with ExitStack() as stack:
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        patch.setattr(sys, "argv", ["memindex", *map(str, arguments)])
+        patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
+        stack.enter_context(warnings.catch_warnings())
+        stack.enter_context(redirect_stdout(out))
+        stack.enter_context(redirect_stderr(err))
+        stack.enter_context(chdir(cwd or "."))
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
+
+
+def refused(*arguments: object, run=here, **options) -> str:
     """The one line on stderr of a command that exits with 2."""
-    done = memindex(*arguments, **options)
+    done = run(*arguments, **options)
     assert done.returncode == 2, (done.stdout, done.stderr)
     assert done.stderr.count("\n") == 1, done.stderr
     assert not done.stdout
@@ -122,7 +144,8 @@ def test_named_queries_run_and_take_parameters(work):
         if name in unprobed:
             assert "fill it with: memindex probe " in refused("sql", "-s", work / "study", name, "--json")
         else:
-            ok("sql", "-s", work / "study", name, "--json")
+            done = here("sql", "-s", work / "study", name, "--json")
+            assert done.returncode == 0, done.stderr
     few = ok("sql", "-s", work / "study", "most_memorized_documents", "-p", "documents=1", "--json")
     assert few.count("\n") <= 1
 
@@ -170,7 +193,7 @@ def test_bad_input_gets_one_line_and_leaves_nothing(work, arguments, message):
 
 def test_a_missing_model_is_named(work, tmp_path):
     ok("study", "init", tmp_path / "s", "-i", work / "train-index", "--model", "no-such-org/no-such-model")
-    assert "no-such-org/no-such-model" in refused("study", "run", tmp_path / "s")
+    assert "no-such-org/no-such-model" in refused("study", "run", tmp_path / "s", run=memindex)
 
 
 def test_a_mistake_in_study_toml_is_named_with_its_file(work, tmp_path):
