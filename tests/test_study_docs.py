@@ -37,9 +37,12 @@ def written(folder: Path) -> dict[str, bytes]:
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     world = tmp_path_factory.mktemp("world")
     made = export_study(make_families_study(world), world / "results")
-    # Another study's answer, beside its own.
-    (made / "passages").mkdir()
-    shutil.copy(made / "rate_by_passage.parquet", made / "passages")
+    # Answers of other studies, beside its own.
+    small = ("models", "rate_by_size", "rate_by_copies", "noise_output", "head_depth")
+    for other, names in (("passages", ("rate_by_passage",)), ("small", small)):
+        (made / other).mkdir()
+        for name in names:
+            shutil.copy(made / f"{name}.parquet", made / other)
     return made
 
 
