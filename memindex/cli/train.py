@@ -68,12 +68,15 @@ def train(
     """
     from memindex.cli.output import print_json, progress_bar
     from memindex.index.index import Index
-    from memindex.models.from_index import train_on_index
     from memindex.models.shapes import parse_size
 
     index = Index.open(index_path)
     budget = _budget(tokens, passes, index.manifest.tokens)
+    parse_size(size)
     marks = tuple(parse_size(part) for part in checkpoints.split(",")) if checkpoints else ()
+    # Torch takes seconds to load: a slip above is told before.
+    from memindex.models.from_index import train_on_index
+
     with progress_bar() as progress:
 
         def told(done: int, total: int, _loss: float) -> None:
