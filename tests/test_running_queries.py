@@ -60,3 +60,12 @@ def test_whoever_stops_early_waits_for_no_more(study: Path, monkeypatch: pytest.
     answers.close()
     con.close()
     assert len(run) < len(asked)
+
+
+def test_a_table_that_is_gone_is_named(tmp_path: Path) -> None:
+    study = make_study(tmp_path, rows=20)
+    con = connect(study)
+    for file in (study / "tables" / "continuations").iterdir():
+        file.unlink()
+    with pytest.raises(MemindexError, match="was removed after this connection was made"):
+        list(run_queries(con, [(load_query("rate_by_size"), {})]))

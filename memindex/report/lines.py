@@ -61,7 +61,7 @@ def points(ax: Axes, query: Query, panel: Panel, palette: Palette, narrow: bool)
 
 
 def _crowded(ax: Axes, query: Query, rows: Rows) -> bool:
-    """Whether most points have one of another series at their place."""
+    """Whether most points have two or more of other series at their place."""
     x = axes.column(rows, query.figure.x.column)
     place = np.log(x) if ax.get_xscale() == "log" else x
     series = np.array([str(row[query.figure.series]) for row in rows])

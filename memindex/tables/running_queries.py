@@ -9,7 +9,8 @@ import duckdb
 import pyarrow as pa
 
 from memindex.errors import MemindexError
-from memindex.tables.connection import processors
+from memindex.tables.connection import damage_behind, processors
+from memindex.tables.functions import readable
 from memindex.tables.queries import Parameter, Query, run_query
 
 #: Queries at a time, at most.
@@ -33,15 +34,25 @@ def run_queries(
 
     Yields:
         The answer, or what went wrong.
+
+    Raises:
+        MemindexError: The table continuations can't be read.
     """
     con.execute("SET threads = 1")
-    (rows,) = con.execute("SELECT count(*) FROM continuations").fetchall()[0]
-    workers = max(1, min(_AT_ONCE, processors(), _ROWS // max(1, rows)))
+    workers = max(1, min(_AT_ONCE, processors(), _ROWS // max(1, _continuations(con))))
     pool = ThreadPoolExecutor(workers, thread_name_prefix="memindex-query")
     try:
         yield from pool.map(lambda one: _answer(con, *one), asked)
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _continuations(con: duckdb.DuckDBPyConnection) -> int:
+    try:
+        ((rows,),) = con.execute("SELECT count(*) FROM continuations").fetchall()
+    except duckdb.Error as error:
+        raise (damage_behind(con, error) or readable(error)) from error
+    return int(rows)
 
 
 def _answer(con: duckdb.DuckDBPyConnection, query: Query, values: Mapping[str, Parameter]) -> pa.Table | MemindexError:
