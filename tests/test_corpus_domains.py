@@ -11,7 +11,7 @@ from synthetic_corpus import AWKWARD, write_jsonl
 
 from memindex.corpus import jsonl
 from memindex.corpus.documents import BadDocuments
-from memindex.corpus.domains import named_fields, read_domain_map
+from memindex.corpus.domains import lacking_fields, read_domain_map
 from memindex.corpus.sources import ReadOptions, find_files, read_documents
 from memindex.errors import CorpusError, MemindexError
 
@@ -155,7 +155,9 @@ def test_fields_that_an_expression_names_are_looked_for_in_all_documents(corpus,
     bad = BadDocuments()
     domains(corpus, bad, domain_sql=expression)
     assert bad.fields == {"lang", "meta.set.name"}
-    assert named_fields(expression) == {"lang", "langg", "meta.set.name", "meta.sett.name"}
+    options = ReadOptions(domain_sql=expression)
+    assert lacking_fields(options, bad.fields) == ["langg", "meta.sett.name"]
+    assert lacking_fields(options, ()) == ["lang", "langg", "meta.set.name", "meta.sett.name"]
 
 
 def test_a_field_of_the_last_document_counts(tmp_path, monkeypatch):

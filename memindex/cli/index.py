@@ -15,7 +15,7 @@ from memindex.cli.index_path import INDEX
 from memindex.cli.index_pull import pull
 from memindex.cli.index_reading import check_room, difference, reading_options, request_from
 from memindex.cli.index_revising import add, remove
-from memindex.cli.index_scale import MOST_LINES, print_estimate, resumable, scale_options
+from memindex.cli.index_scale import MOST_LINES, note_malformed, print_estimate, resumable, scale_options
 from memindex.cli.index_stats import stats
 from memindex.errors import MemindexError
 from memindex.index.index import Index
@@ -115,9 +115,7 @@ def print_build(out: str, report: BuildReport, as_json: bool) -> None:
     if report.taken_over:
         note(f"took over {report.taken_over:,} units of work from a build that was stopped")
     if report.skipped.count:
-        note(f"left out {report.skipped.count:,} malformed documents:")
-        for line in report.skipped.first[:MOST_LINES]:
-            note(f"  {line}")
+        note_malformed(f"left out {report.skipped.count:,} malformed documents:", report.skipped.first)
         if report.skipped.count > MOST_LINES:
             note(f"  … all of them in {Path(out) / SKIPPED_FILE}")
     if as_json:

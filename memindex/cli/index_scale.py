@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -70,6 +70,15 @@ def scale_options(command: Command) -> Command:
     return command
 
 
+def note_malformed(heading: str, lines: Sequence[str]) -> None:
+    """Tell the first of the malformed documents."""
+    from memindex.cli.output import note
+
+    note(heading)
+    for line in lines[:MOST_LINES]:
+        note(f"  {line}")
+
+
 def print_estimate(estimate: Estimate, as_json: bool) -> None:
     """Say what a build would take."""
     from dataclasses import asdict
@@ -82,9 +91,8 @@ def print_estimate(estimate: Estimate, as_json: bool) -> None:
     else:
         print_table(["estimated from samples", ""], list(lines_of(estimate)))
     if estimate.malformed:
-        note(f"{estimate.malformed:,} malformed documents, which stop a build without --skip-bad:")
-        for line in estimate.malformed_first[:MOST_LINES]:
-            note(f"  {line}")
+        heading = f"{estimate.malformed:,} malformed documents, which stop a build without --skip-bad:"
+        note_malformed(heading, estimate.malformed_first)
     for name in estimate.lacking_fields:
         note(f"--domain-sql names {name}, which none of the documents that were read has")
     if estimate.disk_bytes > estimate.free_bytes:

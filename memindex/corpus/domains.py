@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +53,7 @@ class Labels:
     def apply(self, batch: pa.RecordBatch, bad: BadDocuments) -> pa.RecordBatch:
         """The batch with its final domains; documents whose expression is NULL are bad ones."""
         if self._expression and len(batch):
-            bad.fields |= self._expression.found(batch)
+            self._expression.look_for_fields(batch, bad.fields)
             labels = self._expression.labels(batch)
             null = labels.is_null()
             for row in np.flatnonzero(null.to_numpy(zero_copy_only=False)):
@@ -84,7 +84,6 @@ class _Expression:
 
         self._connection = duckdb.connect(config={"threads": 1, "enable_external_access": False})
         self._connection.execute("SET python_enable_replacements = false; SET lock_configuration = true")
-        self._found: set[str] = set()
         try:
             node = _parsed(self._connection, sql)
             _check_functions(self._connection, node)
@@ -95,19 +94,18 @@ class _Expression:
         except duckdb.Error as error:
             raise MemindexError(f"--domain-sql: {first_line(error)}") from None
 
-    def found(self, batch: pa.RecordBatch) -> set[str]:
-        """Fields that the expression names, and that a document had in this batch or an earlier one."""
-        left = {name: value for name, value in self._fields.items() if name not in self._found}
-        if left:
-            known = pa.table({"metadata": batch.column("metadata")})
-            self._connection.register("batch", known)
-            try:
-                marks = ", ".join(f"bool_or({value} IS NOT NULL)" for value in left.values())
-                (row,) = self._connection.execute(f"SELECT {marks} FROM batch").fetchall()
-            finally:
-                self._connection.unregister("batch")
-            self._found |= {name for name, there in zip(left, row, strict=True) if there}
-        return self._found
+    def look_for_fields(self, batch: pa.RecordBatch, found: set[str]) -> None:
+        """Add to `found` the fields that the expression names and a document of the batch has."""
+        left = {name: value for name, value in self._fields.items() if name not in found}
+        if not left:
+            return
+        marks = ", ".join(f"bool_or({value} IS NOT NULL)" for value in left.values())
+        self._connection.register("batch", pa.table({"metadata": batch.column("metadata")}))
+        try:
+            (row,) = self._connection.execute(f"SELECT {marks} FROM batch").fetchall()
+        finally:
+            self._connection.unregister("batch")
+        found.update(name for name, there in zip(left, row, strict=True) if there)
 
     def labels(self, batch: pa.RecordBatch) -> pa.Array:
         """The value for each document, as large_string."""
@@ -134,12 +132,15 @@ class _Expression:
         return pa.chunked_array(answer.chunks, answer.type).combine_chunks().cast(pa.large_string())
 
 
-def named_fields(sql: str) -> set[str]:
-    """The fields of documents that an expression names, as dotted paths; MemindexError when it is none."""
+def lacking_fields(options: ReadOptions, found: Container[str]) -> list[str]:
+    """The fields, as dotted paths, that the expression for the domain names and that are not among those found."""
+    if options.domain_sql is None:
+        return []
     import duckdb
 
     with duckdb.connect() as connection:
-        return {".".join(path) for path in _looked_for(_parsed(connection, sql))}
+        paths = _looked_for(_parsed(connection, options.domain_sql))
+    return sorted(name for name in map(".".join, paths) if name not in found)
 
 
 def _parsed(connection: duckdb.DuckDBPyConnection, sql: str) -> Any:

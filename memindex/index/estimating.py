@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow.compute as pc
 
 from memindex.corpus.documents import BadDocuments, BytesRead, SourceFile
-from memindex.corpus.domains import named_fields
+from memindex.corpus.domains import lacking_fields
 from memindex.corpus.sources import ReadOptions, find_files, read_documents
 from memindex.corpus.tokenizer import Tokenizer, load_tokenizer
 from memindex.corpus.tokens import tokens_of
@@ -190,7 +190,7 @@ def _estimate(
         seconds=round(seconds, 1),
         malformed=bad.count,
         malformed_first=list(bad.first),
-        lacking_fields=sorted(named_fields(plan.options.domain_sql or "''") - bad.fields),
+        lacking_fields=lacking_fields(plan.options, bad.fields),
     )
 
 

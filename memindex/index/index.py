@@ -432,6 +432,13 @@ class Index:
         offsets = np.fromfile(self.file(f"offset.{shard}"), dtype="<u8")
         return (offsets // self.manifest.token_width).astype(np.int64)
 
+    def documents_before(self) -> npt.NDArray[np.int64]:
+        """Documents in the shards before each one, and at the end in all of them; int64 of shape (shards + 1,)."""
+        import numpy as np
+
+        files = [self.file(f"offset.{shard}") for shard in range(self.manifest.shards)]
+        return np.cumsum([0, *(file.stat().st_size // 8 for file in files)], dtype=np.int64)
+
     def verify(self, progress: Callable[[str], None] | None = None) -> None:
         """Read every file and prove it undamaged: checksums, then all that the tokens determine.
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import memindex
 from memindex.corpus.documents import MOST_REPORTS, BadDocuments, SourceFile
-from memindex.corpus.domains import named_fields
+from memindex.corpus.domains import lacking_fields
 from memindex.errors import CorpusError
 from memindex.index.checksums import Checked, read_record
 from memindex.index.dealing import Dealt, deal, labels_of
@@ -194,14 +194,10 @@ class Pipeline:
 
     def _lacking(self, facts: Sequence[UnitFacts]) -> list[str]:
         """Fields that the expression for the domain names and no document has; those that are added may lack them."""
-        if self.plan.options.domain_sql is None or self.base:
+        # An earlier version did not look for fields.
+        if self.base or any(unit.fields is None for unit in facts):
             return []
-        found: set[str] = set()
-        for unit in facts:
-            if unit.fields is None:  # tokenized before fields were looked for
-                return []
-            found.update(unit.fields)
-        return sorted(named_fields(self.plan.options.domain_sql) - found)
+        return lacking_fields(self.plan.options, {name for unit in facts for name in unit.fields or ()})
 
     def _sort(self, dealt: Dealt, record: Path, sorted_as: str) -> None:
         shards = len(dealt.tokens)

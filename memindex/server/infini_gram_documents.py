@@ -29,7 +29,7 @@ def document_at(index: Index, shard: int, position: int, most: int) -> Answer:
     line, _ = opened.metadata(np.array([document], dtype=np.int64))
     metadata = line.tobytes().decode("utf-8", errors="replace")
     return {
-        "doc_ix": _documents_before(index, shard) + document,
+        "doc_ix": int(index.documents_before()[shard]) + document,
         "doc_len": end - first,
         "disp_len": len(values),
         "needle_offset": position - start,
@@ -68,10 +68,6 @@ def sampled(found: Segments, most: int) -> list[tuple[int, int, int]]:
                 break
             rest -= end - start
     return places
-
-
-def _documents_before(index: Index, shard: int) -> int:
-    return sum(index.file(f"offset.{number}").stat().st_size // 8 for number in range(shard))
 
 
 def _cut(part: Part, term: list[int], label: str) -> list[Part]:

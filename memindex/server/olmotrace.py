@@ -135,7 +135,7 @@ def _documents(served: Served, asked: AttributionRequest, rows: list[list[int]])
         return documents
     index, context = served.index, asked.maximum_context_length
     found = index.positions(rows, asked.maximum_documents_per_span)
-    sizes = [index.file(f"offset.{number}").stat().st_size // 8 for number in range(len(index.shards))]
+    before = index.documents_before()
     for query, shard, position in zip(*(c.tolist() for c in (found.query, found.shard, found.position)), strict=True):
         opened, length = index.shards[shard], len(rows[query])
         document, first, end = opened.locate(np.array([position], dtype=np.int64)).tolist()
@@ -146,7 +146,7 @@ def _documents(served: Served, asked: AttributionRequest, rows: list[list[int]])
         shown = _shown(served, asked, values.tolist(), position - start, length)
         documents[query].append(
             {
-                "documentIndex": sum(sizes[:shard]) + document,
+                "documentIndex": int(before[shard]) + document,
                 "documentLength": end - first,
                 "metadata": metadata if isinstance(metadata, dict) else {},
                 "blocked": False,

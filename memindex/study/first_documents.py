@@ -32,9 +32,7 @@ def first_documents(index: Index, sequences: Ragged) -> npt.NDArray[np.int64]:
         where the sequence does not occur.
     """
     counts = np.minimum(index.count(sequences).astype(np.int64), MOST_OCCURRENCES)
-    # A shard's offset file has eight bytes for each document.
-    documents = [index.file(f"offset.{shard}").stat().st_size // 8 for shard in range(index.manifest.shards)]
-    before = np.cumsum([0, *documents])
+    before = index.documents_before()
     none = int(before[-1])
     first = np.full(len(counts), none, dtype=np.int64)
     part = np.cumsum(counts) // _TOGETHER

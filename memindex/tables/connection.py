@@ -20,6 +20,7 @@ import duckdb
 import pyarrow as pa
 
 from memindex.errors import MemindexError
+from memindex.index.sharding import processors
 from memindex.study.config import StudyConfig, load_study
 from memindex.tables import functions, statistics, templates
 from memindex.tables.functions import Indexes, Lookups
@@ -74,6 +75,7 @@ def connect(
     # Before anything is read of them.
     indexes = Indexes(config.indexes(), opener, only_named=restricted)
     refused = indexes.refused = unusable_indexes(config)
+    # DuckDB would take all processors of a machine that a batch system gave a part of.
     con = duckdb.connect(":memory:", config={"threads": processors(), **(settings or {})})
     try:
         statistics.register(con)
@@ -91,11 +93,6 @@ def connect(
     _open[con] = TableStore(config.tables)
     warn_of_changes(config, refused)
     return con
-
-
-def processors() -> int:
-    """Processors that this process may use; DuckDB would take all of a machine that a batch system gave a part of."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def require(con: duckdb.DuckDBPyConnection, table_name: str) -> None:

@@ -9,7 +9,8 @@ import duckdb
 import pyarrow as pa
 
 from memindex.errors import MemindexError
-from memindex.tables.connection import damage_behind, processors
+from memindex.index.sharding import processors
+from memindex.tables.connection import damage_behind
 from memindex.tables.functions import readable
 from memindex.tables.queries import Parameter, Query, run_query
 
