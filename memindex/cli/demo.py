@@ -12,6 +12,7 @@ import click
 
 @click.command()
 @click.option(
+    "-o",
     "--out",
     default="demo",
     show_default=True,

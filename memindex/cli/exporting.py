@@ -11,7 +11,7 @@ from memindex.cli.sql import study_option
 
 @click.command("export")
 @study_option()
-@click.option("--out", type=click.Path(path_type=Path), help="File to write.  [default: stdout]")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="File to write.  [default: stdout]")
 @click.option(
     "--sample",
     type=click.Choice(["uniform", "bucket", "domain", "heldout", "planted", "imported"]),

@@ -9,7 +9,7 @@ import click
 
 @click.command("open")
 @click.argument("directory", type=click.Path())
-@click.option("--out", type=click.Path(), help="New folder for what is written, where DIRECTORY is read-only.")
+@click.option("-o", "--out", type=click.Path(), help="New folder for what is written, where DIRECTORY is read-only.")
 @click.option(
     "--tokenizer",
     help="The tokenizer the index was built with, as for `index build`; without it the index counts ids only.",

@@ -9,7 +9,7 @@ from memindex.errors import MemindexError
 
 @click.command("pull")
 @click.argument("name", required=False)
-@click.option("--out", type=click.Path(), help="Directory of the index.  [default: the index's name]")
+@click.option("-o", "--out", type=click.Path(), help="Directory of the index.  [default: the index's name]")
 @click.option("--tokenizer", help="The tokenizer the index was built with; without it the index counts ids only.")
 @click.option(
     "--domain-path",

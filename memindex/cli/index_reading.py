@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 OPTIONS = (
     click.option("--files", multiple=True, help="With a recipe: where its files are; repeatable. [default: its own]"),
-    click.option("--out", type=click.Path(), help="Directory of the new index. [default, with a recipe: indexes/NAME]"),
+    click.option(
+        "-o", "--out", type=click.Path(), help="Directory of the new index. [default, with a recipe: indexes/NAME]"
+    ),
     click.option(
         "--tokenizer",
         help="A tokenizer.json, a folder with one, a hub name, a family's name (pythia, olmo-2, …), or bytes.",

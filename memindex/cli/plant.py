@@ -16,7 +16,7 @@ from memindex.errors import MemindexError
 @click.option(
     "--length", default="64", show_default=True, metavar="N,…", help="Tokens of a text: prefix and suffix of a study."
 )
-@click.option("--out", required=True, type=click.Path(), help="Folder of what is planted; must not exist.")
+@click.option("-o", "--out", required=True, type=click.Path(), help="Folder of what is planted; must not exist.")
 @click.option("--text-field", default="text", show_default=True, help="Dotted path of the text in SRC, and in --out.")
 @click.option("--domain-field", help="Dotted path in --out where the domain `planted` is put. [default: nowhere]")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of texts and their order.")

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @study_option()
-@click.option("--out", type=click.Path(path_type=Path), help="[default: report.html in STUDY; NAME.svg with --figure]")
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), help="[default: report.html in STUDY; NAME.svg with --figure]"
+)
 @click.option("--figure", metavar="NAME", help="Draw only the figure of this query, as .svg or .png (see sql --list).")
 @click.option(
     "-p", "--parameter", "parameters", multiple=True, metavar="NAME=VALUE", help="Of the figure's query; repeatable."

@@ -140,7 +140,7 @@ def status(directory: str, as_json: bool) -> None:
 
 @study.command()
 @click.argument("directory", type=click.Path(), default=".")
-@click.option("--out", required=True, type=click.Path(), help="Folder to make.")
+@click.option("-o", "--out", required=True, type=click.Path(), help="Folder to make.")
 @click.option("--replace", is_flag=True, help="Replace an earlier export; any other folder is refused.")
 def export(directory: str, out: str, replace: bool) -> None:
     """Write the answers of all queries as small Parquet files, for a repository: OUT/QUERY.parquet.

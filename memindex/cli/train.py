@@ -19,7 +19,7 @@ from memindex.errors import MemindexError
 @click.option("--size", required=True, help="Parameters outside the embeddings, as 0.25M; the nearest shape is taken.")
 @click.option("--tokens", help="Training tokens in all, as 2M; no more than the index has.")
 @click.option("--passes", type=click.FloatRange(0, min_open=True), help="Read the index so often instead, as 2 or 0.5.")
-@click.option("--out", required=True, type=click.Path(), help="Folder of the new model; must not exist.")
+@click.option("-o", "--out", required=True, type=click.Path(), help="Folder of the new model; must not exist.")
 @click.option("--context", default=256, show_default=True, help="Tokens per training window.")
 @click.option("--batch-size", default=16, show_default=True, help="Windows per step.")
 @click.option(
