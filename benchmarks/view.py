@@ -95,6 +95,8 @@ def write_study(folder: Path, sequences: int, models: int) -> Path:
             "position": ids * 64,
             "document": documents,
             "document_offset": ids % 1000,
+            "document_tokens": np.full(sequences, 2000),
+            "first_document": documents,
             "domain": pa.array(domains),
             "prefix": np.ascontiguousarray(tokens[:, :PART]),
             "suffix": np.ascontiguousarray(tokens[:, PART:]),

@@ -29,7 +29,7 @@ profiles AS (
 SELECT a.run_label AS run_a, b.run_label AS run_b, a.family AS family_a, b.family AS family_b,
        a.layers AS layers_a, b.layers AS layers_b,
        CASE WHEN stddev_pop(a.importance) > 0 AND stddev_pop(b.importance) > 0
-            THEN corr(a.importance, b.importance) END AS correlation,
+            THEN corr(a.importance, b.importance ORDER BY bin) END AS correlation,
        greatest(correlation, 0) AS positive
 FROM profiles AS a
 JOIN profiles AS b USING (bin)

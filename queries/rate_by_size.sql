@@ -42,17 +42,23 @@ fitted_models AS (
     FROM models
     QUALIFY training = max(training) OVER (PARTITION BY family, x)
 ),
-fits AS (
+-- In order: sums of fractions depend on the order of their terms.
+sums AS (
     SELECT family,
            count(*) AS models,
-           regr_slope(y, x) AS slope,
-           regr_intercept(y, x) AS intercept,
-           regr_r2(y, x) AS r2,
-           sqrt(greatest(regr_syy(y, x) - regr_sxy(y, x) ** 2 / regr_sxx(y, x), 0)
-                / (count(*) - 2) / regr_sxx(y, x)) AS slope_error
+           regr_slope(y, x ORDER BY x, y) AS slope,
+           regr_intercept(y, x ORDER BY x, y) AS intercept,
+           regr_r2(y, x ORDER BY x, y) AS r2,
+           regr_sxx(y, x ORDER BY x, y) AS sxx,
+           regr_sxy(y, x ORDER BY x, y) AS sxy,
+           regr_syy(y, x ORDER BY x, y) AS syy
     FROM fitted_models
     GROUP BY family
-    HAVING count(*) >= 3 AND regr_sxx(y, x) > 0
+),
+fits AS (
+    SELECT family, models, slope, intercept, r2, sqrt(greatest(syy - sxy ** 2 / sxx, 0) / (models - 2) / sxx) AS slope_error
+    FROM sums
+    WHERE models >= 3 AND sxx > 0
 ),
 slopes AS (
     SELECT family, slope_interval(marks.x, model_id, memorized, cluster) AS slope_ends
