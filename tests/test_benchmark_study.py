@@ -1,4 +1,4 @@
-"""The made-up study of the benchmarks is one that this version reads: benchmarks are run seldom, and its columns change."""
+"""The made-up study of the benchmarks is one that this version reads: they are run seldom, and its columns change."""
 
 from __future__ import annotations
 

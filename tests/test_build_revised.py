@@ -279,6 +279,21 @@ def test_removals_that_can_not_be_done_change_nothing(small, arguments, message)
     assert left_in(small.parent) == ["a.jsonl", "out"]
 
 
+def test_domains_of_what_is_added_may_be_told_in_another_way(tmp_path):
+    write_jsonl(tmp_path / "a.jsonl", [{"text": "one", "lang": "de"}])
+    build_index([tmp_path / "a.jsonl"], tmp_path / "out", tokenizer="bytes", options=ReadOptions(domain_field="lang"))
+    write_jsonl(tmp_path / "b.jsonl", [{"text": "two"}, {"text": "three", "lang": "en"}])
+    (tmp_path / "c.txt").write_text("four")
+    for file, expression in (("b.jsonl", "coalesce(lang, 'none')"), ("c.txt", "'misc'")):
+        done = memindex("index", "add", tmp_path / "out", tmp_path / file, "--domain-sql", expression)
+        assert done.returncode == 0, done.stderr
+    assert Index.open(tmp_path / "out").domains == ["de", "none", "en", "misc"]
+    # The index goes on as it was built.
+    write_jsonl(tmp_path / "d.jsonl", [{"text": "five", "lang": "de"}])
+    assert memindex("index", "add", tmp_path / "out", tmp_path / "d.jsonl").returncode == 0
+    assert Index.open(tmp_path / "out").count_by_domain(["five"]).tolist() == [[1, 0, 0, 0]]
+
+
 def test_the_same_files_are_not_added_twice_and_other_folders_not_at_all(small, tmp_path):
     write_jsonl(tmp_path / "later.jsonl", LATER[:3])
     write_jsonl(tmp_path / "a.jsonl", FIRST[:3])

@@ -14,7 +14,7 @@ import pytest
 from synthetic_corpus import assert_refused, left_in, memindex, sentences, train_bpe, write_jsonl
 
 from memindex.corpus.sources import ReadOptions
-from memindex.errors import MemindexError
+from memindex.errors import CorpusError, MemindexError
 from memindex.index import Index, build_index
 from memindex.ragged import from_arrow
 from memindex.study import planting
@@ -76,6 +76,27 @@ def test_counts_in_the_index_are_those_that_were_planted(world, tmp_path):
     by_domain = both.count_by_domain(tokens)
     np.testing.assert_array_equal(by_domain[:, both.domains.index("planted")], table["copies"].to_numpy())
     assert by_domain.sum() == table["copies"].to_numpy().sum()
+
+
+def test_more_windows_are_drawn_where_the_first_ones_do_not_do(world, tmp_path, monkeypatch):
+    drawn = []
+
+    def draw(*arguments):
+        texts = real(*arguments)
+        drawn.append(len(texts.tokens))
+        return texts
+
+    real = planting._draw
+    monkeypatch.setattr(planting, "_draw", draw)
+    monkeypatch.setattr(planting, "_SPARE", 2)
+    for seed in range(40):
+        done = planted(world, tmp_path / str(seed), copies=(1,), sequences=1, seed=seed)
+        assert not Index.open(world / "index").count(from_arrow(done.table["tokens"])).any()
+    assert drawn[0] == 2
+    assert max(drawn) > 2
+    # There is an end of it.
+    with pytest.raises(CorpusError, match=r"wanted; of [0-9,]+ windows of the documents, [0-9,]+ are texts"):
+        planted(world, tmp_path / "most", copies=(1,), sequences=10_000)
 
 
 def test_texts_are_windows_of_their_documents(world, tmp_path):

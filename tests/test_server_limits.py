@@ -277,6 +277,20 @@ def test_large_bodies_are_refused_like_small_ones(index, body, status):
     assert answer.json()["detail"]
 
 
+@pytest.mark.parametrize(
+    ("queries", "detail"),
+    [
+        ([[1, 2.5]], "queries.0.1: Input should be a valid integer"),
+        ([[1], [-1]], "queries.1.0: Input should be greater than or equal to 0"),
+        ("the", "queries: Input should be a valid array"),
+        (["the", 3], "queries.1: Input should be a valid string"),
+    ],
+)
+def test_what_is_wrong_with_queries_is_told_of_the_kind_that_was_meant(index, queries, detail):
+    answer = Asker(index.path).post(COUNT, {"queries": queries})
+    assert (answer.status_code, answer.json()["detail"]) == (422, detail)
+
+
 def test_large_bodies_are_one_object(index):
     ask = Asker(index.path)
     whole = '{"queries":[' + ",".join(["[1]"] * 9000) + "]}"

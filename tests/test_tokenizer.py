@@ -19,7 +19,7 @@ import zstandard
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from synthetic_corpus import AWKWARD, assert_refused, sentences, train_bpe, word_level, write_jsonl
-from tokenizers import decoders, models
+from tokenizers import decoders, models, normalizers
 
 from memindex.corpus import tokenizer as tokenizer_module
 from memindex.corpus.tokenizer import HUB_NAMES, Tokenizer, load_tokenizer
@@ -531,3 +531,33 @@ def test_long_runs_give_the_ids_of_tokenizers(real_tokenizers, shared, name):
     got = rows(loaded.encode_batch(as_texts(LONG_RUNS)))
     assert got == [slow.encode(text, add_special_tokens=False).ids for text in LONG_RUNS]
     assert uses_gigatoken(loaded)
+
+
+def sentencepiece(path):
+    """BPE over characters that writes a space as "▁" and begins every text with one, as Llama 2's does."""
+    characters = ["<unk>", "▁", "\n", "a", "b", "ab", "▁ab"]
+    model = models.BPE({token: i for i, token in enumerate(characters)}, [("a", "b"), ("▁", "ab")], unk_token="<unk>")
+    made = tokenizers.Tokenizer(model)
+    made.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    made.save(str(path))
+    return load_tokenizer(path)
+
+
+@pytest.mark.filterwarnings("ignore:gigatoken can't read")
+def test_a_query_has_no_space_of_its_own_that_documents_have_at_their_beginning_only(tmp_path):
+    loaded = sentencepiece(tmp_path / "tokenizer.json")
+    texts = ["ab", " ab", "\nab", "b", "", " ", "\n", "ab\nab"]
+    assert loaded.encode("\nab") == [1, 2, 5]
+    expected = [[6], [6], [2, 5], [4], [], [1], [2], [6, 2, 5]]
+    queries = loaded.encode_queries(texts)
+    assert [queries.row(i).tolist() for i in range(queries.rows)] == expected
+    assert [loaded.encode_query(text) for text in texts] == expected
+    assert loaded.encode_queries([]).rows == 0
+    assert loaded.encode_queries(["", ""]).lengths().tolist() == [0, 0]
+
+
+def test_queries_of_other_tokenizers_are_their_texts(bpe):
+    for loaded in (bpe, load_tokenizer("bytes")):
+        for text in ["\nab", " ab", "▁ab", ""]:
+            assert loaded.encode_query(text) == loaded.encode(text)
+            assert loaded.encode_queries([text]).row(0).tolist() == loaded.encode(text)

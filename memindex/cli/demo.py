@@ -44,8 +44,9 @@ def demo(out: str, device: str | None) -> None:
     click.echo(f"Report: {page}")
     command = shlex.quote(sys.argv[0])
     click.echo("Ask further:")
-    click.echo(f"  {command} sql -s {study} unseen_floor")
-    click.echo(f"  {command} count -i {Path(out) / 'python'} 'Licensed under the Apache License' --by-domain")
+    click.echo(f"  {command} sql -s {shlex.quote(str(study))} unseen_floor")
+    index = shlex.quote(str(Path(out) / "python"))
+    click.echo(f"  {command} count -i {index} 'Licensed under the Apache License' --by-domain")
     note(f"Done in {time.perf_counter() - start:.0f} s")
 
 

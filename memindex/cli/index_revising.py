@@ -17,7 +17,11 @@ from memindex.cli.index_scale import Size, resumable, scale_options
 @click.argument("sources", nargs=-1, required=True, type=click.Path(), metavar="SRC…")
 @click.option("--text-field", help="Dotted path of the text. [default: as the index was built]")
 @click.option("--domain-field", help="Dotted path of the domain. [default: as the index was built]")
-@click.option("--domain-sql", metavar="EXPRESSION", help="As for `index build`. [default: as it was built]")
+@click.option(
+    "--domain-sql",
+    metavar="EXPRESSION",
+    help="As for `index build`; takes the place of a field. [default: as the index was built]",
+)
 @click.option("--domain-map", type=click.Path(), metavar="FILE", help="As for `index build`.")
 @click.option("--include", multiple=True, help="Shell pattern of file names to take from folders; repeatable.")
 @scale_options
@@ -60,6 +64,8 @@ def add(
     given: dict[str, Any] = {"text_field": text_field, "domain_field": domain_field, "domain_sql": domain_sql}
     given |= {"include": include, "domain_map": read_domain_map(domain_map) if domain_map else None}
     as_built = options_of(Manifest.read(index_directory(directory)))
+    if domain_field or domain_sql:  # either takes the place of what the index was built with
+        as_built = replace(as_built, domain_field=None, domain_sql=None)
     options = replace(as_built, **{name: value for name, value in given.items() if value})
     with progress_bar() as progress, resumable(directory):
         scale |= {"skip_bad": skip_bad, "again": again}

@@ -44,7 +44,7 @@ ids_option = click.option("--ids", is_flag=True, help="TEXT is a list of token i
 def tokens_of(index: Index, texts: Sequence[str], ids: bool) -> list[list[int]]:
     """Token ids of each TEXT of a command; raises QueryError for an empty one."""
     most = largest_id(index) if ids else 0
-    rows = [parse_ids(text, most) if ids else index.tokenizer.encode(text) for text in texts]
+    rows = [parse_ids(text, most) if ids else index.tokenizer.encode_query(text) for text in texts]
     if not all(rows):
         raise QueryError("an empty TEXT has no answer: give at least one token")
     return rows

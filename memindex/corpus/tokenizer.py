@@ -124,6 +124,15 @@ class Tokenizer:
         ids: list[int] = self._encoded(text).ids
         return ids
 
+    def encode_query(self, text: str) -> list[int]:
+        """Ids of a text that is looked for inside documents; errors as `encode`, ids as `encode_queries`."""
+        ids = self.encode(text)
+        return ids[1:] if len(ids) > 1 and ids[0] == self._lone_space() else ids
+
+    def _lone_space(self) -> int | None:
+        """The token "▁" of SentencePiece's tokenizers, which they put in front of a text that begins with no word."""
+        return None if self.definition is None else self._tokenizers().token_to_id("▁")
+
     def encode_with_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """Ids of one text, and for each the characters it was made from, as (first, end); errors as `encode`.
 
@@ -190,6 +199,26 @@ class Tokenizer:
         import pyarrow as pa
 
         return self.encode_batch(pa.array(texts, type=pa.large_string()).cast(pa.large_binary()))
+
+    def encode_queries(self, texts: Sequence[str]) -> Ragged:
+        """Ids of texts that are looked for inside documents; errors as `encode_texts`.
+
+        SentencePiece's tokenizers begin a text with a space. Before a word it is one token with it, as inside a
+        document. Before a line break, another space or another script it is a token of its own, "▁", which documents
+        have there at their beginnings only: such a token is left out, as infini-gram's server does.
+        """
+        import numpy as np
+
+        from memindex.ragged import Ragged
+
+        rows, lone = self.encode_texts(texts), self._lone_space()
+        if lone is None or not len(rows.values):
+            return rows
+        several = rows.lengths() > 1
+        spaced = np.zeros(rows.rows, dtype=bool)
+        spaced[several] = rows.values[rows.offsets[:-1][several]] == lone
+        left = np.concatenate([[0], np.cumsum(spaced)])
+        return Ragged(np.delete(rows.values, rows.offsets[:-1][spaced]), rows.offsets - left)
 
     def encode_batch(self, texts: pa.Array) -> Ragged:
         """Ids of an Arrow array of texts (large_binary, UTF-8): uint32 values, int64 offsets."""

@@ -157,10 +157,13 @@ class Index:
         return loaded
 
     def tokenize(self, texts: Sequence[str]) -> Ragged:
-        """Ids of texts, as the index's documents were tokenized; QueryError where a text is not Unicode."""
+        """Ids of texts as they stand inside documents; QueryError where a text is not Unicode.
+
+        They are those of `tokenizer`, without a "▁" that SentencePiece puts in front (`Tokenizer.encode_queries`).
+        """
         tokenizer = self.tokenizer
         try:
-            return tokenizer.encode_texts(texts)
+            return tokenizer.encode_queries(texts)
         except UnicodeEncodeError as error:
             raise QueryError(f"a text can't be written as UTF-8: {error.reason} (half of a surrogate pair?)") from None
 

@@ -50,7 +50,7 @@ class Served:
         if isinstance(query, str):
             self._check_texts()
             self.check_characters(len(query))
-            ids = self.index.tokenizer.encode(query)
+            ids = self.index.tokenizer.encode_query(query)
         else:
             ids = list(query)
             if ids and not 0 <= min(ids) <= max(ids) <= self.largest_id:

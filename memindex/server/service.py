@@ -123,6 +123,16 @@ def parsed(model: type[Model], body: bytes) -> Model:
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise ProblemError(422, f"{place}: {first['msg']}" if place else first["msg"]) from None
+        place, said = _first_fault(error)
+        raise ProblemError(422, f"{place}: {said}" if place else said) from None
+
+
+def _first_fault(error: ValidationError) -> tuple[str, str]:
+    """The place and the message of the first field that is wrong.
+
+    Where a field may be one thing or another, each says what is wrong: the one that comes farthest was meant.
+    """
+    faults = error.errors(include_url=False, include_context=False, include_input=False)
+    of_field = [fault for fault in faults if fault["loc"][:1] == faults[0]["loc"][:1]]
+    fault = max(of_field, key=lambda fault: len(fault["loc"]))
+    return ".".join(str(part) for part in fault["loc"] if "[" not in str(part)), fault["msg"]

@@ -105,7 +105,25 @@ def plant(
     target, wanted = new_folder(out), plan.sequences * len(plan.copies)
     if target.exists():
         raise MemindexError(f"{target} exists already: choose another --out, or remove it first")
-    drawn = _draw(sources, index.tokenizer, plan, options, _SPARE * wanted * len(plan.lengths))
+    most = _SPARE * wanted * len(plan.lengths)
+    while True:
+        drawn = _draw(sources, index.tokenizer, plan, options, most)
+        try:
+            chosen, counts = _chosen(index, drawn, plan, wanted)
+            break
+        except CorpusError:
+            if len(drawn.tokens) < most:  # there are no more
+                raise
+            most *= _SPARE
+    table = _table(chosen, index.tokenizer, plan)
+    with partial_directory(target) as folder:
+        documents = _write(folder, table, plan)
+        folder.rename(target)
+    return Planted(table, documents, len(counts), int(counts.max(initial=0)))
+
+
+def _chosen(index: Index, drawn: _Texts, plan: PlantPlan, wanted: int) -> tuple[list[_Texts], npt.NDArray[np.int64]]:
+    """The texts of each length, longest first, and the counts of those that are left out because they stand there."""
     random = np.random.default_rng([plan.seed, _DRAW, 2])
     chosen, known = [], []
     # A window that is drawn is as long as the longest text, and makes one text: no two of them overlap.
@@ -115,12 +133,7 @@ def plant(
         chosen.append(texts.take(random.permutation(wanted)))
         drawn = drawn.take(left)
         known.append(counts[counts > 0])
-    table = _table(chosen, index.tokenizer, plan)
-    with partial_directory(target) as folder:
-        documents = _write(folder, table, plan)
-        folder.rename(target)
-    counts = np.concatenate(known)
-    return Planted(table, documents, len(counts), int(counts.max(initial=0)))
+    return chosen, np.concatenate(known)
 
 
 def _choose(
@@ -139,9 +152,10 @@ def _choose(
     chosen = rows[np.flatnonzero(counts == 0)[:wanted]]
     if len(chosen) < wanted:
         raise CorpusError(
-            f"{wanted:,} texts of {length} tokens are wanted; of {len(drawn.tokens):,} windows that were drawn, "
+            f"{wanted:,} texts of {length} tokens are wanted; of {len(drawn.tokens):,} windows of the documents, "
             f"{len(chosen):,} are texts that {index.name} does not hold ({int((counts > 0).sum()):,} stand "
-            f"there, up to {counts.max(initial=0):,} times): give more documents, or plant fewer --sequences"
+            f"there, up to {counts.max(initial=0):,} times; {len(drawn.tokens) - len(rows):,} are other tokens as "
+            "texts, or twice there): give more documents, or plant fewer --sequences"
         )
     return cut.take(chosen), np.setdiff1d(np.arange(len(drawn.tokens)), chosen), counts
 
