@@ -57,8 +57,8 @@ def _known(engine: str) -> str:
 class Index:
     """An index opened for lookups; `Index.open(path)` makes one.
 
-    `queries` everywhere: a text, ids, a list of either, ids of shape (rows, length), an Arrow list array, or a
-    `Ragged`. Texts are tokenized with the index's own tokenizer, without special tokens.
+    `queries` everywhere: a text, ids, a list of either, an array of texts or of ids (rows, length), an Arrow array of
+    texts or lists, or a `Ragged`. Texts are tokenized with the index's own tokenizer, without special tokens.
     """
 
     def __init__(self, path: Path, manifest: Manifest, shards: list[_core.Shard]) -> None:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 #: Iterable, but not lists of queries: bytes would be taken for ids, and the others have no order.
 NO_LISTS = (bytes, bytearray, memoryview, Mapping, Set)
 
+#: Arrow's types of texts.
+TEXTS = ("string", "large_string", "string_view")
+
 
 def as_batch(queries: Queries, tokenize: Callable[[Sequence[str]], Ragged]) -> Ragged:
     """The batch of ids a caller means; values uint32, offsets int64, both contiguous."""
@@ -24,13 +27,23 @@ def as_batch(queries: Queries, tokenize: Callable[[Sequence[str]], Ragged]) -> R
         ragged = queries
     elif isinstance(queries, str):
         ragged = tokenize([queries])
+    elif isinstance(queries, np.ndarray) and queries.dtype.kind in "OTU" and queries.ndim == 1:
+        ragged = _from_sequence(queries.tolist(), tokenize)
     elif isinstance(queries, np.ndarray):
         ragged = from_matrix(queries.reshape(1, -1) if queries.ndim == 1 else queries)
     elif hasattr(queries, "type") and hasattr(queries, "null_count"):
-        ragged = from_arrow(queries)
+        ragged = _from_arrow(queries, tokenize)
     else:
         ragged = _from_sequence(queries, tokenize)
     return Ragged(_as_uint32(ragged.values), _as_int64(ragged.offsets))
+
+
+def _from_arrow(queries: Any, tokenize: Callable[[Sequence[str]], Ragged]) -> Ragged:
+    if str(queries.type) not in TEXTS:
+        return from_arrow(queries)
+    if queries.null_count:
+        raise QueryError("a list of queries contains NULL; filter it out first")
+    return tokenize(queries.to_pylist())
 
 
 def _from_sequence(queries: Any, tokenize: Callable[[Sequence[str]], Ragged]) -> Ragged:

@@ -133,16 +133,23 @@ class SeriesConfig:
                 raise MemindexError(f"train: unknown architecture {name!r}; known: {', '.join(ARCHITECTURES)}")
         for text in (*self.sizes, *self.checkpoints, *filter(None, [self.tokens])):
             parse_size(text)
-        if (self.tokens is None) == (self.passes is None):
-            raise MemindexError("train: say how long: tokens, or passes over the corpus")
-        if self.passes is not None and not 0 < self.passes <= 10_000:
-            raise MemindexError("train: passes must be above 0, and 10,000 at most")
+        self._check_length()
         if not (self.architectures and self.sizes and self.seeds):
             raise MemindexError("train: architectures, sizes and seeds must name one at least")
         if min(self.context, self.batch_size) < 1 or not all(0 <= seed < 1 << 63 for seed in self.seeds):
             raise MemindexError("train: context and batch_size must be at least 1, seeds at least 0")
         if self.learning_rate is not None and not self.learning_rate > 0:
             raise MemindexError("train: learning_rate must be above 0")
+
+    def _check_length(self) -> None:
+        """Refuse what is no length of a training, or no checkpoint on its way."""
+        if (self.tokens is None) == (self.passes is None):
+            raise MemindexError("train: say how long: tokens, or passes over the corpus")
+        if self.passes is not None and not 0 < self.passes <= 10_000:
+            raise MemindexError("train: passes must be above 0, and 10,000 at most")
+        for text in self.checkpoints if self.tokens is not None else ():
+            if parse_size(text) >= parse_size(str(self.tokens)):
+                raise MemindexError(f"train: a checkpoint after {text} tokens is not before the end, {self.tokens}")
 
     def trainings(self) -> Iterator[Training]:
         """The models it stands for, architecture by architecture."""
