@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import tokenizers
-from tokenizers import decoders, models, pre_tokenizers, trainers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 #: Strings that readers and tokenizers get wrong first: all planes, escapes, controls, combining marks, separators.
 AWKWARD = [
@@ -66,6 +66,16 @@ def word_level(file: Path, words: list[str]) -> tokenizers.Tokenizer:
     made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     made.save(str(file))
     return made
+
+
+def sentencepiece(file: Path) -> Path:
+    """BPE over characters that writes a space as "▁" and begins every text with one, as Llama 2's does."""
+    characters = ["<unk>", "▁", "\n", "a", "b", "ab", "▁ab"]
+    model = models.BPE({token: i for i, token in enumerate(characters)}, [("a", "b"), ("▁", "ab")], unk_token="<unk>")
+    made = tokenizers.Tokenizer(model)
+    made.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    made.save(str(file))
+    return file
 
 
 def write_jsonl(file: Path, rows: list[dict]) -> Path:

@@ -288,10 +288,14 @@ def test_domains_of_what_is_added_may_be_told_in_another_way(tmp_path):
         done = memindex("index", "add", tmp_path / "out", tmp_path / file, "--domain-sql", expression)
         assert done.returncode == 0, done.stderr
     assert Index.open(tmp_path / "out").domains == ["de", "none", "en", "misc"]
+    # One that is made of the domain has the field's.
+    write_jsonl(tmp_path / "e.jsonl", [{"text": "six", "lang": "it"}])
+    assert memindex("index", "add", tmp_path / "out", tmp_path / "e.jsonl", "--domain-sql", "upper(domain)").stdout
+    assert Index.open(tmp_path / "out").domains == ["de", "none", "en", "misc", "IT"]
     # The index goes on as it was built.
     write_jsonl(tmp_path / "d.jsonl", [{"text": "five", "lang": "de"}])
     assert memindex("index", "add", tmp_path / "out", tmp_path / "d.jsonl").returncode == 0
-    assert Index.open(tmp_path / "out").count_by_domain(["five"]).tolist() == [[1, 0, 0, 0]]
+    assert Index.open(tmp_path / "out").count_by_domain(["five"]).tolist() == [[1, 0, 0, 0, 0]]
 
 
 def test_the_same_files_are_not_added_twice_and_other_folders_not_at_all(small, tmp_path):

@@ -11,8 +11,9 @@ import pytest
 pytest.importorskip("fastapi", reason="the server is an extra")
 
 from served_index import Asker, build, package_engine
+from synthetic_corpus import sentencepiece, write_jsonl
 
-from memindex.index import Index
+from memindex.index import Index, build_index
 from memindex.server import models, olmotrace_models
 
 ARROW = "application/vnd.apache.arrow.stream"
@@ -146,6 +147,21 @@ def read(answer) -> pa.Table:
     assert answer.headers["content-type"] == ARROW
     with pa.ipc.open_stream(answer.content) as reader:
         return reader.read_all()
+
+
+@pytest.mark.filterwarnings("ignore:gigatoken can't read")
+def test_every_way_to_ask_takes_a_text_as_it_stands_inside_documents(tmp_path):
+    # Its tokens are ▁, b, \n, ab, ▁ab, \n, ab.
+    write_jsonl(tmp_path / "a.jsonl", [{"text": "b\nab ab\nab"}])
+    build_index([tmp_path / "a.jsonl"], tmp_path / "served", tokenizer=sentencepiece(tmp_path / "tokenizer.json"))
+    ask, texts, counts = Asker(tmp_path / "served"), ["\nab", "ab", " ab", "ab\nab"], [2, 1, 1, 1]
+    assert Index.open(tmp_path / "served").count(texts).tolist() == counts
+    assert read(post_arrow(ask, stream(pa.array(texts)))).column("count").to_pylist() == counts
+    for times in (1, 100):
+        answer = ask.post("/v1/indexes/served/count", {"queries": texts * times}).json()
+        assert [entry["count"] for entry in answer["counts"]] == counts * times
+    for text, count in zip(texts, counts, strict=True):
+        assert ask.post("/", {"index": "served", "query_type": "count", "query": text}).json()["count"] == count
 
 
 def test_counts_through_arrow(ask, index):

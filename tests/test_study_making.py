@@ -144,7 +144,7 @@ def test_the_plan_is_told_before_anything_is_made(tmp_path):
         ('"gpt_neox", "llama"', '"gpt_neox", "mamba"', "unknown architecture 'mamba'; known: gpt_bigcode, "),
         ('sizes = ["5k"]', 'sizes = ["5q"]', "'5q' is no size"),
         ("passes = 1.5", 'passes = 1.5\ntokens = "3k"', "say how long: tokens, or passes"),
-        ("passes = 1.5", 'tokens = "1k"', "tokens is not before the end, 1k"),
+        ("passes = 1.5", 'tokens = "1k"', "after 1k tokens is not before the end, 1,000 tokens"),
         ("seeds = [1]", "seeds = [0]", "two models are called gpt_neox-5k"),
         ("context = 32", "context = 8", "trained with a context of 8"),
         ("seeds = [1]", "sedes = [1]", "unknown key sedes"),

@@ -18,8 +18,8 @@ import tokenizers
 import zstandard
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from synthetic_corpus import AWKWARD, assert_refused, sentences, train_bpe, word_level, write_jsonl
-from tokenizers import decoders, models, normalizers
+from synthetic_corpus import AWKWARD, assert_refused, sentencepiece, sentences, train_bpe, word_level, write_jsonl
+from tokenizers import decoders, models
 
 from memindex.corpus import tokenizer as tokenizer_module
 from memindex.corpus.tokenizer import HUB_NAMES, Tokenizer, load_tokenizer
@@ -533,31 +533,21 @@ def test_long_runs_give_the_ids_of_tokenizers(real_tokenizers, shared, name):
     assert uses_gigatoken(loaded)
 
 
-def sentencepiece(path):
-    """BPE over characters that writes a space as "▁" and begins every text with one, as Llama 2's does."""
-    characters = ["<unk>", "▁", "\n", "a", "b", "ab", "▁ab"]
-    model = models.BPE({token: i for i, token in enumerate(characters)}, [("a", "b"), ("▁", "ab")], unk_token="<unk>")
-    made = tokenizers.Tokenizer(model)
-    made.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-    made.save(str(path))
-    return load_tokenizer(path)
-
-
 @pytest.mark.filterwarnings("ignore:gigatoken can't read")
 def test_a_query_has_no_space_of_its_own_that_documents_have_at_their_beginning_only(tmp_path):
-    loaded = sentencepiece(tmp_path / "tokenizer.json")
+    loaded = load_tokenizer(sentencepiece(tmp_path / "tokenizer.json"))
     texts = ["ab", " ab", "\nab", "b", "", " ", "\n", "ab\nab"]
     assert loaded.encode("\nab") == [1, 2, 5]
     expected = [[6], [6], [2, 5], [4], [], [1], [2], [6, 2, 5]]
-    queries = loaded.encode_queries(texts)
+    queries = loaded.as_queries(loaded.encode_texts(texts))
     assert [queries.row(i).tolist() for i in range(queries.rows)] == expected
     assert [loaded.encode_query(text) for text in texts] == expected
-    assert loaded.encode_queries([]).rows == 0
-    assert loaded.encode_queries(["", ""]).lengths().tolist() == [0, 0]
+    assert loaded.as_queries(loaded.encode_texts([])).rows == 0
+    assert loaded.as_queries(loaded.encode_texts(["", ""])).lengths().tolist() == [0, 0]
 
 
 def test_queries_of_other_tokenizers_are_their_texts(bpe):
     for loaded in (bpe, load_tokenizer("bytes")):
         for text in ["\nab", " ab", "▁ab", ""]:
             assert loaded.encode_query(text) == loaded.encode(text)
-            assert loaded.encode_queries([text]).row(0).tolist() == loaded.encode(text)
+            assert loaded.as_queries(loaded.encode_texts([text])).row(0).tolist() == loaded.encode(text)

@@ -20,7 +20,7 @@ from memindex.cli.index_scale import Size, resumable, scale_options
 @click.option(
     "--domain-sql",
     metavar="EXPRESSION",
-    help="As for `index build`; takes the place of a field. [default: as the index was built]",
+    help="As for `index build`; without `domain` in it, in place of the field. [default: as the index was built]",
 )
 @click.option("--domain-map", type=click.Path(), metavar="FILE", help="As for `index build`.")
 @click.option("--include", multiple=True, help="Shell pattern of file names to take from folders; repeatable.")
@@ -56,7 +56,7 @@ def add(
     """
     from memindex.cli.index import print_build
     from memindex.cli.output import progress_bar
-    from memindex.corpus.domains import read_domain_map
+    from memindex.corpus.domains import names_domain, read_domain_map
     from memindex.index.adding import add_documents, options_of
     from memindex.index.manifest import Manifest
     from memindex.index.names import index_directory
@@ -64,8 +64,8 @@ def add(
     given: dict[str, Any] = {"text_field": text_field, "domain_field": domain_field, "domain_sql": domain_sql}
     given |= {"include": include, "domain_map": read_domain_map(domain_map) if domain_map else None}
     as_built = options_of(Manifest.read(index_directory(directory)))
-    if domain_field or domain_sql:  # either takes the place of what the index was built with
-        as_built = replace(as_built, domain_field=None, domain_sql=None)
+    if domain_sql and not names_domain(domain_sql):  # which takes the place of the field; else it is made of it
+        as_built = replace(as_built, domain_field=None)
     options = replace(as_built, **{name: value for name, value in given.items() if value})
     with progress_bar() as progress, resumable(directory):
         scale |= {"skip_bad": skip_bad, "again": again}

@@ -143,6 +143,15 @@ def lacking_fields(options: ReadOptions, found: Container[str]) -> list[str]:
     return sorted(name for name in map(".".join, paths) if name not in found)
 
 
+def names_domain(sql: str) -> bool:
+    """Whether an expression for the domain is about `domain`, what it would be otherwise."""
+    import duckdb
+
+    with duckdb.connect() as connection:
+        nodes = _nodes(_parsed(connection, sql))
+        return any(one.get("class") == "COLUMN_REF" and one["column_names"][0].lower() == "domain" for one in nodes)
+
+
 def _parsed(connection: duckdb.DuckDBPyConnection, sql: str) -> Any:
     """The syntax tree of an expression, as DuckDB tells it."""
     ((answer,),) = connection.execute("SELECT json_serialize_sql(?)", [f"SELECT {sql}\n"]).fetchall()

@@ -125,11 +125,12 @@ class Tokenizer:
         return ids
 
     def encode_query(self, text: str) -> list[int]:
-        """Ids of a text that is looked for inside documents; errors as `encode`, ids as `encode_queries`."""
+        """Ids of a text that is looked for inside documents; errors as `encode`, ids as `as_queries`."""
         ids = self.encode(text)
-        return ids[1:] if len(ids) > 1 and ids[0] == self._lone_space() else ids
+        return ids[1:] if len(ids) > 1 and ids[0] == self.lone_space else ids
 
-    def _lone_space(self) -> int | None:
+    @cached_property
+    def lone_space(self) -> int | None:
         """The token "▁" of SentencePiece's tokenizers, which they put in front of a text that begins with no word."""
         return None if self.definition is None else self._tokenizers().token_to_id("▁")
 
@@ -200,8 +201,8 @@ class Tokenizer:
 
         return self.encode_batch(pa.array(texts, type=pa.large_string()).cast(pa.large_binary()))
 
-    def encode_queries(self, texts: Sequence[str]) -> Ragged:
-        """Ids of texts that are looked for inside documents; errors as `encode_texts`.
+    def as_queries(self, rows: Ragged) -> Ragged:
+        """Ids of texts that are looked for inside documents, from those that the texts have by themselves.
 
         SentencePiece's tokenizers begin a text with a space. Before a word it is one token with it, as inside a
         document. Before a line break, another space or another script it is a token of its own, "▁", which documents
@@ -211,14 +212,12 @@ class Tokenizer:
 
         from memindex.ragged import Ragged
 
-        rows, lone = self.encode_texts(texts), self._lone_space()
-        if lone is None or not len(rows.values):
+        if self.lone_space is None:
             return rows
-        several = rows.lengths() > 1
-        spaced = np.zeros(rows.rows, dtype=bool)
-        spaced[several] = rows.values[rows.offsets[:-1][several]] == lone
-        left = np.concatenate([[0], np.cumsum(spaced)])
-        return Ragged(np.delete(rows.values, rows.offsets[:-1][spaced]), rows.offsets - left)
+        several = np.flatnonzero(rows.lengths() > 1)
+        spaced = several[rows.values[rows.offsets[several]] == self.lone_space]
+        before = np.searchsorted(spaced, np.arange(rows.rows + 1))
+        return Ragged(np.delete(rows.values, rows.offsets[spaced]), rows.offsets - before)
 
     def encode_batch(self, texts: pa.Array) -> Ragged:
         """Ids of an Arrow array of texts (large_binary, UTF-8): uint32 values, int64 offsets."""

@@ -159,11 +159,11 @@ class Index:
     def tokenize(self, texts: Sequence[str]) -> Ragged:
         """Ids of texts as they stand inside documents; QueryError where a text is not Unicode.
 
-        They are those of `tokenizer`, without a "▁" that SentencePiece puts in front (`Tokenizer.encode_queries`).
+        They are those of `tokenizer`, without a "▁" that SentencePiece puts in front (`Tokenizer.as_queries`).
         """
         tokenizer = self.tokenizer
         try:
-            return tokenizer.encode_queries(texts)
+            return tokenizer.as_queries(tokenizer.encode_texts(texts))
         except UnicodeEncodeError as error:
             raise QueryError(f"a text can't be written as UTF-8: {error.reason} (half of a surrogate pair?)") from None
 

@@ -24,7 +24,7 @@ from memindex.server.openapi import described
 from memindex.server.page import page_router
 from memindex.server.problems import ProblemError
 from memindex.server.routes import answer_count, health_router, v1_router
-from memindex.server.service import Service
+from memindex.server.service import Service, first_fault
 from memindex.server.shortcuts import Shortcut, Shortcuts
 from memindex.server.studies import studies_router
 from memindex.server.study_asking import Studies
@@ -81,8 +81,7 @@ def _shortcuts(service: Service) -> tuple[Shortcut, ...]:
 async def _as_problem(request: Request, error: Any) -> Response:
     """What FastAPI refuses itself: unknown routes, other methods, parameters that are none."""
     if isinstance(error, RequestValidationError):
-        first = error.errors()[0]
-        problem = ProblemError(422, f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
+        problem = ProblemError(422, first_fault(error.errors()))
     elif error.status_code == 404:
         problem = ProblemError(404, "no such route: GET /openapi.json describes them")
     else:

@@ -75,7 +75,8 @@ class Served:
             return self.checked(from_arrow(column))
         self._check_texts()
         self.check_characters(pc.max(pc.binary_length(column)).as_py() or 0)
-        return self.checked(self.index.tokenizer.encode_batch(column.cast(pa.large_binary())))
+        tokenizer = self.index.tokenizer
+        return self.checked(tokenizer.as_queries(tokenizer.encode_batch(column.cast(pa.large_binary()))))
 
     def checked(self, batch: Ragged) -> Ragged:
         """The batch, when it can be asked; errors as `tokens`."""

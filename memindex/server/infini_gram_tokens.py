@@ -42,9 +42,7 @@ class InfiniGramTokens:
         if self._bytes:
             return list(_unescaped(text))
         ids = self._tokenizer.encode(f" {text}" if self._spaced and text else text)
-        if not self._spaced and ids and self.names(ids[:1]) == ["▁"]:
-            return ids[1:]
-        return ids
+        return ids[1:] if not self._spaced and ids and ids[0] == self._tokenizer.lone_space else ids
 
     def names(self, ids: Sequence[int]) -> list[str | None]:
         """Tokens as the vocabulary writes them; null for ids that it does not have."""

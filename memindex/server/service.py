@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import to_json
@@ -123,16 +123,16 @@ def parsed(model: type[Model], body: bytes) -> Model:
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
-        place, said = _first_fault(error)
-        raise ProblemError(422, f"{place}: {said}" if place else said) from None
+        faults = error.errors(include_url=False, include_context=False, include_input=False)
+        raise ProblemError(422, first_fault(faults)) from None
 
 
-def _first_fault(error: ValidationError) -> tuple[str, str]:
-    """The place and the message of the first field that is wrong.
+def first_fault(faults: Sequence[Any]) -> str:
+    """The place and the message of the first field that is wrong, of pydantic's errors.
 
     Where a field may be one thing or another, each says what is wrong: the one that comes farthest was meant.
     """
-    faults = error.errors(include_url=False, include_context=False, include_input=False)
     of_field = [fault for fault in faults if fault["loc"][:1] == faults[0]["loc"][:1]]
     fault = max(of_field, key=lambda fault: len(fault["loc"]))
-    return ".".join(str(part) for part in fault["loc"] if "[" not in str(part)), fault["msg"]
+    place = ".".join(str(part) for part in fault["loc"] if "[" not in str(part))
+    return f"{place}: {fault['msg']}" if place else str(fault["msg"])

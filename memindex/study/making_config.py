@@ -147,9 +147,14 @@ class SeriesConfig:
             raise MemindexError("train: say how long: tokens, or passes over the corpus")
         if self.passes is not None and not 0 < self.passes <= 10_000:
             raise MemindexError("train: passes must be above 0, and 10,000 at most")
-        for text in self.checkpoints if self.tokens is not None else ():
-            if parse_size(text) >= parse_size(str(self.tokens)):
-                raise MemindexError(f"train: a checkpoint after {text} tokens is not before the end, {self.tokens}")
+        if self.tokens is not None:
+            self.check_checkpoints(parse_size(self.tokens))
+
+    def check_checkpoints(self, budget: int) -> None:
+        """Raise MemindexError where one is not before the end of a training on so many tokens."""
+        for text in self.checkpoints:
+            if parse_size(text) >= budget:
+                raise MemindexError(f"train: a checkpoint after {text} tokens is not before the end, {budget:,} tokens")
 
     def trainings(self) -> Iterator[Training]:
         """The models it stands for, architecture by architecture."""
@@ -202,11 +207,7 @@ class Training:
                     f"train: {self.id} is to be trained on {budget:,} tokens, and the corpus has {corpus:,}: write "
                     f"passes = {budget / corpus:.2g} to read it that often, or take fewer tokens"
                 )
-        for text in series.checkpoints:
-            if parse_size(text) >= budget:
-                raise MemindexError(
-                    f"train: the checkpoint of {self.id} after {text} tokens is not before its end, {budget:,} tokens"
-                )
+        series.check_checkpoints(budget)
         return budget
 
     def checkpoints(self) -> Iterator[tuple[str, str]]:
