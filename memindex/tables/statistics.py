@@ -1,7 +1,7 @@
 """Statistics that queries share, as SQL: intervals by document, Student's t, (n, p)-discoverability.
 
 The intervals are aggregates: `rate_interval(memorized, cluster).low` in a SELECT with GROUP BY. DuckDB gathers a
-group's values as lists; NumPy answers each list at once (`memindex.tables.bootstrap`).
+group's values as lists; NumPy answers each list at once (`memindex.tables.intervals`).
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from memindex.errors import QueryError
-from memindex.tables import bootstrap
-from memindex.tables.bootstrap import Interval
+from memindex.tables import intervals
+from memindex.tables.intervals import ENOUGH_DOCUMENTS, Interval
 
 
 @dataclass(frozen=True)
@@ -35,29 +35,41 @@ class Aggregate:
 
 
 AGGREGATES = (
-    Aggregate("rate_interval", (("value", "DOUBLE"), ("cluster", "hash")), bootstrap.rate_interval),
-    Aggregate("mean_interval", (("value", "DOUBLE"), ("cluster", "hash")), bootstrap.mean_interval),
+    Aggregate("rate_interval", (("value", "DOUBLE"), ("cluster", "hash")), intervals.rate_interval),
+    Aggregate("mean_interval", (("value", "DOUBLE"), ("cluster", "hash")), intervals.mean_interval),
     Aggregate(
         "ratio_interval",
         (("numerator", "DOUBLE"), ("denominator", "DOUBLE")),
-        bootstrap.ratio_interval,
+        intervals.ratio_interval,
     ),
-    Aggregate("quotient_interval", (("numerator", "DOUBLE"), ("denominator", "DOUBLE")), bootstrap.quotient_interval),
+    Aggregate("median_interval", (("value", "DOUBLE"), ("cluster", "hash")), intervals.median_interval),
+    Aggregate(
+        "enrichment_interval",
+        (("here", "DOUBLE"), ("anywhere", "DOUBLE"), ("sampled_here", "DOUBLE"), ("sampled", "DOUBLE")),
+        intervals.enrichment_interval,
+    ),
+    Aggregate("quotient_interval", (("numerator", "DOUBLE"), ("denominator", "DOUBLE")), intervals.quotient_interval),
     Aggregate(
         "slope_interval",
         (("x", "DOUBLE"), ("run", "hash"), ("value", "DOUBLE"), ("cluster", "hash")),
-        bootstrap.slope_interval,
+        intervals.slope_interval,
     ),
 )
 
 #: How it is called -> what it gives, for docs/tables.md.
 MEANINGS = {
     "rate_interval(value, cluster)": "interval of the mean of values in 0..1: a rate, a score",
-    "mean_interval(value, cluster)": "interval of the mean of any numbers; NULL where no two documents differ",
+    "mean_interval(value, cluster)": "interval of the mean of any numbers; no ends where no two documents differ",
+    "median_interval(value, cluster)": "interval of the median of any numbers",
     "ratio_interval(numerator, denominator)": "interval of sum(numerator) / sum(denominator), a rate in 0..1",
-    "quotient_interval(numerator, denominator)": "the same of any number; NULL where no two documents differ",
+    "quotient_interval(numerator, denominator)": "the same of any number; no ends where no two documents differ",
+    "enrichment_interval(here, anywhere, sampled_here, sampled)": "interval of a domain's share of the memorized sequences "
+    "over its share of all sequences: `(sum(here) / sum(anywhere)) / (sum(sampled_here) / sum(sampled))`",
     "slope_interval(x, run, value, cluster)": "interval of the slope of the runs' means over x (least squares)",
-    "t975(df)": "the 97.5 % point of Student's t",
+    "few_documents(interval)": f"whether fewer than {ENOUGH_DOCUMENTS:g} effective documents are behind an interval: it may "
+    "be too narrow",
+    "t975(df)": "the 97.5 % point of Student's t; `df` need not be a whole number",
+    "two_sided_p(t, df)": "the probability of Student's t beyond -|t| or |t|",
     "discoverable_n(p_z, p)": "samples until one is a suffix of probability p_z, with probability p; NULL: never",
     "frequency_label(bucket)": "how a frequency bucket is written: 1, 2–3, 4–7 …",
     "template(prefix, suffix)": "`repeating` where every token of the suffix equals the one some p places before it, "
@@ -67,14 +79,11 @@ MEANINGS = {
     "study_index()": "name of the index of study.toml",
 }
 
-_T975 = "[" + ", ".join(map(str, bootstrap.T975)) + "]::DOUBLE[]"
-_T975_ABOVE = " + ".join(f"{c} / df ** {power}" for power, c in enumerate(bootstrap.T975_ABOVE))
-
 # discoverable_n: 1 - (1 - p_z)^n >= p as n = ln(1 - p) / ln(1 - p_z), where _log1m(x) is ln(1 - x), exact for small x
 # too (the rounding of 1 - x cancels: Goldberg 1991, theorem 4). Where 1 - p_z is exact, powers settle a quotient that
 # came out a whole number or beside one.
 _MACROS = (
-    f"t975(df) AS CASE WHEN df > {len(bootstrap.T975)} THEN {_T975_ABOVE} ELSE list_extract({_T975}, df::BIGINT) END",
+    f"few_documents(ends) AS ends.documents < {ENOUGH_DOCUMENTS}",
     "_log1m(x) AS CASE WHEN 1 - x = 1 THEN -x ELSE ln(1 - x) * x / (1 - (1 - x)) END",
     "_tries(p_z, p) AS greatest(ceil(_log1m(p) / _log1m(p_z)), 1)",
     "_settled(p_z, p, n) AS CASE WHEN 1 - (1 - p_z) <> p_z THEN n"
@@ -91,6 +100,28 @@ _MACROS = (
 )
 
 
+def _two_sided_p(t: Any, df: Any) -> Any:
+    from scipy.special import stdtr
+
+    return pa.array(2 * stdtr(_floats(df), -np.abs(_floats(t))), from_pandas=True)
+
+
+def _t975(df: Any) -> Any:
+    from scipy.special import stdtrit
+
+    return pa.array(stdtrit(_floats(df), 0.975), from_pandas=True)
+
+
+def _floats(column: Any) -> npt.NDArray[np.float64]:
+    """The column with NaN for NULL."""
+    floats: npt.NDArray[np.float64] = column.to_numpy(zero_copy_only=False).astype(np.float64)
+    return floats
+
+
+#: Functions of numbers that NumPy answers in batches: name -> number of parameters, function.
+SCALARS: dict[str, tuple[int, Callable[..., Any]]] = {"t975": (1, _t975), "two_sided_p": (2, _two_sided_p)}
+
+
 def register(con: duckdb.DuckDBPyConnection) -> None:
     """Create every aggregate of `AGGREGATES` and the macros on `con`."""
     create: Any = con.create_function  # its stubs know neither Arrow functions nor options by name
@@ -99,11 +130,13 @@ def register(con: duckdb.DuckDBPyConnection) -> None:
             _inner(aggregate),
             _batched(aggregate),
             [f"STRUCT({', '.join(f'{name} {_type(kind)}[]' for name, kind in aggregate.parameters)})"],
-            "STRUCT(low DOUBLE, high DOUBLE)",
+            f"STRUCT({', '.join(f'{name} DOUBLE' for name in Interval._fields)})",
             type="arrow",
             null_handling="special",
         )
         con.execute(f"CREATE MACRO {_macro(aggregate)}")
+    for name, (parameters, scalar) in SCALARS.items():
+        create(name, scalar, ["DOUBLE"] * parameters, "DOUBLE", type="arrow", null_handling="special")
     for macro in _MACROS:
         con.execute(f"CREATE MACRO {macro}")
 
@@ -111,9 +144,11 @@ def register(con: duckdb.DuckDBPyConnection) -> None:
 def markdown() -> Iterator[str]:
     """The lines of docs/tables.md about the statistics and what else queries/ is written with."""
     yield from ("", "# Statistics", "")
-    yield "On every connection too. Intervals are of 95 %, structs of `low` and `high`, aggregates: `GROUP BY` makes"
-    yield "one per group. Values that are NULL, NaN or infinite don't count. `cluster` tells documents apart: sequences"
-    yield "of one document are alike. The first two take a row per sequence, the next two a row per document."
+    yield "On every connection too. Intervals are 95 % intervals and aggregates: `GROUP BY` makes one per group. Each is a"
+    yield "struct of `low` and `high` (NULL for a single document), `documents` (their effective number; see `few_documents`),"
+    yield "`error` (standard error) and `degrees` (of freedom of Student's t). Values that are NULL, NaN or infinite don't"
+    yield "count. `cluster` distinguishes documents: sequences of one document are alike. rate, mean, median and slope take a"
+    yield "row per sequence, the others a row per document."
     yield from ("", "| function | meaning |", "| --- | --- |")
     for call, meaning in MEANINGS.items():
         yield f"| `{call}` | {meaning} |"
@@ -123,6 +158,8 @@ def unregister(con: duckdb.DuckDBPyConnection) -> None:
     """Remove the Python functions, so that DuckDB holds no Python object any more."""
     for aggregate in AGGREGATES:
         con.remove_function(_inner(aggregate))
+    for name in SCALARS:
+        con.remove_function(name)
 
 
 def _inner(aggregate: Aggregate) -> str:
@@ -152,10 +189,10 @@ def _batched(aggregate: Aggregate) -> Callable[..., Any]:
     def call(rows: Any) -> Any:
         columns = _combined(rows).flatten()
         groups = zip(*(_lists(column) for column in columns), strict=True)
-        intervals = [_answer(aggregate, group) for group in groups]
-        ends = [pa.array([i and i[end] for i in intervals], pa.float64()) for end in (0, 1)]
-        empty = pa.array([i is None for i in intervals])
-        return pa.StructArray.from_arrays(ends, names=["low", "high"], mask=empty)
+        answers = [_answer(aggregate, group) for group in groups]
+        fields = [pa.array([a and a[i] for a in answers], pa.float64()) for i in range(len(Interval._fields))]
+        empty = pa.array([a is None for a in answers])
+        return pa.StructArray.from_arrays(fields, names=Interval._fields, mask=empty)
 
     return call
 

@@ -1,0 +1,316 @@
+"""95 % intervals of rates, means, ratios, medians, enrichments and slopes over sequences that come from documents.
+
+Sequences of one document are alike, so n sequences say less than n independent ones. Documents are the independent
+units (clusters), and few of them may hold most sequences. Every interval here is in closed form:
+
+- The variance is the jackknife's over documents (CR3: Bell and McCaffrey 2002). It leaves out one document at a time, so
+  a document that dominates the estimate widens the interval.
+- Documents of unequal size count as Kish's effective number of documents (1965), (sum n)^2 / sum n^2, and the degrees of
+  freedom of Student's t are one less.
+- Rates use Wilson's score interval (1927) over the effective number of observations, those that independent sequences of
+  the same variance would be. Few documents with an event say little about how alike the sequences of a document are.
+  So the design effect shrinks towards that of documents memorized as a whole, as `documents / (documents + 4)` with the
+  number of documents that hold an event (and of those that hold a non-event, whichever is smaller).
+- Means have no bound that would help; their degrees of freedom are also limited by how few documents carry the variance:
+  (sum e^2)^2 / sum e^4 of the documents' residuals e (Satterthwaite's approximation, as Carter, Schnepel and Steigerwald
+  2017 use it).
+
+benchmarks/intervals.py measures the coverage.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+#: An answer over fewer effective documents than this carries a note: its interval may be too narrow.
+ENOUGH_DOCUMENTS = 8.0
+
+#: Documents with an event at which the measured design effect counts as much as that of whole documents.
+DESIGN_PRIOR = 4.0
+
+_NO_RATE = "a rate is of values between 0 and 1; for other numbers use mean_interval"
+
+Floats = npt.NDArray[np.float64]
+
+
+class Interval(NamedTuple):
+    """A 95 % interval.
+
+    Attributes:
+        low: Lower end; None where the documents say nothing about the spread: a single document, or a mean whose
+            documents all agree.
+        high: Upper end; None where `low` is.
+        documents: Effective number of documents. Below ENOUGH_DOCUMENTS the interval may be too narrow.
+        error: Standard error; None where there is no interval.
+        degrees: Degrees of freedom of Student's t; None where there is no interval.
+    """
+
+    low: float | None
+    high: float | None
+    documents: float
+    error: float | None = None
+    degrees: float | None = None
+
+
+def rate_interval(values: Floats, clusters: npt.NDArray[Any]) -> Interval | None:
+    """Interval of the mean of `values` in 0..1 (bools as 0 and 1, scores), by document.
+
+    Args:
+        values: float64 of shape (rows,).
+        clusters: The document of each row, integers of shape (rows,).
+
+    Returns:
+        The interval; None without rows.
+
+    Raises:
+        ValueError: A value below 0 or above 1.
+    """
+    if len(values) and not 0 <= values.min() <= values.max() <= 1:
+        raise ValueError(_NO_RATE)
+    return ratio_interval(*_by_cluster(values, clusters)) if len(values) else None
+
+
+def mean_interval(values: Floats, clusters: npt.NDArray[Any]) -> Interval | None:
+    """Interval of the mean of any numbers, by document.
+
+    Args:
+        values: float64 of shape (rows,).
+        clusters: The document of each row, integers of shape (rows,).
+
+    Returns:
+        The interval, without ends where no two documents differ; None without rows.
+    """
+    return quotient_interval(*_by_cluster(values, clusters)) if len(values) else None
+
+
+def median_interval(values: Floats, clusters: npt.NDArray[Any]) -> Interval | None:
+    """Interval of the median, by document (Woodruff 1952: the interval of the share below it, read off the values).
+
+    Args:
+        values: float64 of shape (rows,).
+        clusters: The document of each row, integers of shape (rows,).
+
+    Returns:
+        The interval; None without rows.
+    """
+    if not len(values):
+        return None
+    below = (values <= np.median(values)).astype(np.float64)
+    share, ends = float(below.mean()), ratio_interval(*_by_cluster(below, clusters))
+    if ends is None or ends.low is None or ends.high is None:
+        return ends
+    # Ties put more than half of the values at or below the median: the interval moves to a half with its width.
+    shares = np.clip([0.5 + ends.low - share, 0.5 + ends.high - share], 0, 1)
+    low, high = np.quantile(values, shares, method="inverted_cdf").tolist()
+    return Interval(low, high, ends.documents)
+
+
+def quotient_interval(numerators: Floats, denominators: Floats) -> Interval | None:
+    """Interval of sum(numerators) / sum(denominators), any number, from one row per document.
+
+    Args:
+        numerators: float64 of shape (documents,).
+        denominators: float64 of shape (documents,), not negative; documents with 0 don't count.
+
+    Returns:
+        The interval, without ends where no two documents differ; None where no document counts.
+    """
+    k, n = _counted(numerators, denominators)
+    if not len(n):
+        return None
+    quotient = math.fsum(k) / math.fsum(n)
+    if _all_agree(k, n):
+        return Interval(None, None, _kish(n))
+    return _around(quotient, (k - quotient * n) / n.sum(), n)
+
+
+def ratio_interval(numerators: Floats, denominators: Floats) -> Interval | None:
+    """Interval of sum(numerators) / sum(denominators), a rate in 0..1, from one row per document.
+
+    Args:
+        numerators: Sum of the values of each document, float64 of shape (documents,).
+        denominators: How many sequences of it count, float64 of shape (documents,); documents with 0 don't count.
+
+    Returns:
+        The interval, without ends for a single document; None where no document counts.
+
+    Raises:
+        ValueError: A document's rate below 0 or above 1.
+    """
+    k, n = _counted(numerators, denominators)
+    if not len(n):
+        return None
+    # The sum of a document's rounded shares may end just above their number.
+    if (k < 0).any() or (k > n * (1 + 1e-9)).any():
+        raise ValueError(_NO_RATE)
+    documents = _kish(n)
+    if len(n) < 2:
+        return Interval(None, None, documents)
+    rate = min(math.fsum(k) / math.fsum(n), 1.0)
+    variance, degrees = _jackknife((k - rate * n) / n.sum(), n), max(documents - 1, 1.0)
+    observations = _observations(rate, variance, documents, min(np.count_nonzero(k), np.count_nonzero(k < n)))
+    low, high = wilson(rate, observations, t975(degrees))
+    return Interval(low, high, documents, math.sqrt(variance), degrees)
+
+
+def enrichment_interval(here: Floats, anywhere: Floats, sampled_here: Floats, sampled: Floats) -> Interval | None:
+    """Interval of a domain's share of the memorized sequences over its share of all, from one row per document.
+
+    The interval is symmetric around the logarithm. Where nothing of the domain is memorized, its upper end is that of the
+    domain's rate over the rate of all.
+
+    Args:
+        here: Memorized sequences of the domain in each document, float64 of shape (documents,).
+        anywhere: Memorized sequences of any domain, float64 of shape (documents,).
+        sampled_here: Sequences of the domain, float64 of shape (documents,).
+        sampled: Sequences of any domain, float64 of shape (documents,).
+
+    Returns:
+        The interval, without ends where no two documents differ; None where nothing is memorized or nothing is of the
+        domain.
+    """
+    memorized, of_domain = anywhere.sum(), sampled_here.sum()
+    if not memorized or not of_domain:
+        return None
+    documents = _kish(sampled_here[sampled_here > 0])
+    if not here.sum():
+        ends = ratio_interval(here, sampled_here)
+        if ends is None or ends.high is None:
+            return Interval(None, None, documents)
+        return Interval(0.0, ends.high * sampled.sum() / memorized, documents)
+    enrichment = (here.sum() / memorized) / (of_domain / sampled.sum())
+    influence = here / here.sum() - sampled_here / of_domain - anywhere / memorized + sampled / sampled.sum()
+    if np.abs(influence).max() < 1e-12 or np.count_nonzero(sampled_here) < 2:
+        return Interval(None, None, documents)
+    around = _around(0.0, influence, sampled)
+    assert around.high is not None
+    factor = math.exp(around.high)
+    return Interval(enrichment / factor, enrichment * factor, documents, around.error, around.degrees)
+
+
+def slope_interval(x: Floats, runs: npt.NDArray[Any], values: Floats, clusters: npt.NDArray[Any]) -> Interval | None:
+    """Interval of the slope of the runs' rates over x (least squares, each run one point), with other documents.
+
+    All runs were scored on the same documents, so a document's residuals in all of them count as one.
+
+    Args:
+        x: Position of the row's run on the axis, float64 of shape (rows,).
+        runs: The run of each row, integers of shape (rows,).
+        values: float64 of shape (rows,).
+        clusters: The document of each row, integers of shape (rows,).
+
+    Returns:
+        The interval; None without two runs at different x, or where no document differs from another.
+    """
+    _, first, run = np.unique(runs, return_index=True, return_inverse=True)
+    at = x[first]
+    if len(at) < 2 or np.ptp(at) == 0:
+        return None
+    _, cluster = np.unique(clusters, return_inverse=True)
+    # Sums of fractions depend on the order of their terms, and that of rows on threads.
+    order = np.lexsort([values, cluster])
+    cell, cells = (cluster * len(at) + run)[order], (int(cluster.max()) + 1) * len(at)
+    sums = np.bincount(cell, values[order], minlength=cells).reshape(-1, len(at))
+    counts = np.bincount(cell, minlength=cells).reshape(-1, len(at)).astype(np.float64)
+    # Names of runs and documents must not decide the order of the terms either.
+    along = np.lexsort([sums.sum(axis=0), at])
+    at, sums, counts = at[along], sums[:, along], counts[:, along]
+    down = np.lexsort([*sums.T, *counts.T])
+    sums, counts = sums[down], counts[down]
+    rates = sums.sum(axis=0) / counts.sum(axis=0)
+    weights = (at - at.mean()) / ((at - at.mean()) ** 2).sum()
+    influence = ((sums - rates * counts) / counts.sum(axis=0)) @ weights
+    if len(influence) < 2 or np.abs(influence).max() <= 1e-12 * float(np.abs(weights).max()):
+        return None
+    return _around(float(rates @ weights), influence, counts.sum(axis=1))
+
+
+def wilson(rate: float, observations: float, z: float) -> tuple[float, float]:
+    """Wilson's score interval (1927) of a rate over independent observations."""
+    centre = (rate * observations + z * z / 2) / (observations + z * z)
+    half = z * math.sqrt(max(rate * (1 - rate), 0) * observations + z * z / 4) / (observations + z * z)
+    return max(centre - half, 0.0), min(centre + half, 1.0)
+
+
+def t975(degrees: float) -> float:
+    """The 97.5 % point of Student's t; the degrees of freedom need not be a whole number."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(degrees, 0.975))
+
+
+def _observations(rate: float, variance: float, documents: float, events: int) -> float:
+    """The number of independent observations that a rate over documents is worth.
+
+    Args:
+        rate: The rate.
+        variance: Its variance by the jackknife.
+        documents: Effective number of documents: what the rate is worth where each is memorized as a whole or not at all.
+        events: Documents with an event, or with a non-event, whichever are fewer.
+    """
+    spread = rate * (1 - rate)
+    if spread <= 0:
+        return documents
+    trust = events / (events + DESIGN_PRIOR)
+    measured = variance / spread
+    return 1 / (trust * measured + (1 - trust) * max(measured, 1 / documents))
+
+
+def _around(centre: float, influence: Floats, sizes: Floats) -> Interval:
+    """The interval of Student's t around an estimate, from each document's share in its error."""
+    documents = _kish(sizes[sizes > 0])
+    if np.count_nonzero(sizes) < 2:
+        return Interval(None, None, documents)
+    squares = influence**2
+    carriers = float(squares.sum() ** 2 / (squares**2).sum())
+    degrees = max(min(documents, carriers) - 1, 1.0)
+    error = math.sqrt(_jackknife(influence, sizes))
+    half = t975(degrees) * error
+    return Interval(centre - half, centre + half, documents, error, degrees)
+
+
+def _jackknife(influence: Floats, sizes: Floats) -> float:
+    """Variance of an estimate, by leaving out one document at a time (CR3).
+
+    Args:
+        influence: Each document's share in the error of the estimate, float64 of shape (documents,).
+        sizes: Sequences of each document: without it, the others weigh more.
+    """
+    counted = sizes > 0
+    share = sizes[counted] / sizes.sum()
+    # In order: a sum of fractions depends on the order of its terms.
+    left = np.sort((influence[counted] / (1 - share)) ** 2)
+    return float(left.sum() * (len(left) - 1) / len(left))
+
+
+def _kish(sizes: Floats) -> float:
+    """Effective number of documents (Kish 1965): as many as equally large ones would vary alike."""
+    return float(sizes.sum() ** 2 / (sizes**2).sum()) if len(sizes) else 0.0
+
+
+def _counted(numerators: Floats, denominators: Floats) -> tuple[Floats, Floats]:
+    """The documents that count, sorted: the order of rows must not change the last digit."""
+    counted = denominators != 0
+    k, n = numerators[counted], denominators[counted]
+    order = np.lexsort([k, n])
+    return k[order], n[order]
+
+
+def _by_cluster(values: Floats, clusters: npt.NDArray[Any]) -> tuple[Floats, Floats]:
+    """Sum of the values and number of rows of each cluster, float64 (clusters,) each."""
+    if (values != np.rint(values)).any():
+        # Sums of fractions depend on the order of their terms, and that of rows on threads.
+        order = np.argsort(values, kind="stable")
+        values, clusters = values[order], clusters[order]
+    _, cluster = np.unique(clusters, return_inverse=True)
+    return np.bincount(cluster, values).astype(np.float64), np.bincount(cluster).astype(np.float64)
+
+
+def _all_agree(sums: Floats, counts: Floats) -> bool:
+    """Whether every document has the same rate, up to rounding."""
+    rates = sums / counts
+    return bool(np.ptp(rates) <= 1e-12 * max(1.0, float(np.abs(rates).max())))
