@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
 import subprocess
@@ -15,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from leave_one_out import mean_ends, rate_ends
 
 torch = pytest.importorskip("torch", reason="probes run models")
 
@@ -29,7 +29,6 @@ from memindex.study.probe_config import ProbeConfig  # noqa: E402
 from memindex.study.probe_running import run_probes  # noqa: E402
 from memindex.study.probing import finish_probe, plan_probe, probed_runs  # noqa: E402
 from memindex.study.running import RunOptions, run_study, status, study_runs  # noqa: E402
-from memindex.tables.bootstrap import mean_interval, rate_interval  # noqa: E402
 from memindex.tables.connection import connect  # noqa: E402
 from memindex.tables.queries import run_query  # noqa: E402
 from memindex.tables.store import TableStore  # noqa: E402
@@ -237,19 +236,19 @@ def test_the_query_equals_pandas(study: StudyConfig):
         assert answer["ratio"].tolist() == [k / 8 for k in range(1, 9)]
         for row in answer.itertuples():
             fits = part["needed"] <= row.tokens
-            ends = rate_interval(fits.to_numpy(float), cluster)
-            assert (row.share, row.share_low, row.share_high) == pytest.approx((fits.mean(), *ends))
+            ends = rate_ends(fits.to_numpy(float), cluster)
+            assert (row.share, row.share_low, row.share_high) == pytest.approx((fits.mean(), *ends), nan_ok=True)
         first = answer.iloc[0]
         assert (first["sequences"], first["irreproducible"]) == (len(part), 0)
         for name, values, interval in (
-            ("mean_ratio", part["ratio"], mean_interval),
-            ("share_half", part["ratio"] <= 0.5, rate_interval),
-            ("not_monotone", part["failures"] > 0, rate_interval),
+            ("mean_ratio", part["ratio"], mean_ends),
+            ("share_half", part["ratio"] <= 0.5, rate_ends),
+            ("not_monotone", part["failures"] > 0, rate_ends),
         ):
             assert first[name] == pytest.approx(values.mean())
             ends = interval(values.to_numpy(float), cluster)
             got = first[[f"{name}_low", f"{name}_high"]].tolist()
-            assert got == pytest.approx(list(ends)) if ends else all(map(math.isnan, got))
+            assert got == pytest.approx(list(ends), nan_ok=True)
         assert first["median_ratio"] == pytest.approx(part["ratio"].median())
         assert first["mean_steady_ratio"] == pytest.approx((part["needed_monotone"] / 8).mean())
     # A probe that is not finished has no rows in the answer.

@@ -9,11 +9,12 @@ import duckdb
 import numpy as np
 import pandas as pd
 import pytest
+from leave_one_out import mean_ends, rate_ends
 from synthetic_study import MODELS, PLANTED, SUFFIX, make_study
 
 from memindex.errors import MemindexError, QueryError
-from memindex.tables.bootstrap import mean_interval, rate_interval, slope_interval
 from memindex.tables.connection import connect
+from memindex.tables.intervals import slope_interval
 from memindex.tables.queries import list_queries, load_query, parse_query, queries_directory, run_query
 from memindex.tables.store import TableStore
 
@@ -136,9 +137,9 @@ def test_the_sql_shown_gives_the_same_answer(con: duckdb.DuckDBPyConnection, nam
 
 
 def by_document(rows: pd.DataFrame, column: str = "memorized") -> tuple[float, float]:
-    """The interval of a column's mean, from the rows themselves; test_bootstrap tells whether it is right."""
+    """The interval of a column's mean, from the rows themselves; test_intervals tells whether it is right."""
     cluster = rows.groupby(["index", "shard", "document"]).ngroup()
-    return rate_interval(rows[column].to_numpy(np.float64), cluster.to_numpy())
+    return rate_ends(rows[column].to_numpy(np.float64), cluster.to_numpy())
 
 
 def test_t975_matches_published_tables(con: duckdb.DuckDBPyConnection) -> None:
@@ -175,7 +176,7 @@ def test_rate_by_size(con: duckdb.DuckDBPyConnection, uniform: pd.DataFrame) -> 
         row = answer.loc[name]
         got = row[["slope_per_tenfold", "slope_models_low", "slope_models_high", "r2", "fitted"]].tolist()
         assert got == pytest.approx([slope, slope - half, slope + half, r2, fitted], rel=1e-6)
-        assert row[["slope_low", "slope_high"]].tolist() == pytest.approx(list(ends))
+        assert row[["slope_low", "slope_high"]].tolist() == pytest.approx([ends.low, ends.high])
     assert answer.loc["other/7b", ["slope_per_tenfold", "r2", "fitted"]].isna().all()
 
 
@@ -257,7 +258,7 @@ def test_frequency_of_memorized(con: duckdb.DuckDBPyConnection, uniform: pd.Data
         assert row["mean_log2_count"] == pytest.approx(wanted["mean"])
         assert row["median_log2_count"] == pytest.approx(wanted["median"])
         chosen = (uniform["model_id"] == key[0]) & (outcome == key[1])
-        ends = mean_interval(logs[chosen].to_numpy(), uniform["document"][chosen].to_numpy())
+        ends = mean_ends(logs[chosen].to_numpy(), uniform["document"][chosen].to_numpy())
         assert (row["mean_low"], row["mean_high"]) == pytest.approx(ends)
 
 
@@ -339,7 +340,7 @@ def test_overlap(con: duckdb.DuckDBPyConnection, uniform: pd.DataFrame) -> None:
         assert (row.jaccard_low, row.jaccard_high) == pytest.approx(by_document(either, "both"))
         gained = pair["b"].astype(float) - pair["a"]
         assert row.rate_difference == pytest.approx(gained.mean())
-        ends = mean_interval(gained.to_numpy(), pair["document"].to_numpy())
+        ends = mean_ends(gained.to_numpy(), pair["document"].to_numpy())
         assert (row.rate_difference_low, row.rate_difference_high) == pytest.approx(ends)
 
 

@@ -18,11 +18,12 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from leave_one_out import mean_ends, rate_ends
 from synthetic_study import MODELS, SUFFIX, add_checkpoints, make_study
 
 from memindex.errors import MemindexError
-from memindex.tables.bootstrap import mean_interval, rate_interval, slope_interval
 from memindex.tables.connection import connect
+from memindex.tables.intervals import mean_interval, slope_interval
 from memindex.tables.queries import list_queries, load_query, run_query
 from memindex.tables.store import TableStore
 from memindex.tables.templates import templates
@@ -70,7 +71,7 @@ def frame(con: duckdb.DuckDBPyConnection, name: str, **parameters: str | float) 
 
 
 def ends(rows: pd.DataFrame, column: str) -> tuple[float, float]:
-    return rate_interval(rows[column].to_numpy(np.float64), rows["place"].astype(int).to_numpy())
+    return rate_ends(rows[column].to_numpy(np.float64), rows["place"].astype(int).to_numpy())
 
 
 def outcome(rows: pd.DataFrame) -> np.ndarray:
@@ -121,7 +122,7 @@ def test_predictors(con: duckdb.DuckDBPyConnection, joined: pd.DataFrame) -> Non
         rows = rows.assign(target=target.loc[rows["sequence_id"]].to_numpy())
         by, of = ("memorized", "target") if row.measure == "precision" else ("target", "memorized")
         assert row.share == pytest.approx(rows.loc[rows[by], of].mean())
-        assert (row.share_low, row.share_high) == pytest.approx(ends(rows[rows[by]], of))
+        assert (row.share_low, row.share_high) == pytest.approx(ends(rows[rows[by]], of), nan_ok=True)
         assert (row.memorized, row.memorized_target) == (rows["memorized"].sum(), target.sum())
         assert row.memorized_both == (rows["memorized"] & rows["target"]).sum()
         assert row.rate_target == pytest.approx(target.mean())
@@ -194,7 +195,7 @@ def test_ngram_frequency(con: duckdb.DuckDBPyConnection, joined: pd.DataFrame, s
         assert row.mean_of_max == pytest.approx(group["max_count"].mean())
         logs = np.log2(group["mean_count"].where(group["mean_count"] > 0))
         assert row.mean_log2_count == pytest.approx(logs.mean())
-        known = mean_interval(logs.dropna().to_numpy(), group["place"][logs.notna()].astype(int).to_numpy())
+        known = mean_ends(logs.dropna().to_numpy(), group["place"][logs.notna()].astype(int).to_numpy())
         assert (row.mean_low, row.mean_high) == pytest.approx(known)
         finite = group["mean_log_frequency"].replace(-np.inf, np.nan)
         assert row.median_log_frequency == pytest.approx(finite.median())
@@ -236,7 +237,7 @@ def test_across_domains(con: duckdb.DuckDBPyConnection, joined: pd.DataFrame, st
             row = answer.loc[key]
             assert (row["sequences"], row["in_others"]) == (len(group), group["in_others"].sum())
             assert row["share_elsewhere"] == pytest.approx(group["in_others"].mean())
-            assert (row["share_low"], row["share_high"]) == pytest.approx(ends(group, "in_others"))
+            assert (row["share_low"], row["share_high"]) == pytest.approx(ends(group, "in_others"), nan_ok=True)
             assert row["mean_domains"] == pytest.approx(group["domains"].mean())
             assert row["share_of_occurrences"] == pytest.approx(group["others"].sum() / group["all"].sum())
     assert frame(con, "across_domains", domains=2).shape[0] == 4
@@ -320,7 +321,7 @@ def test_documents_that_never_come_out_count_among_the_discoverable(tmp_path: Pa
     assert (~read.groupby("place")["memorized"].any()).sum() > 10
     found = frame(con, "discoverable")
     assert len(found) == 14
-    low, high = rate_interval(read["memorized"].to_numpy(np.float64), read["place"].to_numpy())
+    low, high = rate_ends(read["memorized"].to_numpy(np.float64), read["place"].to_numpy())
     for row in found.itertuples():
         assert row.discoverable == read["memorized"].sum()
         assert (row.rate_low, row.rate_high) == pytest.approx((low, high))
@@ -505,7 +506,7 @@ def test_importance_by_depth(heads: tuple[duckdb.DuckDBPyConnection, pd.DataFram
         row = answer.loc[key]
         assert (row["sequences"], row["depth"]) == (len(rows), key[1] / DEEP)
         assert row["importance"] == pytest.approx(rows["drop"].mean())
-        found = rate_interval(rows["drop"].to_numpy(), rows["document"].to_numpy())
+        found = rate_ends(rows["drop"].to_numpy(), rows["document"].to_numpy())
         assert (row["importance_low"], row["importance_high"]) == pytest.approx(found)
     profiles = answer["importance"].unstack()
     signature = frame(con, "head_signature", bins=DEEP).set_index(["run_a", "run_b"])["correlation"]

@@ -7,13 +7,15 @@ units (clusters), and few of them may hold most sequences. Every interval here i
   a document that dominates the estimate widens the interval.
 - Documents of unequal size count as Kish's effective number of documents (1965), (sum n)^2 / sum n^2, and the degrees of
   freedom of Student's t are one less.
+- Few documents may carry the variance: their effective number is (sum e^2)^2 / sum e^4 of the documents' residuals e
+  (Satterthwaite's approximation, as Carter, Schnepel and Steigerwald 2017 use it). It limits the degrees of freedom of
+  means, slopes and enrichments.
 - Rates use Wilson's score interval (1927) over the effective number of observations, those that independent sequences of
-  the same variance would be. Few documents with an event say little about how alike the sequences of a document are.
-  So the design effect shrinks towards that of documents memorized as a whole, as `documents / (documents + 4)` with the
-  number of documents that hold an event (and of those that hold a non-event, whichever is smaller).
-- Means have no bound that would help; their degrees of freedom are also limited by how few documents carry the variance:
-  (sum e^2)^2 / sum e^4 of the documents' residuals e (Satterthwaite's approximation, as Carter, Schnepel and Steigerwald
-  2017 use it).
+  the same variance would be. Few documents with an event say little about how alike the sequences of a document are. So
+  the design effect shrinks towards that of documents memorized as a whole, as `events / (events + 4)` with the number of
+  documents that hold an event (or of those that hold a non-event, whichever is smaller). Where events are rare, few
+  documents carry the variance however alike they are, which Wilson's interval allows for. So the degrees of freedom fall
+  only as far as the carriers are fewer than those of equally many documents with one event each, and never below 2.
 
 benchmarks/intervals.py measures the coverage.
 """
@@ -31,6 +33,9 @@ ENOUGH_DOCUMENTS = 8.0
 
 #: Documents with an event at which the measured design effect counts as much as that of whole documents.
 DESIGN_PRIOR = 4.0
+
+#: Degrees of freedom of a rate are at least this many: Wilson's interval is bounded, so fewer only make it say nothing.
+LEAST_DEGREES = 2.0
 
 _NO_RATE = "a rate is of values between 0 and 1; for other numbers use mean_interval"
 
@@ -151,8 +156,11 @@ def ratio_interval(numerators: Floats, denominators: Floats) -> Interval | None:
     if len(n) < 2:
         return Interval(None, None, documents)
     rate = min(math.fsum(k) / math.fsum(n), 1.0)
-    variance, degrees = _jackknife((k - rate * n) / n.sum(), n), max(documents - 1, 1.0)
-    observations = _observations(rate, variance, documents, min(np.count_nonzero(k), np.count_nonzero(k < n)))
+    residuals = k - rate * n
+    variance = _jackknife(residuals / n.sum(), n)
+    events = min(np.count_nonzero(k), np.count_nonzero(k < n))
+    degrees = _rate_degrees(residuals, documents, events)
+    observations = _observations(rate, variance, documents, events)
     low, high = wilson(rate, observations, t975(degrees))
     return Interval(low, high, documents, math.sqrt(variance), degrees)
 
@@ -260,14 +268,38 @@ def _observations(rate: float, variance: float, documents: float, events: int) -
     return 1 / (trust * measured + (1 - trust) * max(measured, 1 / documents))
 
 
+def _rate_degrees(residuals: Floats, documents: float, events: int) -> float:
+    """Degrees of freedom of Student's t for a rate, at least LEAST_DEGREES.
+
+    Args:
+        residuals: Events of each document beyond those of the rate, float64 of shape (documents,).
+        documents: Effective number of documents.
+        events: Documents with an event, or with a non-event, whichever are fewer.
+    """
+    even = max(documents - 1, LEAST_DEGREES)
+    if not events or not residuals.any():
+        return even
+    carriers = _carriers(residuals)
+    share = min(events / len(residuals), 0.5)
+    spread = share * (1 - share)
+    one_event_each = len(residuals) * spread / (1 - 3 * spread)
+    likeness = min(carriers / one_event_each, 1.0) ** 2
+    uneven = max(min(carriers, documents) - 1, LEAST_DEGREES)
+    return 1 / (likeness / even + (1 - likeness) / uneven)
+
+
+def _carriers(influence: Floats) -> float:
+    """Effective number of documents that carry the variance."""
+    squares = influence**2
+    return float(squares.sum() ** 2 / (squares**2).sum())
+
+
 def _around(centre: float, influence: Floats, sizes: Floats) -> Interval:
     """The interval of Student's t around an estimate, from each document's share in its error."""
     documents = _kish(sizes[sizes > 0])
     if np.count_nonzero(sizes) < 2:
         return Interval(None, None, documents)
-    squares = influence**2
-    carriers = float(squares.sum() ** 2 / (squares**2).sum())
-    degrees = max(min(documents, carriers) - 1, 1.0)
+    degrees = max(min(documents, _carriers(influence)) - 1, 1.0)
     error = math.sqrt(_jackknife(influence, sizes))
     half = t975(degrees) * error
     return Interval(centre - half, centre + half, documents, error, degrees)
