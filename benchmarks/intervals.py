@@ -2,10 +2,10 @@
 
     python benchmarks/intervals.py [--studies 1000] [--study demo/study] [--only rates]
 
-A simulated corpus has documents of unequal length (one sequence each; geometric; log-normal, in which a few documents hold
-most sequences), each with a memorization rate or mean of its own; a simulated study draws documents. With --study, the
-documents of that study are the corpus: their true rates are those of all of them together, and a simulated study draws as
-many documents as the group has, with replacement. A good 95 % interval holds the true value in 95 of 100 studies.
+A simulated corpus has documents of unequal length (one sequence each; geometric; log-normal, in which a few documents
+hold most sequences), each with a memorization rate or mean of its own; a simulated study draws documents. With --study,
+the documents of that study are the corpus: their true rates are those of all of them together, and a simulated study
+draws as many documents as the group has, with replacement. A good 95 % interval holds the true value in 95 of 100 studies.
 `effective` is the median effective number of documents; below 8 an answer carries a note.
 """
 
@@ -100,7 +100,7 @@ def medians() -> Iterator[Case]:
 
 
 def differences() -> Iterator[Case]:
-    """Differences of the rates of two models on the same sequences: the second keeps 60 % of the first's, and adds 5 %."""
+    """Differences of the rates of two models on the same sequences: the second keeps 60 % and adds 5 %."""
     for kind in SIZES:
         for documents in DOCUMENTS:
 
@@ -172,8 +172,8 @@ def of_study(study: Path) -> Iterator[Case]:
         yield from _groups(rows, f"rate, {name}", intervals.ratio_interval)
     for name, where in (("memorized", "memorized"), ("not memorized", "NOT memorized")):
         rows = con.sql(
-            f"SELECT run_label, cluster, count(*)::DOUBLE AS n, sum(log2(sequence_count))::DOUBLE AS k FROM memorization"
-            f" WHERE sample = 'uniform' AND sequence_count > 0 AND {where} GROUP BY ALL ORDER BY ALL"
+            f"SELECT run_label, cluster, count(*)::DOUBLE AS n, sum(log2(sequence_count))::DOUBLE AS k"
+            f" FROM memorization WHERE sample = 'uniform' AND sequence_count > 0 AND {where} GROUP BY ALL ORDER BY ALL"
         ).to_arrow_table()
         yield from _groups(rows, f"mean log2 count, {name}", intervals.quotient_interval)
     for outcome in ("memorized", "half-memorized", "unmemorized"):

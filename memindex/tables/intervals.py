@@ -3,19 +3,20 @@
 Sequences of one document are alike, so n sequences say less than n independent ones. Documents are the independent
 units (clusters), and few of them may hold most sequences. Every interval here is in closed form:
 
-- The variance is the jackknife's over documents (CR3: Bell and McCaffrey 2002). It leaves out one document at a time, so
-  a document that dominates the estimate widens the interval.
-- Documents of unequal size count as Kish's effective number of documents (1965), (sum n)^2 / sum n^2, and the degrees of
-  freedom of Student's t are one less.
+- The variance is the jackknife's over documents (CR3: Bell and McCaffrey 2002). It leaves out one document at a time,
+  so a document that dominates the estimate widens the interval.
+- Documents of unequal size count as Kish's effective number of documents (1965), (sum n)^2 / sum n^2, and the degrees
+  of freedom of Student's t are one less.
 - Few documents may carry the variance: their effective number is (sum e^2)^2 / sum e^4 of the documents' residuals e
   (Satterthwaite's approximation, as Carter, Schnepel and Steigerwald 2017 use it). It limits the degrees of freedom of
   means, slopes and enrichments.
-- Rates use Wilson's score interval (1927) over the effective number of observations, those that independent sequences of
-  the same variance would be. Few documents with an event say little about how alike the sequences of a document are. So
-  the design effect shrinks towards that of documents memorized as a whole, as `events / (events + 4)` with the number of
-  documents that hold an event (or of those that hold a non-event, whichever is smaller). Where events are rare, few
-  documents carry the variance however alike they are, which Wilson's interval allows for. So the degrees of freedom fall
-  only as far as the carriers are fewer than those of equally many documents with one event each, and never below 2.
+- Rates use Wilson's score interval (1927) over the effective number of observations, those that independent sequences
+  of the same variance would be. Few documents with an event say little about how alike the sequences of a document
+  are. So the design effect shrinks towards that of documents memorized as a whole, as `events / (events + 4)` with the
+  number of documents that hold an event (or of those that hold a non-event, whichever is smaller). Where events are
+  rare, few documents carry the variance however alike they are, which Wilson's interval allows for. So the degrees of
+  freedom fall only as far as the carriers are fewer than those of equally many documents with one event each, and
+  never below 2.
 
 benchmarks/intervals.py measures the coverage.
 """
@@ -158,7 +159,7 @@ def ratio_interval(numerators: Floats, denominators: Floats) -> Interval | None:
     rate = min(math.fsum(k) / math.fsum(n), 1.0)
     residuals = k - rate * n
     variance = _jackknife(residuals / n.sum(), n)
-    events = min(np.count_nonzero(k), np.count_nonzero(k < n))
+    events = int(min(np.count_nonzero(k), np.count_nonzero(k < n)))
     degrees = _rate_degrees(residuals, documents, events)
     observations = _observations(rate, variance, documents, events)
     low, high = wilson(rate, observations, t975(degrees))
@@ -168,8 +169,8 @@ def ratio_interval(numerators: Floats, denominators: Floats) -> Interval | None:
 def enrichment_interval(here: Floats, anywhere: Floats, sampled_here: Floats, sampled: Floats) -> Interval | None:
     """Interval of a domain's share of the memorized sequences over its share of all, from one row per document.
 
-    The interval is symmetric around the logarithm. Where nothing of the domain is memorized, its upper end is that of the
-    domain's rate over the rate of all.
+    The interval is symmetric around the logarithm. Where nothing of the domain is memorized, its upper end is that of
+    the domain's rate over the rate of all.
 
     Args:
         here: Memorized sequences of the domain in each document, float64 of shape (documents,).
@@ -257,7 +258,7 @@ def _observations(rate: float, variance: float, documents: float, events: int) -
     Args:
         rate: The rate.
         variance: Its variance by the jackknife.
-        documents: Effective number of documents: what the rate is worth where each is memorized as a whole or not at all.
+        documents: Effective number of documents: what the rate is worth where each is memorized whole or not at all.
         events: Documents with an event, or with a non-event, whichever are fewer.
     """
     spread = rate * (1 - rate)

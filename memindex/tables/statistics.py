@@ -63,11 +63,11 @@ MEANINGS = {
     "median_interval(value, cluster)": "interval of the median of any numbers",
     "ratio_interval(numerator, denominator)": "interval of sum(numerator) / sum(denominator), a rate in 0..1",
     "quotient_interval(numerator, denominator)": "the same of any number; no ends where no two documents differ",
-    "enrichment_interval(here, anywhere, sampled_here, sampled)": "interval of a domain's share of the memorized sequences "
-    "over its share of all sequences: `(sum(here) / sum(anywhere)) / (sum(sampled_here) / sum(sampled))`",
+    "enrichment_interval(here, anywhere, sampled_here, sampled)": "interval of a domain's share of the memorized "
+    "sequences over its share of all sequences: `(sum(here) / sum(anywhere)) / (sum(sampled_here) / sum(sampled))`",
     "slope_interval(x, run, value, cluster)": "interval of the slope of the runs' means over x (least squares)",
-    "few_documents(interval)": f"whether fewer than {ENOUGH_DOCUMENTS:g} effective documents are behind an interval: it may "
-    "be too narrow",
+    "few_documents(interval)": f"whether fewer than {ENOUGH_DOCUMENTS:g} effective documents are behind an interval: it "
+    "may be too narrow",
     "t975(df)": "the 97.5 % point of Student's t; `df` need not be a whole number",
     "two_sided_p(t, df)": "the probability of Student's t beyond -|t| or |t|",
     "discoverable_n(p_z, p)": "samples until one is a suffix of probability p_z, with probability p; NULL: never",
@@ -144,11 +144,11 @@ def register(con: duckdb.DuckDBPyConnection) -> None:
 def markdown() -> Iterator[str]:
     """The lines of docs/tables.md about the statistics and what else queries/ is written with."""
     yield from ("", "# Statistics", "")
-    yield "On every connection too. Intervals are 95 % intervals and aggregates: `GROUP BY` makes one per group. Each is a"
-    yield "struct of `low` and `high` (NULL for a single document), `documents` (their effective number; see `few_documents`),"
-    yield "`error` (standard error) and `degrees` (of freedom of Student's t). Values that are NULL, NaN or infinite don't"
-    yield "count. `cluster` distinguishes documents: sequences of one document are alike. rate, mean, median and slope take a"
-    yield "row per sequence, the others a row per document."
+    yield "On every connection too. Intervals are 95 % intervals and aggregates: `GROUP BY` makes one per group. Each"
+    yield "is a struct of `low` and `high` (NULL for a single document), `documents` (their effective number; see"
+    yield "`few_documents`), `error` (standard error) and `degrees` (of freedom of Student's t). Values that are"
+    yield "NULL, NaN or infinite don't count. `cluster` distinguishes documents: sequences of one document are alike."
+    yield "rate, mean, median and slope take a row per sequence, the others a row per document."
     yield from ("", "| function | meaning |", "| --- | --- |")
     for call, meaning in MEANINGS.items():
         yield f"| `{call}` | {meaning} |"
