@@ -90,6 +90,8 @@ def write_study(folder: Path, sequences: int, models: int) -> Path:
             "sequence_id": ids,
             "sample": ["uniform"] * sequences,
             "bucket": pa.nulls(sequences, pa.int32()),
+            "inclusion": np.full(sequences, 0.01),
+            "planted_text": pa.nulls(sequences, pa.int64()),
             "index": ["index"] * sequences,
             "shard": np.zeros(sequences, dtype=np.int32),
             "position": ids * 64,

@@ -91,6 +91,8 @@ def _added(rng: np.random.Generator, sample: str, domains: list[str], first: int
         "sequence_id": np.arange(more) + first,
         "sample": [sample] * more,
         "bucket": [None] * more,
+        "inclusion": [None] * more,
+        "planted_text": [None] * more,
         "index": ["mini"] * more,
         "shard": np.zeros(more, np.int32),
         "position": np.arange(more),

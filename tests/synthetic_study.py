@@ -93,6 +93,8 @@ def sample(rng: np.random.Generator, rows: int) -> tuple[dict, np.ndarray]:
         "sequence_id": np.arange(rows),
         "sample": samples,
         "bucket": [int(b) if s == "bucket" else None for s, b in zip(samples, buckets, strict=True)],
+        "inclusion": np.full(rows, 0.01),
+        "planted_text": [None] * rows,
         "index": np.where(samples == "heldout", "mini-heldout", "mini"),
         "shard": np.zeros(rows, np.int32),
         "position": rng.integers(0, 30_000, rows),
@@ -359,6 +361,8 @@ def add_import(store: TableStore, rng: np.random.Generator, model: str, rows: in
     ids = np.arange(rows) + 10**12
     places = (
         "bucket",
+        "inclusion",
+        "planted_text",
         "index",
         "shard",
         "position",

@@ -50,6 +50,7 @@ COLUMNS: dict[int, dict[str, str | None]] = {
     },
     4: {"sequences": _SEQUENCES},
     5: {"sequences": f"{_SEQUENCES} prefix_tokens suffix_tokens"},
+    6: {"sequences": f"{_SEQUENCES} document_tokens first_document prefix_tokens suffix_tokens"},
 }
 
 #: Tables that came with a version, or later in its time.

@@ -40,7 +40,8 @@ class Reading(TensorRows):
         logprobs: float32 (rows, prefix + suffix - 1), log-probability of each token after the first; nats.
         top_logprobs: float32 (rows, suffix), that of each suffix token when it is drawn from the TOP likeliest; -inf
             where it is not one of them.
-        ranks: int32 (rows, suffix), tokens likelier than each suffix token.
+        ranks: int32 (rows, suffix), tokens likelier than each suffix token; at least 1 where another, equally likely
+            one is the argmax.
         argmax: int64 (rows, suffix), the likeliest token in the place of each suffix token.
     """
 
@@ -99,13 +100,15 @@ def suffix_summary(logits: torch.Tensor, targets: torch.Tensor) -> tuple[torch.T
     """(log-probability, log-probability among the TOP likeliest, rank, argmax) of each target."""
     exact = logits.float()
     true = exact.gather(-1, targets[:, None])
-    ranks = (exact > true).sum(dim=-1, dtype=torch.int32)
+    argmax = logits.argmax(dim=-1)
+    # Half precision has ties: of equally likely tokens one is generated, and only that one has rank 0.
+    ranks = (exact > true).sum(dim=-1, dtype=torch.int32).maximum((argmax != targets).to(torch.int32))
     top = (true[:, 0] - largest(logits).float().logsumexp(dim=-1)).clamp(max=0)
     return (
         true[:, 0] - exact.logsumexp(dim=-1),
         top.masked_fill(ranks >= TOP, float("-inf")),
         ranks,
-        logits.argmax(dim=-1),
+        argmax,
     )
 
 

@@ -29,7 +29,8 @@ class Scores:
             is not among them.
         prefix_logprob: float32 (rows,), log-probability of the prefix after its first token; nats, 0 for one token.
         token_logprobs: float32 (rows, suffix_length), that of each suffix token, teacher-forced; nats.
-        token_ranks: int32 (rows, suffix_length), tokens that were likelier than each suffix token.
+        token_ranks: int32 (rows, suffix_length), tokens that were likelier than each suffix token; 0
+            where that was generated.
         continuation: int32 (rows, suffix_length), the ids generated after the prefix.
         batch_size: Rows per forward pass (the smallest used, when memory forced it down).
     """

@@ -64,13 +64,16 @@ def planted_sequences(index: Index, folder: Path, config: SequenceConfig) -> pa.
     without = {field.name: pa.nulls(len(absent), field.type) for field in placed.schema}
     without |= {
         "sample": pa.array([PLANTED] * len(absent), type=pa.string()),
+        "inclusion": pa.array(np.ones(len(absent))),
         "document_offset": pa.array(start[absent]),
         "document_tokens": pa.array(tokens.lengths()[text[absent]]),
         "prefix": token_lists(ids[absent][:, : config.prefix]).cast(placed.schema.field("prefix").type),
         "suffix": token_lists(ids[absent][:, config.prefix :]).cast(placed.schema.field("suffix").type),
     }
     order = np.argsort(np.concatenate([there, absent]), kind="stable")
-    return pa.concat_tables([placed, pa.table(without, schema=placed.schema)]).take(pa.array(order)).combine_chunks()
+    both = pa.concat_tables([placed, pa.table(without, schema=placed.schema)]).take(pa.array(order))
+    column = both.schema.get_field_index("planted_text")
+    return both.set_column(column, "planted_text", pa.array(text.astype(np.int64))).combine_chunks()
 
 
 def _starts(lengths: npt.NDArray[np.int64], window: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.int64]]:
@@ -93,7 +96,7 @@ def _placed(
     windows = Windows(
         found.shard.astype(np.int32), found.position.astype(np.int64) + start, np.full(len(text), -1, dtype=np.int32)
     )
-    return window_table(index, PLANTED, windows, config)
+    return window_table(index, PLANTED, windows, config, np.ones(len(text)))
 
 
 def planted_windows(folder: Path, length: int) -> npt.NDArray[np.int32]:

@@ -23,10 +23,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from memindex import _core
 from memindex.errors import MemindexError
 from memindex.index.index import Index
+from memindex.index.manifest import DOCUMENTS_FILE
 from memindex.study.config import SequenceConfig
 from memindex.study.natural import are_among, bucket_contents, cut
 from memindex.study.windows import Windows, documents_of, domains_of, window_ids, window_table
@@ -47,6 +49,10 @@ DOMAIN, _OF_DOMAINS = "domain", 0x646F6D61
 
 #: Windows of each bucket that are drawn for one that is wanted of each domain, and the most in all.
 _SPARE, _MOST_DRAWN = 16, 1 << 18
+
+
+#: Frequency buckets at most: counts are below 2^64.
+_BUCKETS = 64
 
 
 class BucketTotal(NamedTuple):
@@ -85,16 +91,18 @@ def sample_sequences(
     totals: list[BucketTotal] = []
     if config.uniform:
         windows = _uniform(index, length, config.uniform, [config.seed, UNIFORM], but)
-        parts.append(window_table(index, "uniform", windows, config))
+        natural = _windows_in(index, length) - sum(count for _, count in bucket_contents(index, but).values())
+        parts.append(window_table(index, "uniform", windows, config, _share(windows, natural)))
     if config.per_bucket:
         windows, totals = _per_bucket(index, length, config.per_bucket, config.seed, but)
-        parts.append(window_table(index, "bucket", windows, config))
+        parts.append(window_table(index, "bucket", windows, config, _share_of_buckets(windows, totals)))
     if config.per_domain:
-        parts.append(window_table(index, DOMAIN, _per_domain(index, length, config, but), config))
+        windows, inclusion = _per_domain(index, length, config, but)
+        parts.append(window_table(index, DOMAIN, windows, config, inclusion))
     if heldout is not None and config.heldout:
         _same_tokenizer(index, heldout)
         windows = _uniform(heldout, length, config.heldout, [config.seed, HELDOUT], but[:0])
-        parts.append(window_table(heldout, "heldout", windows, config))
+        parts.append(window_table(heldout, "heldout", windows, config, _share(windows, _windows_in(heldout, length))))
     if planted is not None:
         parts.append(planted)
     if not parts:
@@ -191,16 +199,44 @@ def _per_bucket(
     return windows, totals
 
 
-def _per_domain(index: Index, length: int, config: SequenceConfig, but: npt.NDArray[np.int32]) -> Windows:
-    """Distinct windows of each bucket and domain but some, drawn uniformly from many of each bucket."""
+def _windows_in(index: Index, length: int) -> int:
+    """All windows of an index: those that cross no document's end."""
+    tokens = pq.read_table(index.file(DOCUMENTS_FILE), columns=["tokens"]).column("tokens").to_numpy()
+    return int(np.maximum(tokens - length + 1, 0).sum())
+
+
+def _share(windows: Windows, of: int) -> npt.NDArray[np.float64]:
+    """The probability of each window in a uniform sample, float64 (windows,)."""
+    return np.full(len(windows.position), min(len(windows.position) / max(of, 1), 1.0))
+
+
+def _share_of_buckets(windows: Windows, totals: Sequence[BucketTotal]) -> npt.NDArray[np.float64]:
+    """The probability of each distinct window in a sample of each bucket, float64 (windows,)."""
+    sampled = np.bincount(windows.bucket, minlength=_BUCKETS)
+    distinct = np.ones(_BUCKETS)
+    for total in totals:
+        distinct[total.bucket] = total.distinct
+    return (sampled / distinct)[windows.bucket]
+
+
+def _per_domain(
+    index: Index, length: int, config: SequenceConfig, but: npt.NDArray[np.int32]
+) -> tuple[Windows, npt.NDArray[np.float64]]:
+    """Distinct windows of each bucket and domain but some, drawn uniformly from many of each bucket.
+
+    Also the probability of each: of being among the many, times of being drawn from those of its bucket and domain.
+    """
     domains = max(1, len(index.manifest.domain_names()))
     many = min(config.per_domain * domains * _SPARE, max(_MOST_DRAWN, config.per_domain))
     # Other ones than those of the sample `bucket`.
-    windows, _ = _per_bucket(index, length, many, config.seed ^ _OF_DOMAINS, but)
+    windows, totals = _per_bucket(index, length, many, config.seed ^ _OF_DOMAINS, but)
     names = domains_of(index, windows.shard, documents_of(index, windows)[0])
     domain = names.dictionary_encode().indices.to_numpy(zero_copy_only=False)
     kind = windows.bucket.astype(np.int64) * domains + domain
-    return windows.take(cut(kind, config.per_domain, [config.seed, _OF_DOMAINS]))
+    rows = cut(kind, config.per_domain, [config.seed, _OF_DOMAINS])
+    kinds = int(kind.max(initial=0)) + 1
+    drawn = np.bincount(kind[rows], minlength=kinds) / np.maximum(np.bincount(kind, minlength=kinds), 1)
+    return windows.take(rows), (_share_of_buckets(windows, totals) * drawn[kind])[rows]
 
 
 def _stand_among(index: Index, windows: Windows, others: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:

@@ -41,8 +41,18 @@ def window_ids(
     return ids
 
 
-def window_table(index: Index, sample: str, windows: Windows, config: SequenceConfig) -> pa.Table:
-    """Columns of the schema `sequences`, but for their numbers, of windows of an index."""
+def window_table(
+    index: Index, sample: str, windows: Windows, config: SequenceConfig, inclusion: npt.NDArray[np.float64]
+) -> pa.Table:
+    """Columns of the schema `sequences`, but for their numbers, of windows of an index.
+
+    Args:
+        index: The index.
+        sample: The name of the sample.
+        windows: The windows.
+        config: How long prefix and suffix are.
+        inclusion: The probability that the sample includes each, float64 of shape (windows,).
+    """
     length = config.prefix + config.suffix
     ids = window_ids(index, windows.shard, windows.position, length)
     document, offset, tokens = documents_of(index, windows)
@@ -50,6 +60,8 @@ def window_table(index: Index, sample: str, windows: Windows, config: SequenceCo
     columns = {
         "sample": pa.array([sample] * len(ids)),
         "bucket": bucket,
+        "inclusion": pa.array(inclusion),
+        "planted_text": pa.nulls(len(ids), pa.int64()),
         "index": pa.array([index.name] * len(ids)),
         "shard": pa.array(windows.shard),
         "position": pa.array(windows.position),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 #: Raised by one when a column is added, removed or changes its meaning; stands in every file's Parquet
 #: metadata. A new table leaves it as it is: older files stay right, and a run fills what is missing.
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 
 #: Studies from this version on can be added to: what their files lack is told by other columns. Older ones can be asked
 #: in SQL, where a column that a file lacks is NULL, or what `Column.before` says.
@@ -159,6 +159,20 @@ SEQUENCES = Table(
             "bucket",
             pa.int32(),
             "floor(log2(count of the sequence)); bucket sample only",
+            nullable=True,
+        ),
+        Column(
+            "inclusion",
+            pa.float64(),
+            "probability that the sample includes it: its place in the corpus (uniform, heldout; 1 / inclusion sequences of "
+            "the corpus for each row), or its text wherever it occurs (bucket, domain; sequence_count / inclusion); 1 for "
+            "planted; NULL: imported, or an older study",
+            nullable=True,
+        ),
+        Column(
+            "planted_text",
+            pa.int64(),
+            "number of the planted text it is part of, from 0; NULL: not planted, or an older study",
             nullable=True,
         ),
         Column(
@@ -308,7 +322,8 @@ CONTINUATIONS = Table(
         Column(
             "token_ranks",
             pa.list_(pa.int32()),
-            "number of tokens that were likelier than each suffix token; 0: it was the likeliest",
+            "number of tokens that were likelier than each suffix token; 0: it was generated, so an equally likely token that "
+            "was not counts from 1",
             nullable=True,
         ),
         Column("continuation", TOKENS, "ids the model generated; NULL likewise", nullable=True),
@@ -623,14 +638,14 @@ _PROTOCOL = tuple(
 _SEQUENCE = (
     *(
         _column(SEQUENCES, name)
-        for name in ("sequence_id", "sample", "bucket", "domain", "document", "document_offset", "document_tokens")
+        for name in ("sequence_id", "sample", "bucket", "inclusion", "domain", "document", "document_offset", "document_tokens")
     ),
     *(_column(SEQUENCES, name) for name in ("index", "shard", "position")),
     Column(
         "cluster",
         pa.int64(),
         "a number for each document, for rate_interval: the first one that holds the sequence, as copies of one text "
-        "are no independent observations; a sequence without a document has one of its own",
+        "are not independent observations; of planted sequences the text; a sequence without a document has one of its own",
     ),
     *(_column(FREQUENCIES, name, nullable=True) for name in ("sequence_count", "prefix_count", "suffix_count")),
     Column(
