@@ -638,7 +638,16 @@ _PROTOCOL = tuple(
 _SEQUENCE = (
     *(
         _column(SEQUENCES, name)
-        for name in ("sequence_id", "sample", "bucket", "inclusion", "domain", "document", "document_offset", "document_tokens")
+        for name in (
+            "sequence_id",
+            "sample",
+            "bucket",
+            "inclusion",
+            "domain",
+            "document",
+            "document_offset",
+            "document_tokens",
+        )
     ),
     *(_column(SEQUENCES, name) for name in ("index", "shard", "position")),
     Column(
