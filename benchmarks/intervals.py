@@ -5,8 +5,8 @@
 A simulated corpus has documents of unequal length (one sequence each; geometric; log-normal, in which a few documents
 hold most sequences), each with a memorization rate or mean of its own; a simulated study draws documents. With --study,
 the documents of that study are the corpus: their true rates are those of all of them together, and a simulated study
-draws as many documents as the group has, with replacement. A good 95 % interval holds the true value in 95 of 100 studies.
-`effective` is the median effective number of documents; below 8 an answer carries a note.
+draws as many documents as the group has, with replacement. A good 95 % interval holds the true value in 95 of 100
+studies. `effective` is the median effective number of documents; below 8 an answer carries a note.
 """
 
 from __future__ import annotations
