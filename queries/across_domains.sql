@@ -3,7 +3,7 @@
 -- note: The share of a domain's sequences that occur in at least one other domain too, of those that a model memorized and
 --   of the others. Sequences count once however many models memorized them; the parameter model is the run label of one
 --   of them. The table has the mean number of domains, and the share of all occurrences that stand elsewhere. 95 %
---   intervals, bootstrapped by document.
+--   intervals by document.
 -- parameter sample: uniform
 -- parameter model: all
 -- parameter domains: 20

@@ -2,7 +2,7 @@
 -- question: How much does a model nearly know by heart?
 -- note: Of each run: continuations equal to the suffix, those with BLEU-4 above 0.75 (Ippolito et al. 2023), those at most
 --   a tenth of the suffix's length in edits away, and those that are one or the other. Of runs that were imported
---   as scores alone, only the first is known. 95 % intervals, bootstrapped by document.
+--   as scores alone, only the first is known. 95 % intervals by document.
 -- parameter sample: uniform
 -- optional: yes
 -- figure: dots

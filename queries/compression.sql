@@ -4,7 +4,7 @@
 --   many of the last context tokens (the compression ratio: fewest tokens that suffice / whole context). More context
 --   can hurt: not_monotone is the share of sequences where some longer context fails, and mean_steady_ratio the mean
 --   when a context must work with all longer ones too. mean_ratio, share_half (ratio at most 0.5), not_monotone and
---   sequences repeat on every row of a run. 95 % intervals, bootstrapped by document. Sequences whose whole context did
+--   sequences repeat on every row of a run. 95 % intervals by document. Sequences whose whole context did
 --   not work when it was read again (half precision) are left out and counted in irreproducible.
 -- parameter sample: uniform
 -- optional: yes

@@ -1,7 +1,7 @@
 -- title: Memorization by context length
 -- question: How much context does a model need to continue a sequence word for word?
 -- note: Runs that were given the last tokens of the prefix, 4, 8, 16 … of them, and continue the same sequences greedily;
---   models with one prefix length are left out. 95 % intervals, bootstrapped by document.
+--   models with one prefix length are left out. 95 % intervals by document.
 -- parameter sample: uniform
 -- optional: yes
 -- figure: line

@@ -3,7 +3,7 @@
 -- note: Shuffled suffixes: the continuation is compared with the suffix of another sequence. Untrained: the same
 --   architecture with random weights. Other corpus: a model that never saw this one. Unseen: held-out sequences whose
 --   suffix the index counts zero times. The excess is the run's rate minus the control's, on the same sequences. 95 %
---   intervals, bootstrapped by document; the excess has none where no two documents differ in it.
+--   intervals by document; the excess has none where no two documents differ in it.
 -- parameter sample: uniform
 -- optional: yes
 -- figure: dots

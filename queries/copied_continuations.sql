@@ -3,7 +3,7 @@
 -- note: Of the continuations that are not the suffix, those whose longest part that stands word for word in the corpus is at
 --   least this share of them; at 1 the whole continuation is text of the corpus. That part may be what a half-memorized
 --   continuation got right. Any text has short parts in common with a corpus: compare with held-out sequences (the
---   parameter sample) and with other models. 95 % intervals, bootstrapped by document.
+--   parameter sample) and with other models. 95 % intervals by document.
 -- parameter sample: uniform
 -- optional: yes
 -- figure: line

@@ -2,7 +2,7 @@
 -- question: How many sequences come out when a model is asked again and again?
 -- note: A sequence is (n, p)-discoverable when at least one of n sampled continuations (top-k 40) is its suffix with
 --   probability p (Hayes et al. 2024); computed from the probability of the suffix, nothing is sampled. 95 % intervals,
---   bootstrapped by document.
+--   by document.
 -- parameter sample: uniform
 -- optional: yes
 -- figure: line

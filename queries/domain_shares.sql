@@ -3,7 +3,7 @@
 -- note: The dot is the domain's share of the memorized sequences, the mark its share of the corpus's tokens (known where
 --   the index is there). Enrichment is the ratio of the first to the domain's share of all sampled sequences, that over the
 --   corpus the ratio to its share of the tokens; documents shorter than a sequence hold tokens but no sequence. The rate is
---   inside the domain. 95 % intervals, bootstrapped by document.
+--   inside the domain. 95 % intervals by document.
 -- parameter sample: uniform
 -- parameter domains: 20
 -- figure: dots

@@ -3,7 +3,7 @@
 -- note: Distinct sequences by the number of times they occur (powers of two) and the domain they were drawn from: of the
 --   sample domain, which has the same number of each frequency in each domain ([sequences] per_domain). Domains differ in
 --   how often their texts recur; here frequency is held. Groups of fewer than ten sequences are left out. 95 % intervals,
---   bootstrapped by document.
+--   by document.
 -- parameter domains: 8
 -- optional: yes
 -- figure: line

@@ -1,6 +1,6 @@
 -- title: Frequency of memorized sequences
 -- question: Do memorized sequences stand in the corpus more often than half-memorized and unmemorized ones?
--- note: Mean of log2 of the number of occurrences, with its 95 % interval (bootstrap by document; none where no two
+-- note: Mean of log2 of the number of occurrences, with its 95 % interval (by document; none where no two
 --   documents differ), and the median. Memorized: score 1; unmemorized: score 0; half-memorized: between.
 -- parameter sample: uniform
 -- figure: dots

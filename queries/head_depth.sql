@@ -2,7 +2,7 @@
 -- question: At which depth of a model do the attention heads lie that it needs for what it memorized?
 -- note: Importance of a layer is the mean drop of the memorization score (share of suffix tokens that are still the
 --   likeliest, teacher-forced) when one of its heads is replaced, over its heads and the memorized sequences. Depth is
---   the layer, from 1, as a share of all. 95 % intervals, bootstrapped by document.
+--   the layer, from 1, as a share of all. 95 % intervals by document.
 -- optional: yes
 -- figure: line
 -- x: depth | Depth (layer / layers)

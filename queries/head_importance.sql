@@ -4,7 +4,7 @@
 --   teacher-forced) when the head's output is replaced, over memorized sequences; important are the heads above the
 --   quantile 1 - top of their model. Layers count from 1, heads from 0. rescaled is the mean factor that a norm after
 --   the output projection (OLMo 2 and 3) puts on the other heads: away from 1, importance is not the head's own alone.
---   95 % intervals, bootstrapped by document.
+--   95 % intervals by document.
 -- parameter top: 0.2 | 0 to 1
 -- optional: yes
 -- figure: heat

@@ -4,7 +4,7 @@
 --   corpus. Reconstruction: of the others, those whose suffix follows a template of the prefix: every token equals the one
 --   p places before it, or its id rises by the same step as there. Numbers of several tokens count as rising only as far as
 --   their tokens' ids do, so reconstruction is counted low and recollection, which is all the rest, high. The rate is that
---   of all sequences of the kind. 95 % intervals, bootstrapped by document.
+--   of all sequences of the kind. 95 % intervals by document.
 -- parameter sample: uniform
 -- parameter duplicates: 5
 -- figure: dots

@@ -2,7 +2,7 @@
 -- question: At which depth does a model know the token that it will emit, for memorized sequences and for others?
 -- note: Final norm and unembedding on the residual stream after each layer (0: the embeddings): mean probability of the
 --   emitted token, the share of tokens that are likeliest there already, their median rank, and the entropy of the
---   layer's distribution in nats. Groups as in noise_similarity. 95 % intervals, bootstrapped by document.
+--   layer's distribution in nats. Groups as in noise_similarity. 95 % intervals by document.
 -- parameter groups: drawn | matched
 -- optional: yes
 -- figure: line

@@ -3,7 +3,7 @@
 -- note: The depth of a token is the first layer (as a share of all) after which its probability passes a threshold: an
 --   absolute one, or a share of its final probability. The two can disagree, because unmemorized tokens end lower: an
 --   absolute threshold counts only tokens that reach it (reached is their share), a relative one counts all. Groups as
---   in noise_similarity. 95 % intervals, bootstrapped by document.
+--   in noise_similarity. 95 % intervals by document.
 -- parameter groups: drawn | matched
 -- optional: yes
 -- figure: line

@@ -1,7 +1,7 @@
 -- title: Frequency of n-grams in memorized sequences
 -- question: Are the single tokens and n-grams of memorized sequences more frequent than those of others?
 -- note: Each sequence has the mean of its n-grams' counts in the corpus; shown is the mean of that number's log2, with its
---   95 % interval (bootstrap by document; none where no two documents differ). The table also has the averages of the
+--   95 % interval (by document; none where no two documents differ). The table also has the averages of the
 --   rarest, the mean and the most frequent n-gram's count, and the median of the mean log frequency. Memorized: score 1;
 --   unmemorized: score 0; half-memorized: between.
 -- parameter sample: uniform

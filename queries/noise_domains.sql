@@ -2,7 +2,7 @@
 -- question: Does noise forget some domains before others?
 -- note: Domain shares of the memorized sequences (drawn at random) whose whole continuation survives noise, each draw
 --   counted. survival is the share that survives inside the domain. The domains with most memorized sequences. 95 %
---   intervals, bootstrapped by document.
+--   intervals by document.
 -- parameter domains: 8
 -- optional: yes
 -- figure: line

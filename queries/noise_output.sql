@@ -4,7 +4,7 @@
 --   residual stream before the first layer; whole is the share of continuations that survive whole, which for memorized
 --   ones is the memorization rate under noise as a share of the rate without. Averaged over draws. Others are compared
 --   with their own continuations without noise, which are no text of the corpus. Groups as in noise_similarity. 95 %
---   intervals, bootstrapped by document.
+--   intervals by document.
 -- parameter groups: drawn | matched
 -- optional: yes
 -- figure: line

@@ -2,7 +2,7 @@
 -- question: How much of the similarity that noise costs do later layers win back?
 -- note: Of each sequence, the cosine of noised and clean residual stream falls to a lowest point and climbs again;
 --   recovery is the highest value after the lowest minus the lowest, averaged over draws. Also the lowest itself, and
---   the value after the last layer. Groups as in noise_similarity. 95 % intervals, bootstrapped by document.
+--   the value after the last layer. Groups as in noise_similarity. 95 % intervals by document.
 -- parameter groups: drawn | matched
 -- optional: yes
 -- figure: line

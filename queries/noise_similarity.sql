@@ -4,7 +4,7 @@
 --   probed with, the one nearest to alpha (the table says which). The curve is the cosine of noised and clean stream
 --   after each layer (0: before the first), averaged over draws and over the tokens that the continuation is predicted
 --   from. Sequences were drawn at random from each outcome; with groups = matched, of trios that are alike in domain,
---   frequency and perplexity of the prefix. 95 % intervals, bootstrapped by document.
+--   frequency and perplexity of the prefix. 95 % intervals by document.
 -- parameter alpha: 0.3 | 0 to 1
 -- parameter groups: drawn | matched
 -- optional: yes

@@ -4,7 +4,7 @@
 --   with which the smaller predicts the larger; recall is the same number over the larger model's memorized sequences.
 --   Of equally large models the one trained on fewer tokens (or, where they are not known, the one with the smaller number
 --   in its revision) stands for the smaller, and models of unknown size stand for the smallest. The difference is the larger model's
---   rate minus the smaller's, on the same sequences. 95 % intervals, bootstrapped by document.
+--   rate minus the smaller's, on the same sequences. 95 % intervals by document.
 -- parameter sample: uniform
 -- figure: cells
 -- x: larger | Larger model

@@ -3,7 +3,7 @@
 -- note: One prefix token at a time is replaced by another (drawn from the study's prefixes); the curve is the share of
 --   the generated tokens that are lost from the first other one on, by the place of the replaced token before the
 --   continuation (1: the last token of the prefix). Averaged over draws. Groups as in noise_similarity. 95 % intervals,
---   bootstrapped by document.
+--   by document.
 -- parameter groups: drawn | matched
 -- optional: yes
 -- figure: line

@@ -4,7 +4,7 @@
 --   memorized sequences that the target memorized too; recall is the same number over the target's (Biderman et al. 2023).
 --   The mark is the target's rate: the precision of a guess. The training share is the predictor's trained tokens over the
 --   target's; where tokens are not known, the number in a revision orders checkpoints. Models of unknown size are left
---   out. 95 % intervals, bootstrapped by document. All pairs of models are in the query overlap.
+--   out. 95 % intervals by document. All pairs of models are in the query overlap.
 -- parameter sample: uniform
 -- optional: yes
 -- figure: dots

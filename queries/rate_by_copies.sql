@@ -2,7 +2,7 @@
 -- question: How many copies must be planted until a model knows a text by heart?
 -- note: Texts that the corpus lacked were planted in it, each in so many copies (memindex plant): their frequency was set
 --   and not only seen, and nothing else about them depends on it. 0 copies are texts of the same kind that were never
---   planted. 95 % intervals, bootstrapped by text.
+--   planted. 95 % intervals by text.
 -- figure: line
 -- x: copies | Copies in the corpus
 -- y: rate | Memorized sequences | percent

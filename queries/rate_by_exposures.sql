@@ -3,7 +3,7 @@
 -- note: Planted texts by the number of training windows that held the whole of one of their copies (powers of two): a copy
 --   that the edge of a window cut was not read as one text, and more than one pass reads a copy again. Texts of 0 were
 --   never planted, or never read as a whole. Known of models that memindex train made of the study's index. 95 %
---   intervals, bootstrapped by text.
+--   intervals by text.
 -- figure: line
 -- x: times_read | Times that training read the whole text
 -- y: rate | Memorized sequences | percent

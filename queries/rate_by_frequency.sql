@@ -3,7 +3,7 @@
 -- note: Distinct sequences are grouped by the number of times they occur (powers of two); a study without a bucket sample
 --   falls back on the uniform one, and without that on imported sequences. "Unseen" are held-out sequences whose suffix
 --   the index counts zero times: what a model completes there it has not memorized. Held-out sequences that as a whole
---   never occur, but whose suffix does, are in the query unseen_floor. 95 % intervals, bootstrapped by document.
+--   never occur, but whose suffix does, are in the query unseen_floor. 95 % intervals by document.
 -- figure: line
 -- x: frequency | Occurrences in the corpus
 -- y: rate | Memorized sequences | percent

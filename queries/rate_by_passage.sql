@@ -3,7 +3,7 @@
 -- note: Planted texts of several lengths (memindex plant --length 64,256): the curve of a length is the memorized share of
 --   the sequences that such texts begin with, end with and have in their middle; the shares of each place stand in the
 --   table (rate_first, rate_inside, rate_last). Of every one the whole text was copied as often as it occurs. 95 %
---   intervals, bootstrapped by text.
+--   intervals by text.
 -- figure: line
 -- x: copies | Copies in the corpus
 -- y: rate | Memorized sequences | percent

@@ -2,7 +2,7 @@
 -- question: Does a model forget what it read long before the end of its training?
 -- note: Planted texts that training read as a whole, by the share of training that came after the last time (tenths); texts
 --   of one number of copies beside each other, because of more copies the last comes later. Groups of fewer than five
---   texts are left out. Known of models that memindex train made of the study's index. 95 % intervals, bootstrapped by
+--   texts are left out. Known of models that memindex train made of the study's index. 95 % intervals, by
 --   text.
 -- figure: line
 -- x: last_read | Share of training since the text was last read

@@ -3,7 +3,7 @@
 -- note: Distinct sequences by the number of times they occur (powers of two). Natural ones come with more than their count:
 --   their pieces may occur in other text too. So both are shown again without those whose prefix or suffix also occurs
 --   apart from the other, or half of whose longest counted n-grams occur twice as often as the whole. 95 % intervals,
---   bootstrapped by document, of planted texts by text.
+--   by document, of planted texts by text.
 -- figure: line
 -- x: frequency | Occurrences in the corpus
 -- y: rate | Memorized sequences | percent

@@ -1,10 +1,10 @@
 -- title: Memorization rate by model size
 -- question: How does the share of memorized sequences grow with the size of the model, inside one family?
--- note: The rate has its 95 % interval, bootstrapped by document; the line is the least-squares fit rate = intercept +
---   slope · log10(parameters), with the slope per tenfold size and R², from three models on. Several runs of one model
---   are one point of the fit, at the rate of all; of checkpoints of one size only the last takes part. The slope has two
---   95 % intervals: with other documents (bootstrap), and with other models of the family (Student's t). A model of no
---   published family is grouped by its architecture.
+-- note: The rate has its 95 % interval by document; the line is the least-squares fit rate = intercept +
+--   slope · log10(parameters), with the slope per tenfold size and R², from three sizes on. Several runs of one model, and
+--   models of one size (seeds), are one point of the fit, at the mean of their rates; of checkpoints of one size only the
+--   last takes part. The slope has two 95 % intervals: with other documents (jackknife), and with other models of the
+--   family (Student's t). A model of no published family is grouped by its architecture.
 -- parameter sample: uniform
 -- figure: points
 -- x: non_embedding_parameters | Non-embedding parameters | log
@@ -42,6 +42,12 @@ fitted_models AS (
     FROM models
     QUALIFY training = max(training) OVER (PARTITION BY family, x)
 ),
+-- Models of one size differ by their seeds: one point.
+points AS (
+    SELECT family, x, avg(y ORDER BY y) AS y
+    FROM fitted_models
+    GROUP BY family, x
+),
 -- In order: sums of fractions depend on the order of their terms.
 sums AS (
     SELECT family,
@@ -52,7 +58,7 @@ sums AS (
            regr_sxx(y, x ORDER BY x, y) AS sxx,
            regr_sxy(y, x ORDER BY x, y) AS sxy,
            regr_syy(y, x ORDER BY x, y) AS syy
-    FROM fitted_models
+    FROM points
     GROUP BY family
 ),
 fits AS (
@@ -61,7 +67,7 @@ fits AS (
     WHERE models >= 3 AND sxx > 0
 ),
 slopes AS (
-    SELECT family, slope_interval(marks.x, model_id, memorized, cluster) AS slope_ends
+    SELECT family, slope_interval(marks.x, marks.x, memorized, cluster) AS slope_ends
     FROM marks
     SEMI JOIN fitted_models USING (family, model_id)
     SEMI JOIN fits USING (family)

@@ -2,7 +2,7 @@
 -- question: Do models know a sequence either by heart or not at all?
 -- note: The score is the share of suffix tokens that the continuation gets right. A bin holds scores from its lower end up to
 --   the next one; the last holds exactly 1. The scale is logarithmic, with 0 below it. The table has the
---   shares' 95 % intervals, bootstrapped by document.
+--   shares' 95 % intervals by document.
 -- parameter bins: 10
 -- figure: line
 -- x: score_from | Score

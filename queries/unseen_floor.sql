@@ -3,7 +3,7 @@
 -- note: Held-out documents still share licences and templates with the corpus, so held-out sequences are split by what the
 --   index counts. Where the suffix itself never occurs, the model can't have memorized it: that rate is the floor of every
 --   other rate. With the second class added these are all held-out sequences that as a whole never occur; the columns
---   "up to here" add a class to those above it. 95 % intervals, bootstrapped by document.
+--   "up to here" add a class to those above it. 95 % intervals by document.
 -- figure: dots
 -- x: run_label | Model
 -- y: rate | Completed sequences | percent

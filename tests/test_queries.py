@@ -8,6 +8,7 @@ from pathlib import Path
 import duckdb
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from leave_one_out import mean_ends, rate_ends
 from synthetic_study import MODELS, PLANTED, SUFFIX, make_study
@@ -187,6 +188,28 @@ def test_few_models_or_equal_sizes_have_no_fit(tmp_path: Path, models: int) -> N
     answer = frame(connect(make_study(tmp_path, models=named, rows=80)), "rate_by_size")
     assert len(answer) == models
     assert answer[["slope_per_tenfold", "r2", "fitted"]].isna().all().all()
+
+
+def test_seeds_of_one_size_are_one_point_of_the_fit(tmp_path: Path) -> None:
+    names = [name for name, architecture, _ in MODELS if architecture == "gpt_neox"]
+    study = make_study(tmp_path, rows=400)
+    con = connect(study)
+    rows = con.sql("SELECT * FROM memorization WHERE sample = 'uniform'").df()
+    first = rows[rows["model_id"] == names[0]]
+    # Another seed of the first size: as if its sequences came out the other way round.
+    twin = first.assign(model_id="twin", run_label="twin", run_id="twin", memorized=~first["memorized"])
+    both = pd.concat([rows, twin], ignore_index=True)
+    con.register("with_twin", pa.Table.from_pandas(both, preserve_index=False))
+    query = load_query("rate_by_size")
+    answer = con.execute(query.sql.replace("FROM memorization\n", "FROM with_twin\n"), {"sample": "uniform"}).df()
+    chosen = both[both["model_id"].isin([*names, "twin"])]
+    rates = chosen.groupby(["non_embedding_parameters", "model_id"])["memorized"].mean().groupby(level=0).mean()
+    x = np.log10(rates.index.to_numpy(float))
+    slope, _ = np.polyfit(x, rates.to_numpy(), 1)
+    found = answer[answer["run_label"].isin([*names, "twin"])]
+    assert len(found) == len(names) + 1
+    assert found["slope_per_tenfold"].to_numpy() == pytest.approx(slope)
+    assert found["r2"].to_numpy() == pytest.approx(np.corrcoef(x, rates)[0, 1] ** 2)
 
 
 def test_rate_by_frequency(con: duckdb.DuckDBPyConnection, joined: pd.DataFrame) -> None:

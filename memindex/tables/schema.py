@@ -164,9 +164,9 @@ SEQUENCES = Table(
         Column(
             "inclusion",
             pa.float64(),
-            "probability that the sample includes it: its place in the corpus (uniform, heldout; 1 / inclusion sequences of "
-            "the corpus for each row), or its text wherever it occurs (bucket, domain; sequence_count / inclusion); 1 for "
-            "planted; NULL: imported, or an older study",
+            "probability that the sample includes it: its place in the corpus (uniform, heldout: a row stands for "
+            "1 / inclusion sequences of the corpus), or its text wherever it occurs (bucket, domain: "
+            "sequence_count / inclusion); 1 for planted; NULL: imported, or an older study",
             nullable=True,
         ),
         Column(
@@ -322,8 +322,8 @@ CONTINUATIONS = Table(
         Column(
             "token_ranks",
             pa.list_(pa.int32()),
-            "number of tokens that were likelier than each suffix token; 0: it was generated, so an equally likely token that "
-            "was not counts from 1",
+            "number of tokens that were likelier than each suffix token; 0: it was generated, so an equally likely "
+            "token that was not counts from 1",
             nullable=True,
         ),
         Column("continuation", TOKENS, "ids the model generated; NULL likewise", nullable=True),
@@ -654,7 +654,8 @@ _SEQUENCE = (
         "cluster",
         pa.int64(),
         "a number for each document, for rate_interval: the first one that holds the sequence, as copies of one text "
-        "are not independent observations; of planted sequences the text; a sequence without a document has one of its own",
+        "are not independent observations; for planted sequences the text; a sequence without a document has one of "
+        "its own",
     ),
     *(_column(FREQUENCIES, name, nullable=True) for name in ("sequence_count", "prefix_count", "suffix_count")),
     Column(

@@ -66,12 +66,12 @@ MEANINGS = {
     "enrichment_interval(here, anywhere, sampled_here, sampled)": "interval of a domain's share of the memorized "
     "sequences over its share of all sequences: `(sum(here) / sum(anywhere)) / (sum(sampled_here) / sum(sampled))`",
     "slope_interval(x, run, value, cluster)": "interval of the slope of the runs' means over x (least squares)",
-    "few_documents(interval)": f"whether fewer than {ENOUGH_DOCUMENTS:g} effective documents are behind an interval: it "
-    "may be too narrow",
+    "few_documents(interval)": f"whether fewer than {ENOUGH_DOCUMENTS:g} effective documents are behind an interval: "
+    "it may be too narrow",
     "t975(df)": "the 97.5 % point of Student's t; `df` need not be a whole number",
     "two_sided_p(t, df)": "the probability of Student's t beyond -|t| or |t|",
-    "discoverable_n(p_z, p)": "samples until one is a suffix of probability p_z (0 to 1), with probability p (above 0, at "
-    "most 1); NULL: never",
+    "discoverable_n(p_z, p)": "samples until one is a suffix of probability p_z (0 to 1), with probability p "
+    "(above 0, at most 1); NULL: never",
     "frequency_label(bucket)": "how a frequency bucket is written: 1, 2–3, 4–7 …",
     "template(prefix, suffix)": "`repeating` where every token of the suffix equals the one some p places before it, "
     "`incrementing` where all rise by the same step as these did, else `none`",

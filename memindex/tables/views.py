@@ -26,7 +26,8 @@ WITH known_continuations AS (
 )
 SELECT run_id, run_label, model_id, family, corpus, architecture, parameters, non_embedding_parameters, revision,
        trained_tokens, prefix_length, suffix_length, decoding, seed, top_k, temperature, control, made_by, dtype,
-       sequence_id, sample, bucket, inclusion, domain, document, document_offset, document_tokens, s."index", shard, position,
+       sequence_id, sample, bucket, inclusion, domain, document, document_offset, document_tokens, s."index", shard,
+       position,
        CASE WHEN planted_text IS NOT NULL THEN hash(s."index", 'planted', planted_text) >> 1
             WHEN document IS NULL THEN hash(sequence_id) >> 1
             WHEN first_document IS NOT NULL THEN hash(s."index", 0, first_document) >> 1
