@@ -1,7 +1,7 @@
 """The first document that holds a sequence: what sequences in copies of one text have in common.
 
-Copies of one text are not independent observations, though each copy is in a document of its own. So intervals count first
-documents.
+Copies of one text are not independent observations, though each copy is in a document of its own. So intervals count
+first documents.
 """
 
 from __future__ import annotations
