@@ -12,6 +12,7 @@ import io
 import os
 import sys
 import warnings
+from contextlib import suppress
 from typing import Any, TextIO
 
 import click
@@ -122,7 +123,8 @@ def _show_warning(
     line: str | None = None,
 ) -> None:
     """One line; where in our code a warning was raised says nothing to a user."""
-    click.echo(f"memindex: {' '.join(str(message).splitlines())}", err=True)
+    with suppress(OSError):  # a full or closed stderr is no reason to fail
+        click.echo(f"memindex: {' '.join(str(message).splitlines())}", err=True)
 
 
 def _abandon_stdout() -> None:
@@ -133,5 +135,6 @@ def _abandon_stdout() -> None:
 def fail(message: str, code: int = 2) -> Any:
     """Print one line to stderr and exit."""
     # A message may quote text of a corpus, which must not rule the terminal.
-    click.echo(f"memindex: {printable(' '.join(message.splitlines()))}", err=True)
+    with suppress(OSError):  # the exit code still says it
+        click.echo(f"memindex: {printable(' '.join(message.splitlines()))}", err=True)
     sys.exit(code)

@@ -81,7 +81,7 @@ def _shortcuts(service: Service) -> tuple[Shortcut, ...]:
 async def _as_problem(request: Request, error: Any) -> Response:
     """What FastAPI refuses itself: unknown routes, other methods, parameters that are none."""
     if isinstance(error, RequestValidationError):
-        problem = ProblemError(422, first_fault(error.errors()))
+        problem = ProblemError(422, first_fault(error.errors()), errors=error.errors())
     elif error.status_code == 404:
         problem = ProblemError(404, "no such route: GET /openapi.json describes them")
     else:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
-import sys
 import time
 import traceback
 from collections.abc import Iterable
@@ -12,9 +12,10 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from memindex.server.hosts import Hosts
+from memindex.server.log import log
 from memindex.server.metrics import Metrics
 from memindex.server.page import is_of_page
-from memindex.server.problems import ProblemError
+from memindex.server.problems import ProblemError, stopped
 
 #: Scripts, styles and pictures from this server only, none of them inline; no page may show ours inside its own.
 CONTENT_SECURITY_POLICY = (
@@ -68,6 +69,11 @@ class Gate:
             if self._keys and not self._has_key(scope):
                 raise ProblemError(401, "this server asks for an API key", headers={"WWW-Authenticate": "Bearer"})
             await self._app(scope, receive, send_on)
+        except asyncio.CancelledError:
+            if status:
+                raise
+            # The server stops: `memindex.server.stopping` gives up what took longer than its grace.
+            await _response(stopped(), scope)(scope, receive, send_on)
         except Exception as error:
             if status:
                 # Half of the answer is out: the connection must break, so that the client knows.
@@ -92,7 +98,7 @@ class Gate:
 def _response(error: Exception, scope: Scope) -> ASGIApp:
     if not isinstance(error, ProblemError):
         trace = " | ".join("".join(traceback.format_exception(error)).split("\n"))
-        sys.stderr.write(f"memindex: {scope['method']} {scope['path'][:200]!r} failed: {trace}\n")
+        log(f"{scope['method']} {scope['path'][:200]!r} failed: {trace}")
         error = ProblemError(500, "something went wrong in the server; its log says what")
     return error.as_error() if scope["path"] == "/" else error.response()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,6 +17,7 @@ from memindex.ragged import Ragged, from_arrow, from_lists
 from memindex.server.batching import Batcher
 from memindex.server.config import Limits, by_name
 from memindex.server.infini_gram_tokens import InfiniGramTokens
+from memindex.server.log import log
 from memindex.server.problems import ProblemError, too_much
 
 #: Up to so many texts are tokenized one by one: a batch starts with a millisecond of its own.
@@ -177,6 +177,6 @@ class Indexes:
                     self._served[name] = self._open(name)
                     self._identities[name] = identity
                 except (MemindexError, OSError) as error:
-                    sys.stderr.write(f"memindex: {name} was replaced, but does not open: {error}\n")
+                    log(f"{name} was replaced, but does not open: {error}")
         finally:
             self._opening.release()

@@ -5,7 +5,6 @@ Checked against the published server: order of checks, texts of errors, status c
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import Any, NamedTuple
 
@@ -27,6 +26,7 @@ from memindex.server.infini_gram_answers import (
     is_integer,
 )
 from memindex.server.infini_gram_openapi import DESCRIPTION, RESPONSES
+from memindex.server.log import log
 from memindex.server.page import start_page, wants_page
 from memindex.server.problems import ProblemError
 from memindex.server.service import JSON, Service
@@ -93,7 +93,7 @@ async def _answered(service: Service, request: Request) -> Response:
         except RefusedError as refused:
             return _json({"error": str(refused)})
         except CorruptIndexError as error:
-            sys.stderr.write(f"memindex: {' '.join(str(error).split())}\n")
+            log(str(error))
             raise _internal("the files of the index are damaged or were replaced") from None
     service.metrics.asked(asked.served.name, asked.method, 1)
     return answer

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -18,6 +17,7 @@ from memindex.server.batch_json import read_batch
 from memindex.server.bodies import Bodies
 from memindex.server.config import ServerConfig
 from memindex.server.indexes import Indexes, Served
+from memindex.server.log import log
 from memindex.server.metrics import Metrics
 from memindex.server.problems import ProblemError, too_much
 from memindex.server.work import Workers
@@ -113,7 +113,7 @@ def guarded(served: Served, do: Callable[[], Result]) -> Result:
 def as_problem(served: Served, error: MemindexError) -> ProblemError:
     """The answer to an error of an index; what is wrong with its files goes to the log."""
     if isinstance(error, CorruptIndexError):
-        sys.stderr.write(f"memindex: {' '.join(str(error).split())}\n")
+        log(str(error))
         return ProblemError(500, f"the files of {served.name} are damaged or were replaced; the server's log says more")
     return ProblemError(400, served.clean(error))
 
@@ -124,7 +124,8 @@ def parsed(model: type[Model], body: bytes) -> Model:
         return model.model_validate_json(body)
     except ValidationError as error:
         faults = error.errors(include_url=False, include_context=False, include_input=False)
-        raise ProblemError(422, first_fault(faults)) from None
+        places = [{**fault, "loc": ("body", *fault["loc"])} for fault in faults]
+        raise ProblemError(422, first_fault(faults), errors=places) from None
 
 
 def first_fault(faults: Sequence[Any]) -> str:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Hashable, Mapping
-from functools import cache
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from pydantic_core import from_json
-from starlette.concurrency import run_in_threadpool
 
+from memindex.server.places import KINDS
 from memindex.server.problems import RETRY_AFTER, ProblemError
 from memindex.server.refusals import RefusalError
 from memindex.server.study_limits import StudyLimits
@@ -23,7 +25,7 @@ from memindex.tables.reading_order import reading_order
 #: Answers kept: figures and descriptions of studies, until their tables change.
 _KEPT = 300
 
-#: Requests on studies that may be inside; each takes a thread while it waits.
+#: Requests on studies of one kind that may be inside; each takes a thread while it waits.
 _INSIDE = 32
 
 
@@ -40,7 +42,8 @@ class Studies:
         self._processes = {name: Processes(path, limits) for name, path in studies.items()}
         self._answers: OrderedDict[Hashable, Any] = OrderedDict()
         self._lock = threading.Lock()
-        self._inside = 0
+        self._inside: Counter[str] = Counter()
+        self._threads = ThreadPoolExecutor(_INSIDE * len(set(KINDS.values())), thread_name_prefix="memindex-study")
 
     def titles(self) -> Mapping[str, str]:
         """Name -> what study.toml calls it."""
@@ -55,21 +58,24 @@ class Studies:
         """End all processes."""
         for processes in self._processes.values():
             processes.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def ask(self, study: str, task: str, **arguments: Any) -> tuple[bytes, bool]:
         """The body of an answer, and whether rows were cut off; raises ProblemError."""
         self.check(study)
-        if self._inside >= _INSIDE:
+        kind = KINDS[task]
+        if self._inside[kind] >= _INSIDE:
             raise _busy("too many requests on studies are waiting: try again later")
-        self._inside += 1
+        self._inside[kind] += 1
+        ask = partial(self._processes[study].ask, task, **arguments)
         try:
-            return await run_in_threadpool(self._processes[study].ask, task, **arguments)
+            return await asyncio.get_running_loop().run_in_executor(self._threads, ask)
         except RefusalError as error:
             if error.status == 503:
                 raise _busy(str(error)) from None
             raise ProblemError(error.status, str(error)) from None
         finally:
-            self._inside -= 1
+            self._inside[kind] -= 1
 
     async def told(self, study: str, task: str, **arguments: Any) -> Any:
         """An answer that is JSON; errors as `ask`."""

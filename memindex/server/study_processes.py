@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from memindex.server.pipes import receive, send
+from memindex.server.places import Places
 from memindex.server.refusals import RefusalError
 from memindex.server.study_limits import StudyLimits
 from memindex.study.config import FILE
@@ -45,6 +46,8 @@ class Process:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=_environment(),
+            # Ctrl-C in a terminal is for the server, which lets requests under way end.
+            start_new_session=True,
         )
         self._limits = limits
         head, _ = self._received(_START)
@@ -76,10 +79,14 @@ class Process:
             self.close()  # what it holds, or still does, is better let go of
         raise RefusalError(head["status"], head["error"])
 
-    def close(self) -> None:
-        """End it."""
+    def kill(self) -> None:
+        """End it while another thread may be waiting for its answer."""
         with suppress(OSError):
             self._process.kill()
+
+    def close(self) -> None:
+        """End it."""
+        self.kill()
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
@@ -116,8 +123,9 @@ class Processes:
         """None is started before the first request."""
         self._study, self._limits = study, limits
         self._idle: list[Process] = []
+        self._busy: set[Process] = set()
         self._state = _state(study)
-        self._turns = threading.BoundedSemaphore(limits.workers)
+        self._places = Places(limits.workers, limits.waiting)
         self._lock = threading.Lock()
         self._closed = False
 
@@ -127,7 +135,7 @@ class Processes:
         Raises:
             RefusalError: It was refused, took too much (408, 413), or none was free in time (503).
         """
-        with self._worker() as worker:
+        with self._places.taken(task), self._worker() as worker:
             return worker.ask(task, arguments)
 
     def state(self) -> object:
@@ -135,25 +143,27 @@ class Processes:
         return _state(self._study)
 
     def close(self) -> None:
-        """End all processes that are not at work; those end with their request."""
+        """End all processes, also those that are at work."""
+        self._places.close()
         with self._lock:
             self._closed = True
             ended, self._idle = self._idle, []
+            for worker in self._busy:
+                worker.kill()
         for worker in ended:
             worker.close()
 
     @contextmanager
     def _worker(self) -> Iterator[Process]:
-        if not self._turns.acquire(timeout=self._limits.waiting):
-            raise RefusalError(503, "too many queries at a time: try again later")
+        worker, state = self._taken()
+        with self._lock:
+            self._busy.add(worker)
+            if self._closed:
+                worker.kill()
         try:
-            worker, state = self._taken()
-            try:
-                yield worker
-            finally:
-                self._put_back(worker, state)
+            yield worker
         finally:
-            self._turns.release()
+            self._put_back(worker, state)
 
     def _taken(self) -> tuple[Process, object]:
         """A process that sees the tables as they are now."""
@@ -173,6 +183,7 @@ class Processes:
 
     def _put_back(self, worker: Process, state: object) -> None:
         with self._lock:
+            self._busy.discard(worker)
             if worker.is_alive and state == self._state and not self._closed:
                 self._idle.append(worker)
                 return

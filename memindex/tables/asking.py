@@ -25,6 +25,9 @@ NOT_IN_FILES = frozenset({"interval", "bit", "bignum", "varint", "union", "time 
 NOT_IN_TEXT = NOT_IN_FILES | {"date", "time", "blob", "time_ns", "timestamp", "timestamp with time zone"}
 NOT_IN_TEXT |= {"timestamp_s", "timestamp_ms", "timestamp_ns"}
 
+#: Characters of DuckDB's message that are shown, so that a hint still fits after it.
+_MOST = 700
+
 #: Words that a misspelt one may have been.
 _KEYWORDS = (
     *("SELECT", "FROM", "WHERE", "GROUP", "ORDER", "HAVING", "LIMIT", "OFFSET", "JOIN", "USING", "WITH", "UNION"),
@@ -135,7 +138,7 @@ def explained(con: duckdb.DuckDBPyConnection, error: duckdb.Error, asked: str = 
     """DuckDB's message about what was asked in one line, with the name that was probably meant, or what to do."""
     if damaged := damage_behind(con, error):
         return damaged
-    text, message = str(error), str(readable(error))
+    text, message = str(error), str(readable(error, _MOST))
     place, hint = _place(text), ""
     if found := re.search(r"Table with name (\S+) does not exist", message):
         hint = _nearest(found.group(1), tables := table_names(con)) or f"The tables: {', '.join(tables)}"

@@ -19,7 +19,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from memindex.errors import MemindexError
+from memindex.errors import DamagedTableError, MemindexError
 from memindex.index.sharding import processors
 from memindex.study.config import StudyConfig, load_study
 from memindex.tables import functions, statistics, templates
@@ -116,15 +116,15 @@ def why_empty(con: duckdb.DuckDBPyConnection, sql: str) -> str:
     return next(filter(None, (still_empty(con, name) for name in read)), "")
 
 
-def damage_behind(con: duckdb.DuckDBPyConnection, error: Exception) -> MemindexError | None:
+def damage_behind(con: duckdb.DuckDBPyConnection, error: Exception) -> DamagedTableError | None:
     """The file of the study, damaged or gone, that makes DuckDB fail, with what to do; None where there is none."""
     if con not in _open:
         return None
     if (gone := _GONE.search(str(error))) and Path(gone[1]).is_relative_to(_open[con].directory):
-        return MemindexError(f"{gone[1]} was removed after this connection was made, by a run perhaps: connect again")
+        return DamagedTableError(f"{gone[1]} was removed after this connection was made, by a run perhaps: connect again")
     if not _DAMAGE.search(str(error)):
         return None
-    return next(_open[con].damaged(), None)
+    return next((DamagedTableError(str(damage)) for damage in _open[con].damaged()), None)
 
 
 def _create_views(con: duckdb.DuckDBPyConnection, config: StudyConfig, refused: Container[str]) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from memindex.errors import QueryError
+from memindex.errors import QueryError, shortened
 from memindex.index.names import identity_of, index_directory
 from memindex.ragged import Ragged
 
@@ -125,7 +125,7 @@ class Indexes:
             raise QueryError(self.refused[name] + now)
         if name in self._paths:
             return self._paths[name]
-        known = f"there is no index {name!r}; the study's indexes: {', '.join(self._paths) or 'none'}"
+        known = f"there is no index {shortened(name, 80)!r}; the study's indexes: {', '.join(self._paths) or 'none'}"
         if self._only_named:
             raise QueryError(known)
         path = index_directory(name)
