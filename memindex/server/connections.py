@@ -58,7 +58,9 @@ def _protocol(seconds: float) -> type[asyncio.Protocol]:
     try:
         from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-        parts = (_Impatient, _Brief, HttpToolsProtocol)
+        from memindex.server.upgrades import NoUpgrades
+
+        parts = (_Impatient, _Brief, NoUpgrades, HttpToolsProtocol)
     except ImportError:
         from uvicorn.protocols.http.h11_impl import H11Protocol
 
