@@ -51,7 +51,9 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began, status = time.perf_counter(), 0
+        began, status, is_head = time.perf_counter(), 0, scope["method"] == "HEAD"
+        # Routes know of GET alone; what it answers goes out without its body.
+        asked = {**scope, "method": "GET"} if is_head else scope
 
         async def send_on(message: Message) -> None:
             nonlocal status
@@ -59,6 +61,8 @@ class Gate:
                 status = message["status"]
                 own = {name for name, _ in message["headers"]}
                 message["headers"] = [*message["headers"], *(pair for pair in HEADERS if pair[0] not in own)]
+            elif is_head:
+                message["body"] = b""
             await send(message)
 
         try:
@@ -68,7 +72,7 @@ class Gate:
                 )
             if self._keys and not self._has_key(scope):
                 raise ProblemError(401, "this server asks for an API key", headers={"WWW-Authenticate": "Bearer"})
-            await self._app(scope, receive, send_on)
+            await self._app(asked, receive, send_on)
         except asyncio.CancelledError:
             if status:
                 raise
@@ -81,7 +85,7 @@ class Gate:
             await _response(error, scope)(scope, receive, send_on)
         finally:
             method = scope["method"] if scope["method"] in METHODS else "other"
-            self._metrics.answered(_route(scope), method, status, time.perf_counter() - began)
+            self._metrics.answered(_route(asked), method, status, time.perf_counter() - began)
 
     def _has_key(self, scope: Scope) -> bool:
         # The page has a field for the key.

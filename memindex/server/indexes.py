@@ -36,6 +36,7 @@ class Served:
     def __init__(self, name: str, index: Index, limits: Limits, asked: Callable[[str, int], None]) -> None:
         self.name = name
         self.index = index
+        self._identity = identity_of(index.path)
         self.limits = limits
         self.batcher = Batcher(index, lambda queries: asked(name, queries))
         manifest = index.manifest
@@ -98,6 +99,10 @@ class Served:
         """Raise QueryError where there are no domains to count by."""
         if not self.index.domains:
             raise QueryError(f"{self.name} has no domains: ask without by_domain")
+
+    def is_replaced(self) -> bool:
+        """Whether another version of the index took its place, or nothing did, since it was opened."""
+        return identity_of(self.index.path) != self._identity
 
     def clean(self, error: Exception) -> str:
         """What an error says, in one line and without the directories of this machine."""

@@ -26,10 +26,9 @@ from memindex.server.infini_gram_answers import (
     is_integer,
 )
 from memindex.server.infini_gram_openapi import DESCRIPTION, RESPONSES
-from memindex.server.log import log
 from memindex.server.page import start_page, wants_page
 from memindex.server.problems import ProblemError
-from memindex.server.service import JSON, Service
+from memindex.server.service import JSON, Service, as_problem
 
 #: Bytes of a body: 500 tokens take far less, and so much is parsed in a millisecond.
 MOST_BYTES = 256 << 10
@@ -92,9 +91,9 @@ async def _answered(service: Service, request: Request) -> Response:
             )
         except RefusedError as refused:
             return _json({"error": str(refused)})
-        except CorruptIndexError as error:
-            log(str(error))
-            raise _internal("the files of the index are damaged or were replaced") from None
+        except (CorruptIndexError, OSError) as error:
+            problem = as_problem(asked.served, error)
+            raise _internal(problem.detail) if problem.status == 500 else problem from None
     service.metrics.asked(asked.served.name, asked.method, 1)
     return answer
 

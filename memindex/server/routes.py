@@ -152,7 +152,7 @@ async def answer_count(service: Service, request: Request, name: str) -> Respons
             try:
                 tokens = [served.tokens(query) for query in asked.queries]
                 counts = await service.workers.answer_in_time(served.batcher.count(tokens), request.receive)
-            except MemindexError as error:
+            except (MemindexError, OSError) as error:
                 raise as_problem(served, error) from None
         return Response(to_json(answering.counted(served, tokens, counts)), media_type=JSON)
 
