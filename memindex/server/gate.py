@@ -33,7 +33,7 @@ HEADERS = [
 ]
 
 #: Whoever runs the service must see whether it lives, without a key and by any name; it tells nothing else.
-OPEN_PATHS = {"/health"}
+OPEN_PATHS = {"/health", "/health/"}
 
 #: What counts as a method in the metrics; others would make a label each.
 METHODS = {"GET", "HEAD", "POST", "OPTIONS"}

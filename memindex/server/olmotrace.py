@@ -25,18 +25,31 @@ from memindex.server.problems import ProblemError
 from memindex.server.routes import PROBLEMS, body_of
 from memindex.server.service import Service
 
+#: By this type that service's clients know that they should come again later.
+OVERLOADED = "server-overloaded"
+
 #: First and end token of a span, and how often it occurs.
 Found = tuple[int, int, int]
 
 
 def attribution_router(service: Service) -> APIRouter:
-    """The route."""
+    """That service's routes; its health is in `memindex.server.routes`."""
     router = APIRouter(tags=["OLMoTrace"], responses=PROBLEMS)
+
+    @router.get("/indexes", response_model=list[str])
+    async def indexes() -> Any:
+        """Names of the indexes."""
+        return service.indexes.names()
 
     @router.post("/{index}/attribution", response_model=AttributionResponse, openapi_extra=body_of(AttributionRequest))
     async def attribution(index: str, request: Request) -> Response:
         """The rare verbatim spans of a model's response, and documents that hold them."""
-        return await service.answer(request, index, "attribution", AttributionRequest, attribute)
+        try:
+            return await service.answer(request, index, "attribution", AttributionRequest, attribute)
+        except ProblemError as problem:
+            if problem.status == 503 and problem.limit:
+                problem.type = OVERLOADED
+            raise
 
     return router
 
@@ -53,7 +66,7 @@ def attribute(served: Served, asked: AttributionRequest) -> Answer:
     served.tokens(tokens)
     texts = [asked.response[first:end] for first, end in characters]
     costs = _logprobs(served, tokens)
-    most = math.ceil(len(tokens) * asked.maximum_span_density)
+    most = math.ceil(len(tokens) * min(asked.maximum_span_density, 1.0))
     spans = _capped(_spans(served, asked, tokens, texts, characters), asked, costs, most)
     check_rows(served, len(spans) * asked.maximum_documents_per_span, "documents")
     context = 2 * asked.maximum_context_length + max((end - start for start, end, _ in spans), default=0)

@@ -32,7 +32,9 @@ class AttributionRequest(CamelCase):
     allow_spans_with_partial_words: bool = False
     minimum_span_length: Positive = 1
     maximum_frequency: Positive = Field(10, description="Leave out spans that occur more often.")
-    maximum_span_density: float = Field(0.05, gt=0, le=1, description="Spans told, per token of the response.")
+    maximum_span_density: float = Field(
+        0.05, gt=0, allow_inf_nan=False, description="Spans told, per token of the response; from 1 on all of them."
+    )
     span_ranking_method: SpanRankingMethod = SpanRankingMethod.LENGTH
     maximum_documents_per_span: Positive = 10
     maximum_context_length: Positive = Field(250, description="Tokens told on each side.")

@@ -33,6 +33,7 @@ class ProblemError(Exception):
         detail: One line that says what to do.
         limit: Name of the limit in `Limits` that the request met, if any.
         headers: Headers of the answer.
+        type: What kind of problem it is; `about:blank` says no more than the status.
         errors: Of a 422, each field that is wrong: `loc`, `msg` and `type`, as FastAPI has them.
     """
 
@@ -46,6 +47,7 @@ class ProblemError(Exception):
     ) -> None:
         self.status, self.detail, self.limit = status, shortened(detail), limit
         super().__init__(self.detail)
+        self.type = "about:blank"
         self.headers = dict(headers or {})
         self.errors = [_as_fault(error) for error in errors[:_MOST_ERRORS]]
         if status == 422 and not self.errors:
@@ -54,7 +56,7 @@ class ProblemError(Exception):
     def response(self) -> Response:
         """The answer, as problem+json."""
         title = "Client Closed Request" if self.status == CLIENT_GONE else HTTPStatus(self.status).phrase
-        body: dict[str, Any] = {"type": "about:blank", "title": title, "status": self.status, "detail": self.detail}
+        body: dict[str, Any] = {"type": self.type, "title": title, "status": self.status, "detail": self.detail}
         if self.limit:
             body["limit"] = self.limit
         if self.errors:
@@ -98,7 +100,7 @@ class FaultyField(BaseModel):
 class ProblemAnswer(BaseModel):
     """What is wrong with a request (RFC 9457)."""
 
-    type: str = Field(description="Always about:blank: the status says it all.")
+    type: str = Field(description="about:blank: the status says it all; server-overloaded for OLMoTrace's clients.")
     title: str = Field(description="The status in words.")
     status: int = Field(description="The status.")
     detail: str = Field(description="One line that says what to do.")

@@ -186,6 +186,11 @@ def health_router(service: Service) -> APIRouter:
         response.status_code = 200 if ready else 503
         return {"live": True, "ready": ready, "waiting": service.workers.waiting}
 
+    @router.get("/health/", response_class=Response, status_code=204, responses={503: {"description": "It does not."}})
+    async def takes_requests() -> Response:
+        """The same without a body, as OLMoTrace's service says it: 204 while it takes requests."""
+        return Response(status_code=204 if service.workers.ready else 503)
+
     @router.get("/metrics", response_class=Response, responses={200: {"content": {TEXT: {}}}})
     async def metrics() -> Response:
         """Requests, their times, the queue and the queries, for Prometheus."""

@@ -16,6 +16,7 @@ import duckdb
 import pyarrow as pa
 
 from memindex.errors import DamagedTableError, MemindexError, shortened
+from memindex.index.names import identity_of
 from memindex.server.refusals import RefusalError, without_folders
 from memindex.server.sql_guard import Guard
 from memindex.server.sql_writing import Written, written
@@ -34,6 +35,8 @@ _LOOKED_AT = 20_000
 
 #: How DuckDB wraps what functions say of an index whose files are damaged or gone.
 _BAD_INDEX = re.compile(r"executing the UDF: (?:CorruptIndexError|\w*NotFoundError|PermissionError|OSError): ")
+#: And what is said of one whose folder is gone.
+_NO_INDEX = re.compile(r'is not an index|is not at |Cannot access file ".*documents\.parquet')
 
 _TOO_LITTLE = ("failed to allocate", "bad_alloc", "Out of Memory", "out of memory")
 
@@ -108,6 +111,9 @@ class StudySql:
         """An error's line for strangers."""
         return without_folders(str(error), self._folders)
 
+    def _removed_indexes(self) -> list[str]:
+        return [name for name, path in self.config.indexes().items() if identity_of(path) is None]
+
     def _refusal(self, error: Exception, text: str, over: bool) -> RefusalError:
         line = shortened(str(error), _LOOKED_AT)
         if over or isinstance(error, duckdb.InterruptException):
@@ -117,7 +123,9 @@ class StudySql:
         if damage_behind(self.con, error):
             return unreadable()
         if _BAD_INDEX.search(line):
-            return RefusalError(503, "an index of the study can't be read: " + self.shown(readable(error)))
+            return RefusalError(503, f"an index of the study can't be read: {self.shown(readable(error))}")
+        if _NO_INDEX.search(line) and (gone := self._removed_indexes()):
+            return RefusalError(503, f"the folder of the index {', '.join(gone)} is gone: tell who runs this server")
         told = str(explained(self.con, error, text)) if isinstance(error, duckdb.Error) else line
         return RefusalError(400, without_folders(" ".join(told.split()), self._folders))
 

@@ -34,7 +34,7 @@ from memindex.tables.views import joined_views, literal_path, text_literal
 _open: weakref.WeakKeyDictionary[duckdb.DuckDBPyConnection, TableStore] = weakref.WeakKeyDictionary()
 
 #: What DuckDB says of a Parquet file that is damaged; not always which one.
-_DAMAGE = re.compile("TProtocol|Out of buffer|Failed to read file|Parquet|parquet|decompress|Snappy|ZSTD|[Cc]orrupt")
+_DAMAGE = re.compile("TProtocol|don't know what type|Out of buffer|Failed to read file|Parquet|parquet|decompress|Snappy|ZSTD|[Cc]orrupt")
 #: And of one that is not there any more.
 _GONE = re.compile(r'(?:No files found that match the pattern|Cannot open file) "([^"]+)"')
 
@@ -124,7 +124,11 @@ def damage_behind(con: duckdb.DuckDBPyConnection, error: Exception) -> DamagedTa
         return DamagedTableError(f"{gone[1]} was removed after this connection was made, by a run perhaps: connect again")
     if not _DAMAGE.search(str(error)):
         return None
-    return next((DamagedTableError(str(damage)) for damage in _open[con].damaged()), None)
+    try:
+        damage = next(_open[con].damaged(), None)
+    except MemindexError as unreadable:  # not even its schema
+        damage = unreadable
+    return DamagedTableError(str(damage)) if damage else None
 
 
 def _create_views(con: duckdb.DuckDBPyConnection, config: StudyConfig, refused: Container[str]) -> None:
