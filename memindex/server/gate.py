@@ -66,12 +66,7 @@ class Gate:
             await send(message)
 
         try:
-            if scope["path"] not in OPEN_PATHS and not self._hosts.allow(scope["headers"]):
-                raise ProblemError(
-                    421, "this server is not asked under the name in Host: --allowed-host would allow it"
-                )
-            if self._keys and not self._has_key(scope):
-                raise ProblemError(401, "this server asks for an API key", headers={"WWW-Authenticate": "Bearer"})
+            self._check(scope)
             await self._app(asked, receive, send_on)
         except asyncio.CancelledError:
             if status:
@@ -86,6 +81,13 @@ class Gate:
         finally:
             method = scope["method"] if scope["method"] in METHODS else "other"
             self._metrics.answered(_route(asked), method, status, time.perf_counter() - began)
+
+    def _check(self, scope: Scope) -> None:
+        """Raise ProblemError for a request under a wrong name (421) or without a key (401)."""
+        if scope["path"] not in OPEN_PATHS and not self._hosts.allow(scope["headers"]):
+            raise ProblemError(421, "this server is not asked under the name in Host: --allowed-host would allow it")
+        if self._keys and not self._has_key(scope):
+            raise ProblemError(401, "this server asks for an API key", headers={"WWW-Authenticate": "Bearer"})
 
     def _has_key(self, scope: Scope) -> bool:
         # The page has a field for the key.

@@ -53,7 +53,7 @@ def infini_gram_router(service: Service) -> APIRouter:
     """Both routes."""
     router = APIRouter(tags=["infini-gram"])
 
-    @router.get("/", response_model=list[str])
+    @router.get("/", response_model=list[str], responses={status: RESPONSES[status] for status in (401, 421, 500, 503)})
     async def names(request: Request) -> Any:
         """Names of the indexes; to a browser, which asks for HTML, the page."""
         return start_page() if wants_page(request.scope) else service.indexes.names()

@@ -89,7 +89,10 @@ def _route(schema: Any, title: str, operation: Any) -> Iterator[str]:
     if parameters:
         rows = {p["name"]: p["schema"] | {"description": p.get("description", "")} for p in parameters}
         yield from ("", "Parameters of the address:", *_table({"properties": rows}))
-    for what, content in (("Body", operation.get("requestBody", {})), ("Answer", operation["responses"].get("200", {}))):
+    for what, content in (
+        ("Body", operation.get("requestBody", {})),
+        ("Answer", operation["responses"].get("200", {})),
+    ):
         for kind, media in content.get("content", {}).items():
             described = _resolved(schema, media.get("schema", {}))
             if "properties" in described:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -22,23 +23,37 @@ FEW_QUERIES = 16
 #: Texts of at most so many characters in all are tokenized where they arrive, which takes half a millisecond.
 FEW_CHARACTERS = 2000
 
+
+def problems(descriptions: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
+    """The OpenAPI of what a route may answer instead of an answer: status -> what it says."""
+    content = {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/ProblemAnswer"}}}
+    return {status: {"description": what, "content": content} for status, what in descriptions.items()}
+
+
+#: What any route may answer.
+ANYWHERE = {
+    401: "No API key, or a wrong one.",
+    421: "The server is not asked under the name in Host.",
+    500: "Something went wrong in the server.",
+    503: "The server is stopping.",
+}
+
 #: What any route under /v1 may answer instead of an answer.
-PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"description": what, "content": {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/ProblemAnswer"}}}}
-    for status, what in {
+PROBLEMS = problems(
+    {
         400: "A query has no answer.",
-        401: "No API key, or a wrong one.",
+        401: ANYWHERE[401],
         404: "No such index.",
         408: "The body did not arrive in time.",
         413: "Above a limit, which is named.",
         415: "The body is of another type.",
-        421: "The server is not asked under the name in Host.",
-        422: "The body is not what it must be.",
-        500: "Something went wrong in the server.",
-        503: "Too many requests wait; Retry-After says when to come again.",
+        421: ANYWHERE[421],
+        422: "The body or a parameter is not what it must be.",
+        500: ANYWHERE[500],
+        503: "Too many requests wait, the index's files are gone, or the server is stopping.",
         504: "No answer in time.",
-    }.items()
-}
+    }
+)
 
 
 def body_of(model: type[Any]) -> dict[str, Any]:
@@ -175,23 +190,28 @@ def is_small(queries: list[str] | list[list[int]]) -> bool:
     return len(queries) <= FEW_QUERIES and sum(map(len, queries)) <= FEW_CHARACTERS
 
 
+_HEALTH = {500: problems(ANYWHERE)[500], 503: {"description": "It takes no requests."}}
+
+
 def health_router(service: Service) -> APIRouter:
     """Whether the server lives, and what it did."""
     router = APIRouter(tags=["server"])
 
-    @router.get("/health", response_model=models.Health, responses={503: {"model": models.Health}})
+    @router.get(
+        "/health", response_model=models.Health, responses={500: problems(ANYWHERE)[500], 503: {"model": models.Health}}
+    )
     async def health(response: Response) -> Any:
         """Whether the server lives, and whether it takes requests: 503 while it does not."""
         ready = service.workers.ready
         response.status_code = 200 if ready else 503
         return {"live": True, "ready": ready, "waiting": service.workers.waiting}
 
-    @router.get("/health/", response_class=Response, status_code=204, responses={503: {"description": "It does not."}})
+    @router.get("/health/", response_class=Response, status_code=204, responses=_HEALTH)
     async def takes_requests() -> Response:
         """The same without a body, as OLMoTrace's service says it: 204 while it takes requests."""
         return Response(status_code=204 if service.workers.ready else 503)
 
-    @router.get("/metrics", response_class=Response, responses={200: {"content": {TEXT: {}}}})
+    @router.get("/metrics", response_class=Response, responses=problems(ANYWHERE) | {200: {"content": {TEXT: {}}}})
     async def metrics() -> Response:
         """Requests, their times, the queue and the queries, for Prometheus."""
         return Response(service.metrics.text(), media_type=TEXT)

@@ -34,7 +34,9 @@ from memindex.tables.views import joined_views, literal_path, text_literal
 _open: weakref.WeakKeyDictionary[duckdb.DuckDBPyConnection, TableStore] = weakref.WeakKeyDictionary()
 
 #: What DuckDB says of a Parquet file that is damaged; not always which one.
-_DAMAGE = re.compile("TProtocol|don't know what type|Out of buffer|Failed to read file|Parquet|parquet|decompress|Snappy|ZSTD|[Cc]orrupt")
+_DAMAGE = re.compile(
+    "TProtocol|don't know what type|Out of buffer|Failed to read file|Parquet|parquet|decompress|Snappy|ZSTD|[Cc]orrupt"
+)
 #: And of one that is not there any more.
 _GONE = re.compile(r'(?:No files found that match the pattern|Cannot open file) "([^"]+)"')
 
@@ -121,7 +123,9 @@ def damage_behind(con: duckdb.DuckDBPyConnection, error: Exception) -> DamagedTa
     if con not in _open:
         return None
     if (gone := _GONE.search(str(error))) and Path(gone[1]).is_relative_to(_open[con].directory):
-        return DamagedTableError(f"{gone[1]} was removed after this connection was made, by a run perhaps: connect again")
+        return DamagedTableError(
+            f"{gone[1]} was removed after this connection was made, by a run perhaps: connect again"
+        )
     if not _DAMAGE.search(str(error)):
         return None
     try:
