@@ -190,23 +190,23 @@ def is_small(queries: list[str] | list[list[int]]) -> bool:
     return len(queries) <= FEW_QUERIES and sum(map(len, queries)) <= FEW_CHARACTERS
 
 
-_HEALTH = {500: problems(ANYWHERE)[500], 503: {"description": "It takes no requests."}}
+_BUSY: dict[int | str, dict[str, Any]] = {503: {"description": "It takes no requests."}}
 
 
 def health_router(service: Service) -> APIRouter:
     """Whether the server lives, and what it did."""
     router = APIRouter(tags=["server"])
 
-    @router.get(
-        "/health", response_model=models.Health, responses={500: problems(ANYWHERE)[500], 503: {"model": models.Health}}
-    )
+    failed = problems({500: ANYWHERE[500]})
+
+    @router.get("/health", response_model=models.Health, responses=failed | {503: {"model": models.Health}})
     async def health(response: Response) -> Any:
         """Whether the server lives, and whether it takes requests: 503 while it does not."""
         ready = service.workers.ready
         response.status_code = 200 if ready else 503
         return {"live": True, "ready": ready, "waiting": service.workers.waiting}
 
-    @router.get("/health/", response_class=Response, status_code=204, responses=_HEALTH)
+    @router.get("/health/", response_class=Response, status_code=204, responses=failed | _BUSY)
     async def takes_requests() -> Response:
         """The same without a body, as OLMoTrace's service says it: 204 while it takes requests."""
         return Response(status_code=204 if service.workers.ready else 503)

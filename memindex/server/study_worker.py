@@ -1,8 +1,8 @@
 """The process that answers requests on one study: `python -m memindex.server.study_worker STUDY LIMITS`.
 
-It reads requests from stdin and writes answers to stdout (`memindex.server.pipes`), and ends when stdin does, whatever it
-is doing: the server is gone then. It can't write files, and its memory is bounded by the system, so that no query harms
-the server or the machine.
+It reads requests from stdin and writes answers to stdout (`memindex.server.pipes`), and ends when stdin does, whatever
+it is doing: the server is gone then. It can't write files, and its memory is bounded by the system, so that no query
+harms the server or the machine.
 """
 
 from __future__ import annotations

@@ -35,10 +35,12 @@ class NoUpgrades(asyncio.Protocol):
         return self.parser
 
     def on_headers_complete(self) -> None:
+        """Begin a request that was read without an offer."""
         if not self.parser.offers_upgrade():
             super().on_headers_complete()  # type: ignore[misc]
 
     def on_message_complete(self) -> None:
+        """End such a request."""
         if not self.parser.offers_upgrade():
             super().on_message_complete()  # type: ignore[misc]
 
@@ -64,13 +66,13 @@ class _Parser(httptools.HttpRequestParser):
         """Whether the request that is parsed has an offer; CONNECT counts as one for httptools only."""
         return self.should_upgrade() and self.get_method() != b"CONNECT"
 
-    def feed_data(self, data: bytes | memoryview) -> None:
+    def feed_data(self, data: Any) -> None:
         """Parse what arrived."""
         parser: _Parser | None = self
         while parser is not None:
             parser, data = parser._fed(data)
 
-    def _fed(self, data: bytes | memoryview) -> tuple[_Parser | None, memoryview]:
+    def _fed(self, data: Any) -> tuple[_Parser | None, memoryview]:
         """Parse up to an offer; the parser of what follows it, which has read the same request without its offer."""
         try:
             super().feed_data(data)
