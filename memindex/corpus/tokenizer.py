@@ -66,7 +66,7 @@ COMPARED_BYTES = 200_000
 #: Characters of a text from which on it is tokenized beside other threads.
 LONG_TEXT = 4000
 
-_CHOOSING = threading.Lock()
+_CHOOSING, _LOADING = threading.Lock(), threading.Lock()
 
 
 class Tokenizer:
@@ -84,7 +84,7 @@ class Tokenizer:
         """Whether ids are UTF-8 bytes."""
         return self.definition is None
 
-    @property
+    @cached_property
     def checksum(self) -> str:
         """SHA-256 of the tokenizer.json; `bytes` for the byte tokenizer."""
         return BYTES if self.definition is None else hashlib.sha256(self.definition).hexdigest()
@@ -99,7 +99,7 @@ class Tokenizer:
         ids = list(vocab.values()) if isinstance(vocab, dict) else [len(vocab) - 1]
         return int(max([*ids, *(token["id"] for token in loaded.get("added_tokens", []))])) + 1
 
-    @property
+    @cached_property
     def eos_token_id(self) -> int | None:
         """Id of the token that stands between documents in training data, or None when none is named so.
 
@@ -231,16 +231,22 @@ class Tokenizer:
 
     def _tokenizers(self) -> Any:
         if self._single is None:
-            import tokenizers
-
-            assert self.definition is not None
-            try:
-                self._single = tokenizers.Tokenizer.from_buffer(self.definition)
-            except Exception as error:
-                raise MemindexError(f"tokenizer {self.name}: not a usable tokenizer.json: {error}") from None
-            self._single.no_truncation()
-            self._single.no_padding()
+            with _LOADING:  # threads that share it load it once, and none uses it half set up
+                if self._single is None:
+                    self._single = self._loaded()
         return self._single
+
+    def _loaded(self) -> Any:
+        import tokenizers
+
+        assert self.definition is not None
+        try:
+            loaded = tokenizers.Tokenizer.from_buffer(self.definition)
+        except Exception as error:
+            raise MemindexError(f"tokenizer {self.name}: not a usable tokenizer.json: {error}") from None
+        loaded.no_truncation()
+        loaded.no_padding()
+        return loaded
 
     def _choose_engine(self, texts: pa.Array) -> None:
         try:

@@ -142,6 +142,7 @@ class Index:
     @cached_property
     def tokenizer(self) -> Tokenizer:
         """The tokenizer the index was built with."""
+        from memindex.corpus.shared_tokenizers import shared_tokenizer
         from memindex.corpus.tokenizer import BYTES, Tokenizer
 
         if not self.manifest.tokenizer:
@@ -151,7 +152,7 @@ class Index:
             )
         if self.manifest.tokenizer == BYTES:
             return Tokenizer(BYTES, None)
-        loaded = Tokenizer(self.manifest.tokenizer, (self.path / TOKENIZER_FILE).read_bytes())
+        loaded = shared_tokenizer(self.manifest.tokenizer, (self.path / TOKENIZER_FILE).read_bytes())
         if loaded.checksum != self.manifest.tokenizer_checksum:
             raise CorruptIndexError(f"{self.path / TOKENIZER_FILE}: its SHA-256 is not the one in {FILE}")
         return loaded
