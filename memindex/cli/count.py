@@ -28,7 +28,7 @@ ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 @click.argument("texts", nargs=-1, metavar="TEXT…")
 @index_option
 @ids_option
-@click.option("--by-domain", is_flag=True, help="Also count in every domain.")
+@click.option("--by-domain", is_flag=True, help="Also count by domain; a domain without occurrences is not listed.")
 @click.option(
     "--file",
     "file",
@@ -89,15 +89,17 @@ def count(
         count_cnf(index, texts, max_distance, as_json)
         return
     if file and file.endswith(".parquet"):
-        answers = _answer_batch(index, *_from_parquet(index, Path(file), column), by_domain)
+        answers, domains = _answer_batch(index, *_from_parquet(index, Path(file), column), by_domain)
     elif file:
         queries = _lines(file)
         place = "standard input" if file == "-" else file
-        answers = _answer_batch(index, queries, _tokens(index, queries, ids, f"{place}: line"), by_domain)
+        answers, domains = _answer_batch(index, queries, _tokens(index, queries, ids, f"{place}: line"), by_domain)
     else:
         # All of them before the first is printed: a bad one leaves no half of an answer.
-        answers = iter([_answer_one(index, text, ids, by_domain) for text in texts])
-    _print(answers, by_domain, as_json)
+        every = [_answer_one(index, text, ids, by_domain) for text in texts]
+        found = {name for answer in every for name in answer.get("domains", ())}
+        answers, domains = iter(every), [name for name in index.domains if name in found]
+    _print(answers, domains, by_domain, as_json)
 
 
 def _answer_one(index: Index, text: str, ids: bool, by_domain: bool) -> dict[str, Any]:
@@ -105,24 +107,32 @@ def _answer_one(index: Index, text: str, ids: bool, by_domain: bool) -> dict[str
     answer: dict[str, Any] = {"query": text, "tokens": tokens}
     if by_domain:
         counts = index.count_by_domain_one(tokens)
-        answer |= {"count": sum(counts), "domains": dict(zip(index.domains, counts, strict=True))}
+        domains = {name: number for name, number in zip(index.domains, counts, strict=True) if number}
+        answer |= {"count": sum(counts), "domains": domains}
     else:
         answer["count"] = index.count_one(tokens)
     return answer
 
 
-def _answer_batch(index: Index, queries: list[str], tokens: Any, by_domain: bool) -> Iterator[dict[str, Any]]:
-    counts = index.count_by_domain(tokens) if by_domain else index.count(tokens)
-    for i, query in enumerate(queries):
-        answer: dict[str, Any] = {"query": query, "tokens": tokens.row(i).tolist()}
-        if by_domain:
-            answer |= {
-                "count": int(counts[i].sum()),
-                "domains": dict(zip(index.domains, counts[i].tolist(), strict=True)),
-            }
-        else:
-            answer["count"] = int(counts[i])
-        yield answer
+def _answer_batch(
+    index: Index, queries: list[str], tokens: Any, by_domain: bool
+) -> tuple[Iterator[dict[str, Any]], list[str]]:
+    """Answers one by one, and the domains in which any of the queries occurs."""
+    rows = ({"query": query, "tokens": tokens.row(i).tolist()} for i, query in enumerate(queries))
+    if not by_domain:
+        counts = index.count(tokens).tolist()
+        return (row | {"count": number} for row, number in zip(rows, counts, strict=True)), []
+    from memindex.index.domain_counts import domain_counts
+
+    if not index.domains:
+        index.count_by_domain(tokens.slice(0, 1))  # says so
+    found = domain_counts(index, tokens)
+    names = index.domains
+    by_name = found.by_name(names, 0, tokens.rows)
+    answers = (
+        row | {"count": sum(domains.values()), "domains": domains} for row, domains in zip(rows, by_name, strict=True)
+    )
+    return answers, [names[domain] for domain in sorted(set(found.domain.tolist()))]
 
 
 def _tokens(index: Index, queries: list[str], ids: bool, place: str) -> Any:
@@ -204,7 +214,7 @@ def _strings(values: Any, place: str) -> list[str]:
     return texts
 
 
-def _print(answers: Iterable[dict[str, Any]], by_domain: bool, as_json: bool) -> None:
+def _print(answers: Iterable[dict[str, Any]], domains: list[str], by_domain: bool, as_json: bool) -> None:
     if as_json:
         for answer in answers:
             click.echo(json.dumps(answer, ensure_ascii=False))
@@ -212,18 +222,18 @@ def _print(answers: Iterable[dict[str, Any]], by_domain: bool, as_json: bool) ->
     answers = iter(answers)
     first = list(itertools.islice(answers, MOST_TABLE_ROWS + 1))
     if len(first) > MOST_TABLE_ROWS:
-        _print_lines(itertools.chain(first, answers), list(first[0].get("domains", [])))
+        _print_lines(itertools.chain(first, answers), domains)
     elif len(first) == 1 and by_domain:
         _print_domains(first[0])
     else:
-        _print_table(first, list(first[0].get("domains", [])))
+        _print_table(first, domains)
 
 
 def _print_lines(answers: Iterable[dict[str, Any]], domains: list[str]) -> None:
     click.echo("\t".join(name.translate(ESCAPES) for name in ["query", "ids", "tokens", "count", *domains]))
     for answer in answers:
         ids = " ".join(map(str, answer["tokens"]))
-        numbers = [len(answer["tokens"]), answer["count"], *answer.get("domains", {}).values()]
+        numbers = [len(answer["tokens"]), answer["count"], *_in_domains(answer, domains)]
         click.echo("\t".join([answer["query"].translate(ESCAPES), ids, *map(str, numbers)]))
 
 
@@ -233,17 +243,22 @@ def _print_domains(answer: dict[str, Any]) -> None:
     total = answer["count"]
     click.echo(f"{total:,} times ({len(answer['tokens'])} tokens: {' '.join(map(str, answer['tokens']))})")
     ranked = sorted(answer["domains"].items(), key=lambda item: -item[1])
-    print_table(["domain", "count", "share"], [[d, n, f"{n / total:.1%}" if total else None] for d, n in ranked])
+    if not ranked:
+        return
+    print_table(["domain", "count", "share"], [[d, n, f"{n / total:.1%}"] for d, n in ranked])
 
 
 def _print_table(answers: list[dict[str, Any]], domains: list[str]) -> None:
     from memindex.cli.output import print_table
 
     rows = [
-        [a["query"], _shortened(a["tokens"]), len(a["tokens"]), a["count"], *a.get("domains", {}).values()]
-        for a in answers
+        [a["query"], _shortened(a["tokens"]), len(a["tokens"]), a["count"], *_in_domains(a, domains)] for a in answers
     ]
     print_table(["query", "ids", "tokens", "count", *domains], rows)
+
+
+def _in_domains(answer: dict[str, Any], domains: list[str]) -> list[int]:
+    return [answer["domains"].get(name, 0) for name in domains]
 
 
 def _shortened(tokens: list[int]) -> str:

@@ -16,7 +16,7 @@ from memindex.index.index import Index
 @index_option
 @ids_option
 @click.option("--top", type=AtLeast(min=1), default=10, show_default=True, help="Next tokens of each TEXT at most.")
-@click.option("--by-domain", is_flag=True, help="Also count in every domain.")
+@click.option("--by-domain", is_flag=True, help="Also count by domain; a domain without occurrences is not listed.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per query and line.")
 def next_tokens(texts: tuple[str, ...], index_path: str, ids: bool, top: int, by_domain: bool, as_json: bool) -> None:
     """Tell which tokens follow each TEXT in the corpus, how often, and how often a document ends there.
@@ -53,12 +53,13 @@ def _print(answer: Answer) -> None:
     console().print(line, markup=False, soft_wrap=True)
     if not answer["count"]:
         return
-    rows = [_row(entry["token"], _quoted(entry["text"]), entry) for entry in answer["next"]]
+    domains = list(answer.get("domains", []))
+    rows = [_row(entry["token"], _quoted(entry["text"]), entry, domains) for entry in answer["next"]]
     others = answer["distinct"] - len(rows)
     if others:
-        rows.append(_row(None, f"({others:,} others)", _rest(answer)))
-    rows.append(_row(None, "(end of document)", answer["end_of_document"]))
-    print_table(["id", "text", "count", "share", *answer.get("domains", [])], rows)
+        rows.append(_row(None, f"({others:,} others)", _rest(answer), domains))
+    rows.append(_row(None, "(end of document)", answer["end_of_document"], domains))
+    print_table(["id", "text", "count", "share", *domains], rows)
 
 
 def _quoted(text: str | None) -> str:
@@ -68,10 +69,10 @@ def _quoted(text: str | None) -> str:
     return "" if text is None else f'"{one_line(text)}"'
 
 
-def _row(token: int | None, text: str, entry: Answer) -> list[Any]:
+def _row(token: int | None, text: str, entry: Answer, domains: list[str]) -> list[Any]:
     # As text: a thousands separator would make another id of it.
     shown = "" if token is None else str(token)
-    return [shown, text, entry["count"], f"{entry['share']:.1%}", *entry.get("domains", {}).values()]
+    return [shown, text, entry["count"], f"{entry['share']:.1%}", *(entry["domains"].get(name, 0) for name in domains)]
 
 
 def _rest(answer: Answer) -> Answer:
@@ -79,7 +80,7 @@ def _rest(answer: Answer) -> Answer:
     told = [*answer["next"], answer["end_of_document"]]
     count = answer["count"] - sum(entry["count"] for entry in told)
     domains = {
-        name: number - sum(entry["domains"][name] for entry in told)
+        name: number - sum(entry["domains"].get(name, 0) for entry in told)
         for name, number in answer.get("domains", {}).items()
     }
     return {"count": count, "share": count / answer["count"], "domains": domains}

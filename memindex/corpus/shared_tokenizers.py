@@ -1,4 +1,4 @@
-"""One loaded tokenizer for all indexes of a process that were built with the same: a large one takes 0.7 s and 40 MB."""
+"""One loaded tokenizer for all indexes of a process with the same tokenizer.json: a large one takes 0.7 s and 40 MB."""
 
 from __future__ import annotations
 

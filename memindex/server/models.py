@@ -17,7 +17,10 @@ MOST = 1 << 48
 AtLeastOne = Annotated[int, Field(ge=1, le=MOST)]
 Query = Annotated[str | Tokens, Field(description="A text, or its token ids.")]
 Queries = Annotated[Texts | TokenLists, Field(description="Texts, or lists of token ids.", min_length=1)]
-Domains = Annotated[dict[str, int] | None, Field(description="Occurrences in each domain, with `by_domain`.")]
+Domains = Annotated[
+    dict[str, int] | None,
+    Field(description="With `by_domain`: occurrences in each domain that has any; a domain that is missing has 0."),
+]
 TokensUsed = Annotated[list[int], Field(description="The token ids that were asked for.")]
 
 
