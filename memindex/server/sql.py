@@ -24,14 +24,11 @@ from memindex.server.study_limits import StudyLimits
 from memindex.study.config import load_study
 from memindex.tables.asking import explained
 from memindex.tables.connection import connect, damage_behind
-from memindex.tables.functions import readable
+from memindex.tables.functions import LOOKED_AT, readable
 from memindex.tables.queries import Parameter
 
 #: Values that a query's $parameters may have.
 Values = Mapping[str, Parameter | bool | None]
-
-#: Characters of an error that are looked at: more than its answer has, as paths are taken out of it.
-_LOOKED_AT = 20_000
 
 #: How DuckDB wraps what functions say of an index whose files are damaged or gone.
 _BAD_INDEX = re.compile(r"executing the UDF: (?:CorruptIndexError|\w*NotFoundError|PermissionError|OSError): ")
@@ -115,7 +112,7 @@ class StudySql:
         return [name for name, path in self.config.indexes().items() if identity_of(path) is None]
 
     def _refusal(self, error: Exception, text: str, over: bool) -> RefusalError:
-        line = shortened(str(error), _LOOKED_AT)
+        line = shortened(str(error), LOOKED_AT)
         if over or isinstance(error, duckdb.InterruptException):
             return too_slow(self.limits)
         if any(words in line for words in _TOO_LITTLE):

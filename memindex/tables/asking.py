@@ -14,7 +14,7 @@ from duckdb.sqltypes import DuckDBPyType
 
 from memindex.errors import MemindexError
 from memindex.tables.connection import damage_behind, still_empty
-from memindex.tables.functions import FUNCTIONS, readable
+from memindex.tables.functions import FUNCTIONS, LOOKED_AT, readable
 from memindex.tables.queries import Parameter
 from memindex.tables.schema import TABLES, VIEWS
 
@@ -139,6 +139,8 @@ def explained(con: duckdb.DuckDBPyConnection, error: duckdb.Error, asked: str = 
     if damaged := damage_behind(con, error):
         return damaged
     text, message = str(error), str(readable(error, _MOST))
+    if len(text) > 2 * LOOKED_AT:
+        text = f"{text[:LOOKED_AT]}\n{text[-LOOKED_AT:]}"
     place, hint = _place(text), ""
     if found := re.search(r"Table with name (\S+) does not exist", message):
         hint = _nearest(found.group(1), tables := table_names(con)) or f"The tables: {', '.join(tables)}"

@@ -122,11 +122,12 @@ def damage_behind(con: duckdb.DuckDBPyConnection, error: Exception) -> DamagedTa
     """The file of the study, damaged or gone, that makes DuckDB fail, with what to do; None where there is none."""
     if con not in _open:
         return None
-    if (gone := _GONE.search(str(error))) and Path(gone[1]).is_relative_to(_open[con].directory):
+    text = str(error)[: functions.LOOKED_AT]
+    if (gone := _GONE.search(text)) and Path(gone[1]).is_relative_to(_open[con].directory):
         return DamagedTableError(
             f"{gone[1]} was removed after this connection was made, by a run perhaps: connect again"
         )
-    if not _DAMAGE.search(str(error)):
+    if not _DAMAGE.search(text):
         return None
     try:
         damage = next(_open[con].damaged(), None)

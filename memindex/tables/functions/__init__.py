@@ -207,14 +207,18 @@ def unregister(con: duckdb.DuckDBPyConnection) -> None:
     con.remove_function(SAME_INDEX)
 
 
+#: Characters at the beginning of an error, and at its end, in which anything is looked for.
+LOOKED_AT = 20_000
+
+
 def readable(error: Exception, most: int = MOST_CHARACTERS) -> MemindexError:
     """What DuckDB says went wrong, in one line of about `most` characters, without its wrapping of Python's exceptions.
 
     Values of any size are quoted in its messages, so the line is cut before anything else is done with it.
     """
     text = str(error)
-    wrapped = re.search(r"executing the UDF: \w+: (.*?)(?:\n\nAt:|\Z)", text, re.DOTALL)
-    line = shortened((wrapped.group(1) if wrapped else text).strip().partition("\n")[0], most)
+    wrapped = re.search(r"executing the UDF: \w+: ", text[:LOOKED_AT])
+    line = shortened(text[wrapped.end() if wrapped else 0 :].strip().partition("\n")[0], most)
     return MemindexError(line.splitlines()[0] if line else type(error).__name__)
 
 
