@@ -1,10 +1,11 @@
-"""JSON lines, plain or compressed (.jsonl, .json, with .gz, .zst): one document a line.
+"""JSON lines (.jsonl, .json, .ndjson), plain or packed: one document a line.
 
 Blocks of whole lines are parsed by the compiled core; a file is never in memory as a whole.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 
@@ -93,11 +94,23 @@ def _blocks(source: SourceFile, bad: BadDocuments, read: BytesRead) -> Iterator[
                 bad.report(f"{source.file}:{line}", f"the line is longer than {LONGEST_LINE >> 20} MiB")
                 held, size, dropping = [], 0, True
     except CorpusError as error:
-        if line == 1 or not str(error).startswith(f"{source.file}: can't"):
+        if not str(error).startswith(f"{source.file}: can't"):
             raise
-        raise CorpusError(f"{error}; it was read up to line {line - 1}") from None
+        last = b"".join(held)
+        if _is_object(last):
+            # The line before the damage is whole, and only its end is missing.
+            yield line, last
+            line += 1
+        raise (CorpusError(f"{error}; it was read up to line {line - 1}") if line > 1 else error) from None
     if held:
         yield line, b"".join(held)
+
+
+def _is_object(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _without_halves(metadata: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

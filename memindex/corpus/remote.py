@@ -174,10 +174,10 @@ def read_list(source: str) -> tuple[str, list[tuple[str, RemoteFile]]]:
         if is_address(source):
             import fsspec
 
-            with fsspec.open(source, "rt", encoding="utf-8") as stream:
+            with fsspec.open(source, "rt", encoding="utf-8-sig") as stream:
                 text = stream.read()
         else:
-            text = Path(source).read_text(encoding="utf-8")
+            text = Path(source).read_text(encoding="utf-8-sig")
     addresses = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
     wrong = next((line for line in addresses if not is_address(line)), None)
     if wrong or not addresses:

@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, TypeAlias
 
+from memindex.corpus import packing
 from memindex.corpus.documents import BadDocuments, BytesRead, Format, ReadOptions, SourceFile
 from memindex.corpus.listing import Listing, labels_of, list_source
 from memindex.corpus.remote import Location
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ReadOptions", "find_files", "read_documents"]
 
-_PACKINGS = ("", ".gz", ".zst")
+_PACKINGS = ("", *packing.SUFFIXES)
 SUFFIXES: dict[Format, tuple[str, ...]] = {
     "jsonl": tuple(base + packed for base in (".jsonl", ".json", ".ndjson") for packed in _PACKINGS),
     "parquet": (".parquet",),
