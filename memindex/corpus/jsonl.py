@@ -94,16 +94,19 @@ def _blocks(source: SourceFile, bad: BadDocuments, read: BytesRead) -> Iterator[
                 bad.report(f"{source.file}:{line}", f"the line is longer than {LONGEST_LINE >> 20} MiB")
                 held, size, dropping = [], 0, True
     except CorpusError as error:
-        if not str(error).startswith(f"{source.file}: can't"):
-            raise
-        last = b"".join(held)
-        if _is_object(last):
-            # The line before the damage is whole, and only its end is missing.
-            yield line, last
-            line += 1
-        raise (CorpusError(f"{error}; it was read up to line {line - 1}") if line > 1 else error) from None
+        yield from _up_to_damage(source, error, line, b"".join(held))
     if held:
         yield line, b"".join(held)
+
+
+def _up_to_damage(source: SourceFile, error: CorpusError, line: int, last: bytes) -> Iterator[tuple[int, bytes]]:
+    """The line before the damage, if only its end is missing; then the error, with the line that was read up to."""
+    if not str(error).startswith(f"{source.file}: can't"):
+        raise error
+    if _is_object(last):
+        yield line, last
+        line += 1
+    raise (CorpusError(f"{error}; it was read up to line {line - 1}") if line > 1 else error) from None
 
 
 def _is_object(line: bytes) -> bool:

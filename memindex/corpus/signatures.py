@@ -116,7 +116,7 @@ def _is_text(head: bytes) -> bool:
 def _binary(name: str, reason: str) -> str:
     if name.lower().endswith(".npy"):
         return (
-            f"{reason}, and not a NumPy array: it has no header. If these are raw token ids (as OLMo's .npy files are), "
+            f"{reason}, and not a NumPy array: it has no header. If it holds raw token ids (as OLMo's .npy files do), "
             "write them as a Parquet column of lists, and name it with --text-field"
         )
     return reason
