@@ -175,19 +175,22 @@ def unpacked(raw: RawFile, reopened: Callable[[int], RawFile], size: int, most: 
 
     Raises:
         DamageError: The packing is damaged; all that was packed before the damage was given by then.
-        WindowError: A window takes more than `most`.
+        WindowError: More than `most` bytes of a window are used.
         MemoryError: There is not as much memory as a window takes.
     """
     while head := raw.peek(HEAD):
         packing = packing_of(head)
         if packing is None:
             raise DamageError(f"from byte {raw.at + 1:,} on it is not packed data", raw.at)
-        _check_window(head, raw.at, most)
+        window = _window(head, raw.at)
         start, given = raw.at, 0
         member = _UNPACKERS[packing]()
         try:
             for piece in _pieces(member, raw, size):
                 given += len(piece)
+                # No more of a window is used than there is content.
+                if most is not None and min(window, given) > most:
+                    raise WindowError(f"its window of {window >> 20:,} MiB", window)
                 yield piece
         except DamageError as damage:
             # An unpacker keeps for itself what it made of the bytes that it met the damage in. So another one is fed
@@ -235,11 +238,10 @@ def _reason(error: Exception) -> str:
     return str(error).removeprefix("Unable to decompress Zstandard data: ").rstrip(".") or type(error).__name__
 
 
-def _check_window(head: bytes, place: int, most: int | None) -> None:
+def _window(head: bytes, place: int) -> int:
     window = window_of(head)
     if window.bytes > LARGEST and not head.startswith(_MAGIC["xz"]):
         raise DamageError(f"its window of {window.bytes:,} bytes is larger than any that zstd makes", place)
     if window.dictionary:
         raise DamageError(f"it needs the dictionary {window.dictionary} to be unpacked: zstd -d -D DICTIONARY", place)
-    if most is not None and window.bytes > most:
-        raise WindowError(f"its window of {window.bytes / (1 << 20):,.0f} MiB", window.bytes)
+    return window.bytes

@@ -14,10 +14,10 @@ from memindex.corpus.documents import BytesRead, SourceFile
 from memindex.corpus.packing import CUT, SUFFIXES, DamageError, RawFile, is_cut, packing_of, unpacked
 from memindex.corpus.remote import Location
 from memindex.corpus.signatures import HEAD, looks_like_text, not_lines
-from memindex.corpus.windows import WindowError
+from memindex.corpus.windows import WindowError, window_of
 from memindex.errors import CorpusError, MemindexError
 
-__all__ = ["CUT", "arrow_file", "chunks", "content", "opened"]
+__all__ = ["CUT", "arrow_file", "chunks", "content", "first_window", "opened"]
 
 
 @contextmanager
@@ -73,6 +73,12 @@ def content(source: SourceFile, read: BytesRead, most: int) -> bytes:
             if sum(map(len, pieces)) > most:
                 break
         return b"".join(pieces)
+
+
+def first_window(source: SourceFile) -> int:
+    """Bytes of memory that the window of a packed file takes, as far as its first member tells; 0 for other files."""
+    with opened(source.file) as stream:
+        return window_of(stream.read(HEAD)).bytes
 
 
 def _chunks(source: SourceFile, read: BytesRead, size: int) -> Iterator[bytes]:
