@@ -118,6 +118,10 @@ def print_build(out: str, report: BuildReport, as_json: bool) -> None:
         note_malformed(f"left out {report.skipped.count:,} malformed documents:", report.skipped.first)
         if report.skipped.count > MOST_LINES:
             note(f"  … all of them in {Path(out) / SKIPPED_FILE}")
+    for changed in report.changed[:MOST_LINES]:
+        note(f"warning: {changed}")
+    if len(report.changed) > MOST_LINES:
+        note(f"warning: {len(report.changed) - MOST_LINES:,} more files changed while they were indexed")
     if as_json:
         facts = {
             "index": out,
@@ -127,6 +131,7 @@ def print_build(out: str, report: BuildReport, as_json: bool) -> None:
             "skipped_documents": report.skipped.count,
             "skipped": report.skipped.first,
             "taken_over": report.taken_over,
+            "changed_files": [dataclasses.asdict(changed) for changed in report.changed],
             "domains": {d.name: {"documents": d.documents, "tokens": d.tokens} for d in manifest.domains},
             "seconds": {stage: round(seconds, 3) for stage, seconds in report.seconds.items()},
             "peak_memory": report.peak_memory,

@@ -71,6 +71,18 @@ class RemoteFile:
         """Size and time of change."""
         return self.facts
 
+    def now(self) -> Facts | None:
+        """What the server says now; None where it says nothing."""
+        from fsspec.core import url_to_fs
+
+        try:
+            with _told(self.source):
+                system, _ = url_to_fs(self.source)
+                system.invalidate_cache()
+                return _facts(system.info(self.path))
+        except MemindexError:
+            return None
+
     @contextmanager
     def open(self) -> Iterator[BinaryIO]:
         """A stream of its bytes, which can seek where the server can; MemindexError when it breaks off."""
