@@ -67,24 +67,33 @@ class _Unpacker(Protocol):
 
 
 class _Gzip:
-    """zlib's decompressor with the interface of the others."""
+    """zlib's decompressor with the interface of the others; it also goes on with members that follow right away.
+
+    Files of Common Crawl have a member for each record.
+    """
 
     def __init__(self) -> None:
-        self._member = zlib.decompressobj(16 + zlib.MAX_WBITS)
+        self._member = zlib.decompressobj(_GZIP)
         self.needs_input = True
+        self.eof = False
+        self.unused_data = b""
 
     def decompress(self, data: bytes, max_length: int) -> bytes:
-        piece = self._member.decompress(self._member.unconsumed_tail or data, max_length)
-        self.needs_input = not self._member.unconsumed_tail and len(piece) < max_length
-        return piece
-
-    @property
-    def eof(self) -> bool:
-        return self._member.eof
-
-    @property
-    def unused_data(self) -> bytes:
-        return self._member.unused_data
+        data = self._member.unconsumed_tail or data
+        pieces, room = [], max_length
+        while True:
+            piece = self._member.decompress(data, room)
+            pieces.append(piece)
+            room -= len(piece)
+            if not self._member.eof:
+                self.needs_input = not self._member.unconsumed_tail and room > 0
+                break
+            data = self._member.unused_data
+            if room <= 0 or not data.startswith(_MAGIC["gzip"]):
+                self.eof, self.unused_data = True, data
+                break
+            self._member = zlib.decompressobj(_GZIP)
+        return b"".join(pieces)
 
 
 def _zstd() -> Any:
@@ -97,6 +106,9 @@ _UNPACKERS: dict[str, Callable[[], Any]] = {
     "xz": lzma.LZMADecompressor,
     "bzip2": bz2.BZ2Decompressor,
 }
+
+#: What makes zlib expect a gzip member.
+_GZIP = 16 + zlib.MAX_WBITS
 
 #: What the unpackers raise on damage.
 _ERRORS = (zlib.error, lzma.LZMAError, zstd.ZstdError, OSError, ValueError, EOFError)
@@ -115,30 +127,31 @@ def is_cut(head: bytes) -> bool:
 
 
 class RawFile:
-    """The bytes of a file, which can be put back; `at` is the place of the next one."""
+    """The bytes of a file, the last of which can be put back."""
 
-    def __init__(self, stream: BinaryIO, at: int = 0) -> None:
+    def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
         self._held = b""
-        self.at = at
+        #: Of what is held, the bytes that were read; and the bytes of the file up to the end of what is held.
+        self._done = self._end = 0
+
+    @property
+    def at(self) -> int:
+        """The place of the next byte."""
+        return self._end - len(self._held) + self._done
 
     def read(self, size: int) -> bytes:
         """At most so many bytes; none only at the end of the file."""
-        data, self._held = self._held[:size], self._held[size:]
-        data = data or self._stream.read(size)
-        self.at += len(data)
+        if self._done == len(self._held):
+            self._held, self._done = self._stream.read(size), 0
+            self._end += len(self._held)
+        data = self._held[self._done : self._done + size]
+        self._done += len(data)
         return data
 
-    def unread(self, data: bytes) -> None:
-        """Have bytes read again."""
-        self._held = data + self._held
-        self.at -= len(data)
-
-    def peek(self, size: int) -> bytes:
-        """The next bytes, fewer only at the end of the file."""
-        data = self.read_all(size)
-        self.unread(data)
-        return data
+    def unread(self, count: int) -> None:
+        """Have the last bytes of the last `read` read again."""
+        self._done -= count
 
     def read_all(self, most: int) -> bytes:
         """At most so many bytes, fewer only at the end of the file."""
@@ -148,23 +161,32 @@ class RawFile:
             left -= len(data)
         return b"".join(parts)
 
+    def peek(self, size: int) -> bytes:
+        """The next bytes, fewer only at the end of the file."""
+        while len(self._held) - self._done < size and (more := self._stream.read(size)):
+            self._held, self._done = self._held[self._done :] + more, 0
+            self._end += len(more)
+        return self._held[self._done : self._done + size]
+
     def skip(self, count: int) -> None:
-        """Go on by so many bytes."""
+        """Begin at this place."""
         if self._stream.seekable():
             self._stream.seek(count)
-            self.at = count
+            self._end = count
         while self.at < count and self.read(min(FED, count - self.at)):
             pass
 
     def skip_zeros(self) -> None:
         """Go to the next byte that is not zero."""
-        while data := self.read(FED):
-            if kept := data.lstrip(b"\0"):
-                self.unread(kept)
-                return
+        if self._done < len(self._held) and self._held[self._done]:
+            return
+        while not self.peek(1).strip(b"\0") and (data := self.read(FED)):
+            self.unread(len(data.lstrip(b"\0")))
 
 
-def unpacked(raw: RawFile, reopened: Callable[[int], RawFile], size: int, most: int | None) -> Iterator[bytes]:
+def unpacked(
+    raw: RawFile, reopened: Callable[[int], RawFile], size: int, most: int | None, whole: int | None = None
+) -> Iterator[bytes]:
     """The content of a packed file, in pieces of at most `size` bytes.
 
     Args:
@@ -172,6 +194,7 @@ def unpacked(raw: RawFile, reopened: Callable[[int], RawFile], size: int, most: 
         reopened: Opens the file again at a place.
         size: Bytes of a piece at most.
         most: Bytes that a window of compression may take; None: any.
+        whole: The place from which on bytes are fed one by one; None: no place.
 
     Raises:
         DamageError: The packing is damaged; all that was packed before the damage was given by then.
@@ -182,42 +205,42 @@ def unpacked(raw: RawFile, reopened: Callable[[int], RawFile], size: int, most: 
         packing = packing_of(head)
         if packing is None:
             raise DamageError(f"from byte {raw.at + 1:,} on it is not packed data", raw.at)
-        window = _window(head, raw.at)
-        start, given = raw.at, 0
+        start, given, window = raw.at, 0, _window(head, raw.at)
         member = _UNPACKERS[packing]()
         try:
-            for piece in _pieces(member, raw, size):
+            for piece in _pieces(member, raw, size, whole):
                 given += len(piece)
                 # No more of a window is used than there is content.
                 if most is not None and min(window, given) > most:
                     raise WindowError(f"its window of {window >> 20:,} MiB", window)
                 yield piece
         except DamageError as damage:
-            # An unpacker keeps for itself what it made of the bytes that it met the damage in. So another one is fed
-            # the same, and these bytes one by one.
-            del member
-            yield from _behind(given, _pieces(_UNPACKERS[packing](), reopened(start), size, damage.whole))
+            if whole is None and damage.reason != CUT:
+                # An unpacker keeps for itself what it made of the bytes that it met the damage in. So another one is
+                # fed the same, and these bytes one by one.
+                del member
+                yield from _behind(given, unpacked(reopened(start), reopened, size, None, damage.whole))
             raise
-        raw.unread(member.unused_data)
+        raw.unread(len(member.unused_data))
         raw.skip_zeros()
 
 
-def _pieces(member: _Unpacker, raw: RawFile, size: int, whole: int | None = None) -> Iterator[bytes]:
-    """The content of one member, whose bytes from `whole` on are fed one by one."""
-    fed, data = raw.at, b""
+def _pieces(member: _Unpacker, raw: RawFile, size: int, whole: int | None) -> Iterator[bytes]:
+    """The content of one member."""
+    fed, data = 0, b""
     while not member.eof:
         if member.needs_input:
-            fed = raw.at
-            data = raw.read(FED if whole is None else max(1, min(FED, whole - fed)))
+            data = raw.read(FED if whole is None else max(1, min(FED, whole - raw.at)))
+            fed = len(data)
             if not data:
-                raise DamageError(CUT, fed)
+                raise DamageError(CUT, raw.at)
         try:
             piece = member.decompress(data, size)
         except _ERRORS as error:
             if "not enough memory" in str(error):
                 # zstd's; the file may be whole.
                 raise MemoryError from None
-            raise DamageError(_reason(error), fed) from None
+            raise DamageError(_reason(error), raw.at - fed) from None
         data = b""
         if piece:
             yield piece

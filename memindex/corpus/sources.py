@@ -3,8 +3,8 @@
 A source is a file, a folder, a pattern of files (`data/*.jsonl.gz`, `**` for folders below), the address of one of
 these, or `@` and a file that lists addresses. A folder whose files all have a corpus format is read as that corpus; one
 without such files is a folder of text files, a document each; one that holds both is refused, for half of it would be
-lost. A link to a file that the source holds anyway is not read. Files are taken in sorted order, so a build gives the
-same index every time.
+lost. Links are followed, and each real file and folder is read once. Files are taken in sorted order, so a build gives
+the same index every time.
 """
 
 from __future__ import annotations
