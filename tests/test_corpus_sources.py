@@ -365,7 +365,8 @@ def test_skipping_goes_on_after_a_damaged_or_unreadable_file(tmp_path):
     assert 5999 + 700 < sum(map(len, batches)) < 5999 + 1000
     named = [Path(report.split(": ")[0]).name for report in bad.first]
     assert named == [
-        "2.jsonl.gz", "3.jsonl.gz:1", "4.parquet", "5.arrow", "6.warc", "7.idx", "8.jsonl:2000", "9.jsonl", "90.parquet",
+        "2.jsonl.gz", "3.jsonl.gz:1", "4.parquet", "5.arrow", "6.warc", "7.idx", "8.jsonl:2000", "9.jsonl",
+        "90.parquet",
     ]  # fmt: skip
     assert bad.count == len(named)
 
