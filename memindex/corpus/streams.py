@@ -11,7 +11,7 @@ from typing import BinaryIO
 import pyarrow as pa
 
 from memindex.corpus.documents import BytesRead, SourceFile
-from memindex.corpus.packing import CUT, SUFFIXES, DamageError, RawFile, is_cut, packing_of, unpacked
+from memindex.corpus.packing import CUT, READ, SUFFIXES, DamageError, RawFile, is_cut, packing_of, unpacked
 from memindex.corpus.remote import Location
 from memindex.corpus.signatures import HEAD, looks_like_text, not_lines
 from memindex.corpus.windows import WindowError, window_of
@@ -59,19 +59,27 @@ def chunks(source: SourceFile, read: BytesRead, size: int) -> Iterator[bytes]:
 
 
 def content(source: SourceFile, read: BytesRead, most: int) -> bytes:
-    """The unpacked bytes of a small file; of one with more than `most`, `most` + 1 of them. Errors as of `chunks`."""
+    """The unpacked bytes of a small file; of one with more than `most`, more than `most` of them.
+
+    `read.inside` is set to the bytes of the file that were read. Errors as of `chunks`.
+    """
     with ExitStack() as stack:
         raw = RawFile(stack.enter_context(opened(source.file)))
         head = raw.peek(HEAD)
         if packing_of(head) is None:
             _check_plain(source, head)
             # A small file was read whole by now.
-            return head if len(head) < HEAD else raw.read_all(most + 1)
+            whole = head if len(head) < HEAD else raw.read_all(most + 1)
+            read.inside = len(whole)
+            return whole
         pieces: list[bytes] = []
-        for piece in _unpacked(source, raw, stack, read, most + 1):
+        left = most
+        for piece in _unpacked(source, raw, stack, read, READ):
             pieces.append(piece)
-            if sum(map(len, pieces)) > most:
+            left -= len(piece)
+            if left < 0:
                 break
+        read.inside = raw.at
         return b"".join(pieces)
 
 

@@ -24,7 +24,7 @@ def read_text(sources: Iterable[SourceFile], bad: BadDocuments, read: BytesRead)
     size = 0
     for source in sources:
         text = _text_of(source, bad, read)
-        read.finish(len(text) if text is not None else 0)
+        read.finish(read.inside)
         if text is None:
             continue
         files.append(source)
