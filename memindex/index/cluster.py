@@ -44,7 +44,7 @@ class Cluster:
             calls = [(number, (granted, units[number])) for number in left]
             memory = PROCESS_BYTES + (window if window > ORDINARY else 0)
             left = []
-            for number, facts in self._all(_tokenize, calls, [memory] * len(calls)):
+            for number, facts in self._all(_tokenize, calls, [memory] * len(units)):
                 if isinstance(facts, WindowError):
                     # Again, where there is memory for its window.
                     self._check_window(facts)
