@@ -16,6 +16,7 @@ import tarfile
 import zipfile
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -32,7 +33,7 @@ from memindex.corpus.sources import find_files, read_documents
 from memindex.corpus.streams import chunks
 from memindex.corpus.windows import WindowError
 from memindex.errors import CorpusError, MemindexError
-from memindex.index import Index, build_index, engines
+from memindex.index import Index, build_index, cluster, engines, estimating, sharding
 from memindex.index.adding import add_documents
 from memindex.index.estimating import estimate_build
 from memindex.study.planting import PlantPlan, plant
@@ -190,12 +191,12 @@ def test_a6_frames_of_all_kinds_in_one_file(tmp_path):
 
 
 def wide_corpus(folder):
-    """Two files whose windows of 16 MiB are used, and an ordinary one."""
+    """Two files that use 2.6 MB of their windows of 4 MiB, and one that is not packed."""
     repeated = b'{"text": "%s"}\n' % (b"ab" * (1 << 17))
     for name in ("a", "c"):
         write = folder / f"{name}.jsonl.zst"
         write.parent.mkdir(parents=True, exist_ok=True)
-        write.write_bytes(window_of_zstd(repeated * 40, 24))
+        write.write_bytes(window_of_zstd(repeated * 10, 22))
     write_jsonl(folder / "b.jsonl", [{"text": "small"}])
     return folder
 
@@ -203,17 +204,25 @@ def wide_corpus(folder):
 def test_a6_a_window_beyond_the_limit_is_never_a_bad_document(tmp_path):
     folder = wide_corpus(tmp_path / "c")
     files = find_files([folder], ReadOptions())
-    with pytest.raises(WindowError, match=r"a\.jsonl\.zst: its window of 16 MiB") as error:
-        list(read_documents(files, ReadOptions(), BadDocuments(skip=True), BytesRead(most_window=9 << 20)))
-    assert (error.value.need, isinstance(error.value, CorpusError)) == (16 << 20, False)
-    enough = list(read_documents(files, ReadOptions(), BadDocuments(), BytesRead(most_window=16 << 20)))
-    assert sum(map(len, enough)) == 81
+    with pytest.raises(WindowError, match=r"a\.jsonl\.zst: its window of 4 MiB") as error:
+        list(read_documents(files, ReadOptions(), BadDocuments(skip=True), BytesRead(most_window=1 << 20)))
+    assert (error.value.need, isinstance(error.value, CorpusError)) == (4 << 20, False)
+    enough = list(read_documents(files, ReadOptions(), BadDocuments(), BytesRead(most_window=4 << 20)))
+    assert sum(map(len, enough)) == 21
 
 
+@pytest.fixture
+def small_windows(monkeypatch):
+    """Windows of more than 1 MiB are not ordinary."""
+    for module in (sharding, cluster, estimating):
+        monkeypatch.setattr(module, "ORDINARY", 1 << 20)
+
+
+@pytest.mark.usefixtures("small_windows")
 def test_a6_units_with_wide_windows_wait_for_memory(tmp_path, monkeypatch):
     folder = wide_corpus(tmp_path / "c")
-    # Of two processes each has 8 MiB for a window; one alone has the rest of the memory.
-    monkeypatch.setattr("memindex.index.sharding.PROCESS_BYTES", 400 << 20)
+    # Of two processes each has 1 MiB for a window; one alone has the rest of the memory.
+    monkeypatch.setattr(sharding, "PROCESS_BYTES", 400 << 20)
     rounds = []
 
     def counted(task, units, *rest):
@@ -223,24 +232,71 @@ def test_a6_units_with_wide_windows_wait_for_memory(tmp_path, monkeypatch):
     in_processes = engines._in_processes
     monkeypatch.setattr(engines, "_in_processes", counted)
     how = {"tokenizer": "bytes", "workers": 2, "unit_bytes": 1, "skip_bad": True}
-    done = build_index([folder], tmp_path / "index", memory=1210 << 20, **how)
-    assert (done.manifest.documents, done.skipped.count) == (81, 0)
+    done = build_index([folder], tmp_path / "index", memory=1203 << 20, **how)
+    assert (done.manifest.documents, done.skipped.count) == (21, 0)
     # The second round has one process: that of the build.
     assert rounds == [["a.jsonl.zst", "b.jsonl", "c.jsonl.zst"]]
-    monkeypatch.setattr("memindex.index.sharding.window_memory", lambda *_: 9 << 20)
-    monkeypatch.setattr("memindex.index.engines.window_memory", lambda *_: 9 << 20)
-    told = r"a\.jsonl\.zst: its window of 16 MiB does not fit into --memory 1\.27 GB: give --memory 0\.5GB, or pack"
+    monkeypatch.setattr(sharding, "window_memory", lambda *_: 1 << 20)
+    monkeypatch.setattr(engines, "window_memory", lambda *_: 1 << 20)
+    told = r"a\.jsonl\.zst: its window of 4 MiB does not fit into --memory 1\.26 GB: give --memory 0\.5GB, or pack"
     with pytest.raises(MemindexError, match=told):
-        build_index([folder], tmp_path / "other", memory=1210 << 20, **{**how, "workers": 1})
+        build_index([folder], tmp_path / "other", memory=1203 << 20, **{**how, "workers": 1})
     assert not (tmp_path / "other").exists()
 
 
+class Reference:
+    def __init__(self, do, arguments):
+        self.do, self.arguments = do, arguments
+
+
+class RayStandIn:
+    """As much of Ray as the cluster engine calls; every call is done here when its answer is asked for."""
+
+    exceptions = SimpleNamespace(RayError=RuntimeError)
+
+    def __init__(self, memory):
+        self.memory, self.asked = memory, []
+
+    def nodes(self):
+        return [{"Alive": True, "Resources": {"memory": self.memory}}]
+
+    def put(self, value):
+        return value
+
+    def remote(self, memory, **_):
+        self.asked.append(memory)
+        return lambda do: SimpleNamespace(remote=lambda *arguments: Reference(do, arguments))
+
+    def wait(self, references, num_returns):
+        return references[:num_returns], references[num_returns:]
+
+    def get(self, reference):
+        return reference.do(*reference.arguments)
+
+    def cancel(self, *_, **__):
+        pass
+
+
+@pytest.mark.usefixtures("small_windows")
+def test_a6_a_cluster_asks_for_the_memory_of_a_window(tmp_path, monkeypatch):
+    folder, process, window = wide_corpus(tmp_path / "c"), 512 << 20, 4 << 20
+    ray = RayStandIn(8 << 30)
+    monkeypatch.setattr(cluster, "ray_cluster", lambda: ray)
+    how = {"tokenizer": "bytes", "unit_bytes": 1, "engine": "ray", "workers": 2}
+    assert build_index([folder], tmp_path / "index", **how).manifest.documents == 21
+    assert ray.asked[:5] == [process] * 3 + [process + window] * 2
+    ray.memory = process + (2 << 20)
+    with pytest.raises(MemindexError, match=r"a\.jsonl\.zst: its window of 4 MiB fits into no node"):
+        build_index([folder], tmp_path / "other", **how)
+
+
+@pytest.mark.usefixtures("small_windows")
 def test_a6_a_dry_run_counts_the_window(tmp_path):
     folder = wide_corpus(tmp_path / "c")
     plain = estimate_build([folder / "b.jsonl"], tmp_path / "out", tokenizer="bytes", memory=4 << 30)
     wide = estimate_build([folder], tmp_path / "out", tokenizer="bytes", memory=4 << 30)
-    assert (plain.window_bytes, wide.window_bytes) == (0, 16 << 20)
-    assert wide.memory >= plain.memory + (16 << 20)
+    assert (plain.window_bytes, wide.window_bytes) == (0, 4 << 20)
+    assert wide.memory >= plain.memory + (4 << 20)
 
 
 def test_a6_a_window_beyond_all_and_a_dictionary_are_named(tmp_path):
