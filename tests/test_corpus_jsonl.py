@@ -208,9 +208,9 @@ def test_no_cut_of_a_packed_file_is_taken_for_a_whole_one(tmp_path, compress):
 
 
 @pytest.mark.parametrize("suffix", [".gz", ".zst"])
-def test_what_is_not_compressed_at_all_is_refused(tmp_path, suffix):
+def test_what_is_neither_compressed_nor_text_is_refused(tmp_path, suffix):
     file = tmp_path / f"a.jsonl{suffix}"
-    file.write_bytes(PLAIN)
+    file.write_bytes(b"\0" * 4096 + PLAIN)
     with pytest.raises(CorpusError, match="can't be decompressed"):
         read(file)
 

@@ -69,11 +69,16 @@ def build(
     (https://, s3://, hf://datasets/…), or @ and a file that lists addresses. RECIPE is a name that
     `memindex index list` shows, or a .toml file like those.
 
-    Formats: .jsonl, .ndjson, .json (one object per line), .wet and .warc (text of Common Crawl), all also with .gz or
-    .zst; .parquet; .arrow and folders of `datasets`; .idx with .bin (Megatron, GPT-NeoX: token ids). Any other file is
-    one document of plain text. A folder that holds both is refused: choose with --include. Plain .json files beside
-    text files are text too. Hidden files are not read,
-    nor are links to files that SRC holds anyway.
+    Formats: .jsonl, .ndjson, .json (one object per line), .wet and .warc (text of Common Crawl), .parquet, .arrow and
+    folders of `datasets`, .idx with .bin (Megatron, GPT-NeoX: token ids). Any other file is one document of plain text,
+    .csv too. Lines, records and texts may be packed with gzip, zstd, xz or bzip2 (.gz, .zst, .xz, .bz2): the first
+    bytes of a file decide, not its name. Archives and other binary files are refused by name; --skip-bad skips them.
+
+    A folder that holds both corpus and text files is refused: choose with --include. Plain .json files next to text
+    files are text too. Hidden files are not read. Links are followed, and each file and folder is read once.
+
+    A corpus file that changes during the build is reported; the index has the documents that were read. A packed file
+    whose window does not fit into --memory stops the build, even with --skip-bad.
 
     A build that was stopped or killed goes on where it was when the same command is given again; the files come out the
     same. What it finished lies in a hidden folder beside DIR until then. Shards hold up to 2 billion tokens, and take 6
@@ -118,6 +123,10 @@ def print_build(out: str, report: BuildReport, as_json: bool) -> None:
         note_malformed(f"left out {report.skipped.count:,} malformed documents:", report.skipped.first)
         if report.skipped.count > MOST_LINES:
             note(f"  … all of them in {Path(out) / SKIPPED_FILE}")
+    for changed in report.changed[:MOST_LINES]:
+        note(f"warning: {changed}")
+    if len(report.changed) > MOST_LINES:
+        note(f"warning: {len(report.changed) - MOST_LINES:,} more files changed while they were indexed")
     if as_json:
         facts = {
             "index": out,
@@ -127,6 +136,7 @@ def print_build(out: str, report: BuildReport, as_json: bool) -> None:
             "skipped_documents": report.skipped.count,
             "skipped": report.skipped.first,
             "taken_over": report.taken_over,
+            "changed_files": [dataclasses.asdict(changed) for changed in report.changed],
             "domains": {d.name: {"documents": d.documents, "tokens": d.tokens} for d in manifest.domains},
             "seconds": {stage: round(seconds, 3) for stage, seconds in report.seconds.items()},
             "peak_memory": report.peak_memory,

@@ -178,6 +178,6 @@ def _run_once(shell: Shell, text: str, parameters: tuple[str, ...], parquet: Pat
 def _read(file: str) -> str:
     content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     try:
-        return content.decode("utf-8")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise MemindexError(f"{file}: not UTF-8 text (byte {error.start})") from None

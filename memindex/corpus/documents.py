@@ -117,10 +117,14 @@ class BadDocuments:
 
 @dataclass
 class BytesRead:
-    """How much of the files was read, in bytes as they lie on the disk: packed where they are packed."""
+    """How much of the files was read, in bytes as they are stored: packed where they are packed.
+
+    `most_window` is given by the caller: the bytes that a window of compression may take; None sets no limit.
+    """
 
     finished: int = 0
     inside: int = 0
+    most_window: int | None = None
 
     @property
     def total(self) -> int:

@@ -224,7 +224,7 @@ def _name(name: str) -> str:
 def read_domain_map(file: str | Path) -> dict[str, str]:
     """A TOML file of lines `"old name" = "new name"`, for `ReadOptions.domain_map`; MemindexError when it is none."""
     try:
-        table = tomllib.loads(Path(file).read_text(encoding="utf-8"))
+        table = tomllib.loads(Path(file).read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise MemindexError(f"{file}: {first_line(error)}") from None
     return checked_domain_map(table, str(file))

@@ -71,6 +71,18 @@ class RemoteFile:
         """Size and time of change."""
         return self.facts
 
+    def now(self) -> Facts | None:
+        """What the server says now; None where it says nothing."""
+        from fsspec.core import url_to_fs
+
+        try:
+            with _told(self.source):
+                system, _ = url_to_fs(self.source)
+                system.invalidate_cache()
+                return _facts(system.info(self.path))
+        except MemindexError:
+            return None
+
     @contextmanager
     def open(self) -> Iterator[BinaryIO]:
         """A stream of its bytes, which can seek where the server can; MemindexError when it breaks off."""
@@ -174,10 +186,10 @@ def read_list(source: str) -> tuple[str, list[tuple[str, RemoteFile]]]:
         if is_address(source):
             import fsspec
 
-            with fsspec.open(source, "rt", encoding="utf-8") as stream:
+            with fsspec.open(source, "rt", encoding="utf-8-sig") as stream:
                 text = stream.read()
         else:
-            text = Path(source).read_text(encoding="utf-8")
+            text = Path(source).read_text(encoding="utf-8-sig")
     addresses = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
     wrong = next((line for line in addresses if not is_address(line)), None)
     if wrong or not addresses:

@@ -25,8 +25,6 @@ from memindex.index.manifest import Manifest
 from memindex.index.partial import INDEX, UNITS
 from memindex.index.plan import Plan, shards_for
 from memindex.index.sharding import (
-    PROCESS_BYTES,
-    concurrent_sorters,
     processors,
     sorting_memory,
 )
@@ -145,8 +143,7 @@ class Pipeline:
             from memindex.index.cluster import Cluster
 
             return Cluster(plan.workers)
-        tokenizers = max(1, min(workers, plan.memory // PROCESS_BYTES - 1))
-        return Local(plan.tokenizer, tokenizers, lambda jobs: concurrent_sorters(jobs, plan.memory, workers))
+        return Local(plan.tokenizer, plan.memory, workers)
 
     def _deal(
         self,

@@ -145,7 +145,7 @@ def find_recipe(name: str) -> Recipe | None:
 def load_recipe(file: Path) -> Recipe:
     """A recipe from its file; MemindexError in one line when a key is unknown, missing or of a wrong type."""
     try:
-        table = tomllib.loads(file.read_text(encoding="utf-8"))
+        table = tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise MemindexError(f"{file}: no such recipe; recipes are: {', '.join(recipe_names())}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -25,12 +25,16 @@ from memindex.index.units import TokenUnit
 
 
 class TokenTask(NamedTuple):
-    """What all units of a build have in common: folder of the units, tokenizer, and what becomes of bad documents."""
+    """What all units of a build have in common: folder of the units, tokenizer, and what becomes of bad documents.
+
+    `most_window` is what the window of a packed file may take, in bytes; None sets no limit.
+    """
 
     units: Path
     tokenizer_name: str
     tokenizer_definition: bytes | None
     skip_bad: bool
+    most_window: int | None = None
 
     def tokenizer(self) -> Tokenizer:
         """The tokenizer, loaded anew."""
@@ -105,7 +109,7 @@ def main() -> None:
             _answer(answers, "read", done)
 
         try:
-            _answer(answers, "done", tokenize_unit(task.units, unit, tokenizer, task.skip_bad, read))
+            _answer(answers, "done", tokenize_unit(task.units, unit, tokenizer, task.skip_bad, read, task.most_window))
         except (errors.MemindexError, OSError) as error:
             _answer(answers, "failed", error)
 

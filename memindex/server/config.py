@@ -118,7 +118,7 @@ def read_api_keys(file: Path) -> tuple[str, ...]:
         MemindexError: The file holds no key, or one that no header can carry.
     """
     try:
-        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+        lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
     except UnicodeDecodeError:
         raise MemindexError(f"{file}: not UTF-8 text") from None
     keys = tuple(line for line in lines if line and not line.startswith("#"))

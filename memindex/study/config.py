@@ -153,7 +153,7 @@ def load_study(directory: str | Path) -> StudyConfig:
     root = Path(directory).resolve()
     file = root / FILE
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")
     except (FileNotFoundError, NotADirectoryError):
         named = str(directory) or "."
         raise MemindexError(
