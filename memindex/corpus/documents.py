@@ -65,6 +65,10 @@ class ReadOptions:
     domain_map: Mapping[str, str] = field(default_factory=dict)
     rows_per_step: int | None = None
 
+    def __post_init__(self) -> None:
+        if isinstance(self.include, str):
+            object.__setattr__(self, "include", (self.include,))
+
 
 @dataclass(frozen=True)
 class SourceFile:

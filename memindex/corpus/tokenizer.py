@@ -161,7 +161,9 @@ class Tokenizer:
         return text
 
     def decode_batch(self, rows: list[list[int]]) -> list[str]:
-        """Texts of lists of ids; as `decode`."""
+        """Texts of lists of ids; as `decode`. A single list of ids is a batch of one."""
+        if rows and isinstance(rows[0], int):
+            rows = [rows]  # type: ignore[list-item]
         if self.definition is None:
             return [self.decode(ids) for ids in rows]
         texts: list[str] = self._tokenizers().decode_batch(rows, skip_special_tokens=False)
@@ -196,9 +198,10 @@ class Tokenizer:
         return texts
 
     def encode_texts(self, texts: Sequence[str]) -> Ragged:
-        """Ids of texts, without special tokens; UnicodeEncodeError for half a surrogate pair."""
+        """Ids of texts, without special tokens; UnicodeEncodeError for half a surrogate pair. One text is one row."""
         import pyarrow as pa
 
+        texts = [texts] if isinstance(texts, str) else texts
         return self.encode_batch(pa.array(texts, type=pa.large_string()).cast(pa.large_binary()))
 
     def as_queries(self, rows: Ragged) -> Ragged:

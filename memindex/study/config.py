@@ -254,7 +254,7 @@ def _check_names(config: StudyConfig, file: Path) -> None:
             raise MemindexError(f"{file}: two models have the id {model_id}: give each [[models]] its own")
 
 
-def with_models(config: StudyConfig, patterns: Sequence[str]) -> StudyConfig:
+def with_models(config: StudyConfig, patterns: str | Sequence[str]) -> StudyConfig:
     """A study with some of its models alone: those whose ids fit one of the shell patterns.
 
     The rest of it stays as it is, so that several machines can each do some of the models, and their tables be put
@@ -263,6 +263,7 @@ def with_models(config: StudyConfig, patterns: Sequence[str]) -> StudyConfig:
     Raises:
         MemindexError: A pattern that no model fits.
     """
+    patterns = [patterns] if isinstance(patterns, str) else patterns
     models = tuple(model for model in config.models if fits_any(model.id, patterns))
     if idle := idle_patterns(patterns, [model.id for model in config.models]):
         raise MemindexError(

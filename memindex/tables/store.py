@@ -141,7 +141,7 @@ class TableStore:
                 groups.setdefault(tuple(name for name in later if name not in names), []).append(file)
         return groups
 
-    def read(self, table_name: str, units: Iterable[str] | None = None) -> pa.Table:
+    def read(self, table_name: str, units: str | Iterable[str] | None = None) -> pa.Table:
         """Finished units of a table, in the order of their names; typed and empty when there are none.
 
         Args:
@@ -151,7 +151,7 @@ class TableStore:
         schema = _table(table_name).schema()
         files = self.files(table_name)
         if units is not None:
-            wanted = {self.file(table_name, unit) for unit in units}
+            wanted = {self.file(table_name, unit) for unit in ([units] if isinstance(units, str) else units)}
             files = [file for file in files if file in wanted]
         parts = [completed(_table(table_name), contents(file)).cast(schema) for file in files]
         return pa.concat_tables(parts) if parts else schema.empty_table()
