@@ -393,5 +393,5 @@ def test_a_bad_query_file_is_refused(text: str, message: str) -> None:
 
 
 def test_an_unknown_query_names_the_known_ones(con: duckdb.DuckDBPyConnection) -> None:
-    with pytest.raises(MemindexError, match="there is no query 'rates'; the queries are: across_domains, "):
+    with pytest.raises(MemindexError, match="there is no query 'rates'; did you mean "):
         run_query(con, "rates")

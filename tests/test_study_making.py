@@ -138,7 +138,7 @@ def test_the_plan_is_told_before_anything_is_made(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("texts/lines/train", "texts/nowhere", "nowhere is missing"),
+        ("texts/lines/train", "texts/nowhere", "texts/nowhere; put the corpus, or a link to it, there"),
         ("vocabulary = 400", 'tokenizer = "nothing.json"', "unknown tokenizer nothing.json"),
         ("vocabulary = 400", 'vocabulary = 400\ntokenizer = "bytes"', "name a tokenizer, or the vocabulary"),
         ('"gpt_neox", "llama"', '"gpt_neox", "mamba"', "unknown architecture 'mamba'; known: gpt_bigcode, "),
@@ -152,7 +152,7 @@ def test_the_plan_is_told_before_anything_is_made(tmp_path):
         ('[[other]]\nsources = ["texts/other"]', "", "train needs [[other]] beside it"),
         ('index = "index/mixed"', 'index = "index/other"', "the index of [[other]] is called other"),
         ('models = ["llama-*"]', 'models = ["olmo-*"]', "names no model of the study"),
-        ('models = ["llama-*"]', 'models = ["llama-*", "olmo-*"]', "names no model of the study (olmo-*); there are"),
+        ('models = ["llama-*"]', 'models = ["llama-*", "olmo-*"]', "names no model of the study (olmo-*); known: "),
         (
             'controlled = ["gpt_neox-5k"]',
             'controlled = ["gpt_neo-5k"]',

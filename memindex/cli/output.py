@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -24,11 +25,11 @@ LINE_BREAKS = str.maketrans(
 
 
 def console(stderr: bool = False) -> Console:
-    """A console that follows NO_COLOR and the terminal's width; a pipe gets plain text of any width."""
+    """A console that follows NO_COLOR, COLUMNS and the terminal's width; a pipe gets plain text of any width."""
     from rich.console import Console
 
     made = Console(stderr=stderr, highlight=False)
-    if not made.is_terminal:
+    if not made.is_terminal and not os.environ.get("COLUMNS", "").isdecimal():
         # Folded lines would be of no use to the program that reads them.
         made = Console(stderr=stderr, highlight=False, width=1_000_000)
     return made
@@ -37,25 +38,46 @@ def console(stderr: bool = False) -> Console:
 def print_table(
     columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None, stderr: bool = False
 ) -> None:
-    """Print rows; numbers right-aligned, with thousands separators for whole ones."""
+    """Print rows; numbers right-aligned, whole ones with thousands separators. A pipe gets columns without a box."""
     from rich import box
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    shown_on = console(stderr)
+    table = Table(box=box.SIMPLE_HEAD if shown_on.is_terminal else None, pad_edge=False)
+    # In a pipe a row is a line.
+    cell = shown if shown_on.is_terminal else lambda value: shown(value).translate(LINE_BREAKS)
     for number, name in enumerate(columns):
         numeric = all(_is_number(row[number]) for row in rows)
         table.add_column(escape(printable(name)), justify="right" if numeric and rows else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(escape(shown(value)) for value in row))
-    shown_on = console(stderr)
+        table.add_row(*(escape(cell(value)) for value in row))
     if title:
         shown_on.print(title, style="bold")
-    shown_on.print(table)
+    if shown_on.is_terminal:
+        shown_on.print(table)
+        return
+    with shown_on.capture() as captured:
+        shown_on.print(table)
+    # A program that reads the lines has no use for the blanks that fill the last column.
+    lines = "".join(f"{line.rstrip()}\n" for line in captured.get().split("\n")[:-1])
+    shown_on.file.write(lines)
+
+
+class Share(float):
+    """A share that people read as per cent, with `decimals`; CSV and JSON have the number."""
+
+    decimals = 1
+
+
+class FineShare(Share):
+    """A share with two decimals."""
+
+    decimals = 2
 
 
 def _is_number(value: Any) -> bool:
-    return value is None or isinstance(value, int | float) or (isinstance(value, str) and value.endswith("%"))
+    return value is None or isinstance(value, int | float)
 
 
 def shown(value: Any) -> str:
@@ -66,6 +88,8 @@ def shown(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
+    if isinstance(value, Share):
+        return f"{value:.{value.decimals}%}"
     if isinstance(value, float):
         return f"{value:.4g}"
     return printable(str(value))

@@ -66,8 +66,9 @@ class ReadOptions:
     rows_per_step: int | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.include, str):
-            object.__setattr__(self, "include", (self.include,))
+        patterns: object = self.include
+        if isinstance(patterns, str):  # a text is also a sequence, of letters
+            object.__setattr__(self, "include", (patterns,))
 
 
 @dataclass(frozen=True)

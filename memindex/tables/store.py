@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from memindex.errors import MemindexError
+from memindex.near_names import hint
 from memindex.tables.conforming import completed, conform
 from memindex.tables.files import contents, damage, is_abandoned, machine, read_through
 from memindex.tables.schema import OLDEST_VERSION, SCHEMA_VERSION, TABLES, Table
@@ -187,7 +188,7 @@ class TableStore:
 
 def _table(name: str) -> Table:
     if name not in TABLES:
-        raise MemindexError(f"there is no table {name!r}; the tables are: {', '.join(TABLES)}")
+        raise MemindexError(f"there is no table {name!r}; {hint(name, TABLES)}")
     return TABLES[name]
 
 
