@@ -11,15 +11,30 @@ from collections.abc import Iterable
 #: A message lists all names when there are at most this many.
 FEW = 12
 
+#: What the likeness of a beginning counts less than that of a whole name.
+BEGUN = 0.1
 
-def near_names(name: str, known: Iterable[str], most: int = 3, cutoff: float = 0.6) -> list[str]:
-    """The known names most like `name`, best first; case and the kind of separator do not matter."""
-    plain = {_plain(one): one for one in known}
+#: Names that are this much less like the one that was typed than the best are not meant.
+MARGIN = 0.15
+
+
+def near_names(name: str, known: Iterable[str], most: int = 3, cutoff: float = 0.65) -> list[str]:
+    """The known names most like `name`, best first; case and the kind of separator do not matter.
+
+    A name that goes on after what was typed counts as near too: half of a name is what people remember.
+    """
     wanted = _plain(name)
-    near = difflib.get_close_matches(wanted, plain, most, cutoff)
-    # Half of a name is less alike than another short name, and more often what was meant.
-    begun = [one for one in plain if len(wanted) > 2 and one.startswith(wanted) and one not in near]
-    return [plain[one] for one in [*near, *begun][:most]]
+    matcher = difflib.SequenceMatcher(b=wanted)
+    scores: dict[str, float] = {}
+    for one in known:
+        plain = _plain(one)
+        matcher.set_seq1(plain)
+        scores[one] = 1 - BEGUN if len(wanted) > 1 and plain.startswith(wanted) else matcher.ratio()
+        if len(wanted) > 3:
+            matcher.set_seq1(plain[: len(wanted)])
+            scores[one] = max(scores[one], matcher.ratio() - BEGUN)
+    ranked = sorted((one for one in scores if scores[one] >= cutoff), key=lambda one: -scores[one])
+    return [one for one in ranked if scores[one] > scores[ranked[0]] - MARGIN][:most]
 
 
 def _plain(name: str) -> str:

@@ -300,7 +300,7 @@ def test_machines_that_share_nothing_take_some_of_the_models_each(made, tmp_path
             run_study(part, options=RunOptions(device="cpu"))
         assert {state for _, state in status(part)} <= {"done", "too few sequences"}
     assert len(with_models(whole, ["llama-5k@1k"]).train) == 1
-    with pytest.raises(MemindexError, match=r"no model of the study is called bert; there are gpt_neox-5k@1k, "):
+    with pytest.raises(MemindexError, match=r"no model of the study is called bert; known: gpt_neox-5k@1k, "):
         with_models(whole, ["llama-*", "bert"])
     for table in (folders[1] / "tables").iterdir():
         shutil.copytree(table, folders[0] / "tables" / table.name, dirs_exist_ok=True)

@@ -90,4 +90,9 @@ def _echo(lines: Iterator[str]) -> None:
     if sys.stdout.isatty():
         from memindex.cli.output import printable as safe
     while part := list(islice(lines, _LINES)):
-        click.echo(safe("\n".join(part)).encode("utf-8", "replace"))
+        write_text(safe("\n".join(part)) + "\n")
+
+
+def write_text(text: str) -> None:
+    """Write text to stdout as it is: click would take control sequences out, and UTF-8 has no half surrogate pairs."""
+    sys.stdout.write(text.encode("utf-8", "replace").decode("utf-8"))

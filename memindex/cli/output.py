@@ -39,29 +39,56 @@ def print_table(
     columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None, stderr: bool = False
 ) -> None:
     """Print rows; numbers right-aligned, whole ones with thousands separators. A pipe gets columns without a box."""
+    shown_on = console(stderr)
+    if title:
+        shown_on.print(title, style="bold")
+    numeric = [bool(rows) and all(_is_number(row[place]) for row in rows) for place in range(len(columns))]
+    if not shown_on.is_terminal:
+        # In a pipe a row is a line.
+        cells = [[shown(value).translate(LINE_BREAKS) for value in row] for row in rows]
+        _print_plain(shown_on, [printable(name) for name in columns], cells, numeric)
+        return
     from rich import box
     from rich.markup import escape
     from rich.table import Table
 
-    shown_on = console(stderr)
-    table = Table(box=box.SIMPLE_HEAD if shown_on.is_terminal else None, pad_edge=False)
-    # In a pipe a row is a line.
-    cell = shown if shown_on.is_terminal else lambda value: shown(value).translate(LINE_BREAKS)
-    for number, name in enumerate(columns):
-        numeric = all(_is_number(row[number]) for row in rows)
-        table.add_column(escape(printable(name)), justify="right" if numeric and rows else "left", overflow="fold")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name, is_numeric in zip(columns, numeric, strict=True):
+        table.add_column(escape(printable(name)), justify="right" if is_numeric else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(escape(cell(value)) for value in row))
-    if title:
-        shown_on.print(title, style="bold")
-    if shown_on.is_terminal:
-        shown_on.print(table)
+        table.add_row(*(escape(shown(value)) for value in row))
+    shown_on.print(table)
+
+
+def _print_plain(on: Console, columns: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[bool]) -> None:
+    """Aligned columns, two blanks between them; folded where COLUMNS says how wide lines may be."""
+    from rich.cells import cell_len
+
+    lines = [columns, *rows]
+    widths = [max(cell_len(line[place]) for line in lines) for place in range(len(columns))]
+    if sum(widths) + 2 * len(widths) - 2 > on.width:
+        _print_folded(on, columns, rows, numeric)
         return
-    with shown_on.capture() as captured:
-        shown_on.print(table)
-    # A program that reads the lines has no use for the blanks that fill the last column.
-    lines = "".join(f"{line.rstrip()}\n" for line in captured.get().split("\n")[:-1])
-    shown_on.file.write(lines)
+    written = []
+    for line in lines:
+        filled = [" " * (width - cell_len(cell)) for cell, width in zip(line, widths, strict=True)]
+        cells = [fill + cell if right else cell + fill for cell, fill, right in zip(line, filled, numeric, strict=True)]
+        written.append("  ".join(cells).rstrip() + "\n")
+    on.file.write("".join(written))
+
+
+def _print_folded(on: Console, columns: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[bool]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False)
+    for name, right in zip(columns, numeric, strict=True):
+        table.add_column(Text(name), justify="right" if right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    with on.capture() as captured:
+        on.print(table)
+    on.file.write("".join(f"{line.rstrip()}\n" for line in captured.get().split("\n")[:-1]))
 
 
 class Share(float):

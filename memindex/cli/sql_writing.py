@@ -12,7 +12,7 @@ import click
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from memindex.cli.forms import SEPARATORS, field
+from memindex.cli.forms import SEPARATORS, field, write_text
 from memindex.errors import MemindexError
 from memindex.tables.plain_values import encode, rows, values
 
@@ -80,12 +80,12 @@ def _write_lines(answer: pa.Table, separator: str) -> None:
     from memindex.cli.output import printable
 
     safe = printable if sys.stdout.isatty() else str
-    lines = [separator.join(field(name, separator) for name in answer.column_names)]
-    click.echo(safe(lines[0]).encode(), nl=True)
+    write_text(safe(separator.join(field(name, separator) for name in answer.column_names)) + "\n")
     for batch in answer.to_batches(_BATCH):
         columns = [_fields(column, separator) for column in pa.Table.from_batches([batch]).columns]
-        joined = pc.binary_join_element_wise(*columns, separator, null_handling="replace", null_replacement="")
-        click.echo(safe("\n".join(joined.to_pylist())).encode(), nl=True)
+        between = pa.scalar(separator, pa.large_string())
+        joined = pc.binary_join_element_wise(*columns, between, null_handling="replace", null_replacement="")
+        write_text(safe("\n".join(joined.to_pylist())) + "\n")
 
 
 def _fields(column: pa.ChunkedArray, separator: str) -> pa.Array:
@@ -99,7 +99,8 @@ def _fields(column: pa.ChunkedArray, separator: str) -> pa.Array:
     if not pc.any(needed).as_py():
         return text
     inside = pc.replace_substring(text, '"', '""')
-    return pc.if_else(needed, pc.binary_join_element_wise('"', inside, '"', ""), text)
+    quote, nothing = (pa.scalar(part, pa.large_string()) for part in ('"', ""))
+    return pc.if_else(needed, pc.binary_join_element_wise(quote, inside, quote, nothing), text)
 
 
 def _flat(column: pa.ChunkedArray) -> pa.ChunkedArray:

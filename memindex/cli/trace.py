@@ -116,7 +116,8 @@ def _print(found: Spans, spans: list[dict[str, Any]], tokens: int, min_tokens: i
         return
     # In a pipe a row is a line.
     between = "\n" if sys.stdout.isatty() else "; "
-    ranked = sorted(spans, key=lambda span: (-span["length"], span["start"]))
+    most = MOST_TABLE_ROWS if sys.stdout.isatty() else None
+    listed = sorted(spans, key=lambda span: (-span["length"], span["start"]))[:most]
     rows = [
         [
             span["length"],
@@ -125,10 +126,10 @@ def _print(found: Spans, spans: list[dict[str, Any]], tokens: int, min_tokens: i
             _shown(span),
             *([between.join(map(_source, span["sources"]))] if "sources" in span else []),
         ]
-        for span in ranked[:MOST_TABLE_ROWS]
+        for span in listed
     ]
     print_table(["tokens", "count", "start", "text", *(["sources"] if "sources" in spans[0] else [])], rows)
-    if len(spans) > MOST_TABLE_ROWS:
+    if len(listed) < len(spans):
         note(f"the longest {MOST_TABLE_ROWS:,} of {len(spans):,} spans; --csv, --tsv and --json have all")
 
 
