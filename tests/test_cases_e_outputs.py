@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -248,8 +249,8 @@ def test_e3_many_queries_come_as_tsv(folder, monkeypatch):
     assert printed(*options) == printed(*options, "--tsv")
 
 
-#: Objects whose keys are names of domains, files, stages and other data.
-BY_NAME = {"domains", "files", "seconds", "also_in", "metadata", "domain_map"}
+#: Objects whose keys are names of domains, files and other data.
+BY_NAME = {"domains", "files", "parameters", "also_in", "metadata", "domain_map"}
 
 #: Commands that this test does not run: what they need is tested with the models and imports.
 NOT_RUN = {("run",), ("probe",), ("train",), *(words for words in COMMANDS if words[0] == "import")}
@@ -348,3 +349,9 @@ def test_e4_an_excerpt_has_the_names_of_python(json_of, index):
     names = set(index.documents(" the lazy", 3).column_names)
     assert names <= set(json_of["documents"][0])
     assert json_of["documents"][0]["tokens"] == index.documents(" the lazy", 3, max_tokens=5)["tokens"][0].as_py()
+
+
+def test_e4_every_key_is_documented(json_of):
+    documented = set(re.findall(r"`(\w+)`", (Path(__file__).parents[1] / "docs" / "json.md").read_text("utf-8")))
+    keys = {key for objects in json_of.values() for path, _ in walked(objects) for key in path}
+    assert keys <= documented

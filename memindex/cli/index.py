@@ -130,7 +130,7 @@ def print_build(out: str, report: BuildReport, as_json: bool) -> None:
             "skipped": report.skipped.first,
             "taken_over": report.taken_over,
             "domains": {d.name: {"documents": d.documents, "tokens": d.tokens} for d in manifest.domains},
-            "seconds": {stage: round(seconds, 3) for stage, seconds in report.seconds.items()},
+            "seconds": {stage.replace(" ", "_"): round(seconds, 3) for stage, seconds in report.seconds.items()},
             "peak_memory": report.peak_memory,
             "sorting_peak_memory": report.sorting_peak_memory,
         }

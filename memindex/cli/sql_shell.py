@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from memindex.cli.forms import FORMS
+from memindex.cli.forms import FORMS, print_objects
 from memindex.cli.output import note, one_line
 from memindex.cli.sql_writing import write
 from memindex.errors import MemindexError
@@ -164,10 +164,17 @@ class Shell:
 
 def print_queries(form: str) -> None:
     """List the named queries: name, question, parameters with their defaults."""
-    rows = []
-    for name in list_queries():
-        query = load_query(name)
-        rows.append((name, query.question, " ".join(f"{key}={value}" for key, value in query.parameters.items())))
+    queries = [load_query(name) for name in list_queries()]
+    if form != "table":
+        objects = (
+            {"query": query.name, "question": query.question, "parameters": dict(query.parameters)} for query in queries
+        )
+        print_objects(form, objects)
+        return
+    rows = [
+        (query.name, query.question, " ".join(f"{key}={value}" for key, value in query.parameters.items()))
+        for query in queries
+    ]
     write_rows(["query", "question", "parameters"], rows, form)
 
 
