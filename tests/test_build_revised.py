@@ -305,7 +305,7 @@ def test_the_same_files_are_not_added_twice_and_other_folders_not_at_all(small, 
     result = memindex("index", "add", tmp_path / "out", tmp_path / "later.jsonl", "--json")
     assert (json.loads(result.stdout)["documents"], json.loads(result.stdout)["shards"]) == (6, 2), result.stderr
     assert_refused(memindex("index", "add", tmp_path / "out", tmp_path / "later.jsonl"), "went into it before")
-    assert_refused(memindex("index", "add", tmp_path / "nowhere", tmp_path / "later.jsonl"), "is not an index")
+    assert_refused(memindex("index", "add", tmp_path / "nowhere", tmp_path / "later.jsonl"), "no such folder")
     (tmp_path / "bad.jsonl").write_text("{")
     assert_refused(memindex("index", "add", tmp_path / "out", tmp_path / "bad.jsonl"), "bad.jsonl:1")
     adopt_index(tmp_path / "out", out=tmp_path / "adopted", tokenizer="bytes")

@@ -317,8 +317,8 @@ def test_verify_says_well_or_where_the_damage_is(run, built):
 def test_what_is_no_index_is_refused(run, tmp_path, command):
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("x")
-    assert_refused(run("index", command, tmp_path / "empty"), "is not an index")
-    assert_refused(run("index", command, tmp_path / "nowhere"), "is not an index")
+    assert_refused(run("index", command, tmp_path / "empty"), "is an empty folder, not an index")
+    assert_refused(run("index", command, tmp_path / "nowhere"), "no such folder")
     assert_refused(run("index", command, tmp_path / "file"))
 
 

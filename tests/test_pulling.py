@@ -285,7 +285,7 @@ def test_names_are_those_that_are_published():
         "v4_dolmasample_olmo",
     ]
     for name in ("v4_pileval", "s3://b", "s3:///x", "../x", "https://host/x", "s3://bucket/a?x", ""):
-        with pytest.raises(MemindexError, match=r"no published index .* v4_pileval_llama, v4_pileval_gpt2"):
+        with pytest.raises(MemindexError, match=r"no published index .*(did you mean|known:) v4_pileval"):
             find_address(name)
     with pytest.raises(MemindexError, match=r"AWS account: aws s3 cp --request-payer requester"):
         find_address("v4_piletrain_llama")

@@ -84,13 +84,19 @@ def called(monkeypatch: pytest.MonkeyPatch, capfd: Capture, *arguments: object) 
     return code, out, err
 
 
-@pytest.mark.parametrize("place", ["nowhere", "folder", "file"])
+@pytest.mark.parametrize(
+    ("place", "wanted"),
+    [
+        ("nowhere", "no such folder: "),
+        ("folder", "is an empty folder, not a study; make a study with: memindex study init"),
+        ("file", "is a file, not a study; give a folder"),
+    ],
+)
 def test_what_is_no_study_is_told_how_to_become_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Capture, place: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Capture, place: str, wanted: str
 ) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("", encoding="utf-8")
-    wanted = "is not a study: it has no study.toml; make one with: memindex study init"
     for command in (["sql", "SELECT 1"], ["report"], ["export"]):
         assert wanted in refused(monkeypatch, capfd, *command, "-s", tmp_path / place)
     with pytest.raises(MemindexError, match=wanted):

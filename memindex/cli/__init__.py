@@ -10,6 +10,7 @@ import errno
 import importlib
 import io
 import os
+import re
 import sys
 import warnings
 from contextlib import suppress
@@ -43,7 +44,27 @@ COMMANDS = {
 }
 
 
-class LazyGroup(click.Group):
+class NamingGroup(click.Group):
+    """A group that names the commands like one that it does not have."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that is called, as click finds it."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError:
+            if args[0].startswith("-") or self.get_command(ctx, args[0]) is not None:
+                raise
+            from memindex.near_names import either, near_names
+
+            names = self.list_commands(ctx)
+            near = near_names(args[0], names)
+            what = f"Did you mean {either(near)}?" if near else f"The commands: {', '.join(names)}"
+            raise click.UsageError(f"No such command {args[0]!r}. {what}", ctx) from None
+
+
+class LazyGroup(NamingGroup):
     """A group whose commands are imported when they are run."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -111,7 +132,19 @@ def _fail_usage(error: click.UsageError) -> None:
     if error.ctx is None or isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):
         error.show()
         sys.exit(error.exit_code)
-    fail(f"{error.format_message()} (see {error.ctx.command_path} --help)", error.exit_code)
+    fail(f"{error.format_message()}{_near_choice(error)} (see {error.ctx.command_path} --help)", error.exit_code)
+
+
+def _near_choice(error: click.UsageError) -> str:
+    """The choice that a wrong value of an option was probably meant to be."""
+    choice = getattr(getattr(error, "param", None), "type", None)
+    found = re.match(r"'([^']*)' is not one of", error.message)
+    if not found or not isinstance(choice, click.Choice):
+        return ""
+    from memindex.near_names import near_names
+
+    near = near_names(found[1], map(str, choice.choices), 1)
+    return f" Did you mean {near[0]}?" if near else ""
 
 
 def _show_warning(

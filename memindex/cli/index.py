@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from memindex.cli import NamingGroup
+from memindex.cli.forms import form_options, print_rows
 from memindex.cli.index_list import list_indexes
 from memindex.cli.index_open import open_index
 from memindex.cli.index_path import INDEX
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from memindex.index.builder import BuildReport
 
 
-@click.group()
+@click.group(cls=NamingGroup)
 def index() -> None:
     """Build, list, describe and verify indexes."""
 
@@ -138,7 +140,7 @@ def print_build(out: str, report: BuildReport, as_json: bool) -> None:
             "taken_over": report.taken_over,
             "changed_files": [dataclasses.asdict(changed) for changed in report.changed],
             "domains": {d.name: {"documents": d.documents, "tokens": d.tokens} for d in manifest.domains},
-            "seconds": {stage: round(seconds, 3) for stage, seconds in report.seconds.items()},
+            "seconds": {stage.replace(" ", "_"): round(seconds, 3) for stage, seconds in report.seconds.items()},
             "peak_memory": report.peak_memory,
             "sorting_peak_memory": report.sorting_peak_memory,
         }
@@ -155,8 +157,8 @@ def _rate(tokens: int, seconds: float) -> float | None:
 
 @index.command()
 @click.argument("directory", type=INDEX)
-@click.option("--json", "as_json", is_flag=True, help="Print the whole manifest as JSON.")
-def info(directory: str, as_json: bool) -> None:
+@form_options("Print the whole manifest as JSON.", "one line per domain")
+def info(directory: str, form: str) -> None:
     """Say what an index holds.
 
     \b
@@ -165,10 +167,15 @@ def info(directory: str, as_json: bool) -> None:
     """
     opened = Index.open(directory)
     manifest = opened.manifest
-    if as_json:
+    if form == "json":
         click.echo(json.dumps(dataclasses.asdict(manifest), ensure_ascii=False))
         return
-    from memindex.cli.output import print_table
+    ranked = sorted(manifest.domains, key=lambda domain: -domain.tokens)
+    if form != "table":
+        shares = ([d.name, d.documents, d.tokens, d.tokens / max(manifest.tokens, 1)] for d in ranked)
+        print_rows(form, ["domain", "documents", "tokens", "share"], shares)
+        return
+    from memindex.cli.output import Share, print_table
     from memindex.index.layout import shard_files
 
     # A folder that was built elsewhere has no list of files.
@@ -192,8 +199,7 @@ def info(directory: str, as_json: bool) -> None:
         ["", opened.name],
         [[name, value if isinstance(value, str) else f"{value:,}"] for name, value in facts],
     )
-    ranked = sorted(manifest.domains, key=lambda domain: -domain.tokens)
-    rows = [[d.name, d.documents, d.tokens, f"{d.tokens / max(manifest.tokens, 1):.1%}"] for d in ranked]
+    rows = [[d.name, d.documents, d.tokens, Share(d.tokens / max(manifest.tokens, 1))] for d in ranked]
     if rows:
         print_table(["domain", "documents", "tokens", "share"], rows)
 

@@ -45,7 +45,7 @@ def open_index(directory: str, out: str | None, tokenizer: str | None, domain_pa
             "documents": manifest.documents,
             "tokens": manifest.tokens,
             "domains": {d.name: {"documents": d.documents, "tokens": d.tokens} for d in manifest.domains},
-            "seconds": {stage: round(seconds, 3) for stage, seconds in report.seconds.items()},
+            "seconds": {stage.replace(" ", "_"): round(seconds, 3) for stage, seconds in report.seconds.items()},
             "peak_memory": report.peak_memory,
         }
         click.echo(json.dumps(facts, ensure_ascii=False))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 import sys
 from collections import Counter
@@ -11,11 +10,11 @@ from typing import Any
 
 import click
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from memindex.cli.forms import SEPARATORS, field, write_text
 from memindex.errors import MemindexError
 from memindex.tables.plain_values import encode, rows, values
-
-FORMS = ("table", "csv", "json")
 
 #: A terminal shows no more rows, and no more characters of a text: thousands would only scroll away.
 MOST_ROWS = 200
@@ -26,8 +25,8 @@ _BATCH = 10_000
 
 def write(answer: pa.Table, form: str) -> None:
     """Print an answer to stdout in one of `FORMS`."""
-    if form == "csv":
-        _write_csv(answer)
+    if form in SEPARATORS:
+        _write_lines(answer, SEPARATORS[form])
     elif form == "json":
         _one_name_each(answer.column_names, "JSON")
         for batch in answer.to_batches(_BATCH):
@@ -76,19 +75,32 @@ def _write_table(answer: pa.Table) -> None:
         )
 
 
-def _write_csv(answer: pa.Table) -> None:
-    import pyarrow.csv
-
+def _write_lines(answer: pa.Table, separator: str) -> None:
+    """CSV or TSV, as `memindex.cli.forms` writes it, whole columns at a time."""
     from memindex.cli.output import printable
 
-    columns = [_flat(column) for column in answer.columns]
-    table = pa.Table.from_arrays(columns, names=answer.column_names)
-    if not sys.stdout.isatty():
-        pyarrow.csv.write_csv(table, sys.stdout.buffer)
-        return
-    text = io.BytesIO()
-    pyarrow.csv.write_csv(table, text)
-    click.echo(printable(text.getvalue().decode("utf-8")), nl=False)
+    safe = printable if sys.stdout.isatty() else str
+    write_text(safe(separator.join(field(name, separator) for name in answer.column_names)) + "\n")
+    for batch in answer.to_batches(_BATCH):
+        columns = [_fields(column, separator) for column in pa.Table.from_batches([batch]).columns]
+        between = pa.scalar(separator, pa.large_string())
+        joined = pc.binary_join_element_wise(*columns, between, null_handling="replace", null_replacement="")
+        write_text(safe("\n".join(joined.to_pylist())) + "\n")
+
+
+def _fields(column: pa.ChunkedArray, separator: str) -> pa.Array:
+    """The values of a column as text, in quotes where that is needed."""
+    flat = _flat(column).combine_chunks()
+    is_text = pa.types.is_string(flat.type) or pa.types.is_large_string(flat.type)
+    text = flat.cast(pa.large_string())
+    if not is_text:
+        return text
+    needed = pc.fill_null(pc.or_(pc.equal(text, ""), pc.match_substring_regex(text, f'[{separator}"\r\n]')), False)
+    if not pc.any(needed).as_py():
+        return text
+    inside = pc.replace_substring(text, '"', '""')
+    quote, nothing = (pa.scalar(part, pa.large_string()) for part in ('"', ""))
+    return pc.if_else(needed, pc.binary_join_element_wise(quote, inside, quote, nothing), text)
 
 
 def _flat(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -65,6 +65,11 @@ class ReadOptions:
     domain_map: Mapping[str, str] = field(default_factory=dict)
     rows_per_step: int | None = None
 
+    def __post_init__(self) -> None:
+        patterns: object = self.include
+        if isinstance(patterns, str):  # a text is also a sequence, of letters
+            object.__setattr__(self, "include", (patterns,))
+
 
 @dataclass(frozen=True)
 class SourceFile:

@@ -44,13 +44,15 @@ SUFFIXES: dict[Format, tuple[str, ...]] = {
 UNREADABLE = (errno.EACCES, errno.EPERM, errno.ENOENT, errno.EIO)
 
 
-def find_files(sources: Sequence[str | Path], options: ReadOptions) -> list[SourceFile]:
-    """The corpus files that the sources name, sorted within each.
+def find_files(sources: str | Path | Sequence[str | Path], options: ReadOptions) -> list[SourceFile]:
+    """The corpus files that the sources (or a single one) name, sorted within each.
 
     Raises:
         CorpusError: A source is missing or holds no file, two of them hold the same file, or a folder holds both corpus
             and text files.
     """
+    if isinstance(sources, str | Path):  # a text is also a sequence, of letters
+        sources = [sources]
     listings = [list_source(source, options) for source in sources]
     found: list[SourceFile] = []
     for listing, label in zip(listings, labels_of(listings), strict=True):

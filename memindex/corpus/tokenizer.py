@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memindex.errors import MemindexError, QueryError
+from memindex.mistaken_paths import looks_like_path, no_such
+from memindex.near_names import did_you_mean
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -160,10 +162,12 @@ class Tokenizer:
         text: str = self._tokenizers().decode(ids, skip_special_tokens=False)
         return text
 
-    def decode_batch(self, rows: list[list[int]]) -> list[str]:
-        """Texts of lists of ids; as `decode`."""
+    def decode_batch(self, rows: Sequence[list[int]] | list[int]) -> list[str]:
+        """Texts of lists of ids; as `decode`. A single list of ids is a batch of one."""
+        if rows and isinstance(rows[0], int):
+            return self.decode_batch([list(rows)])  # type: ignore[arg-type]
         if self.definition is None:
-            return [self.decode(ids) for ids in rows]
+            return [self.decode(ids) for ids in rows]  # type: ignore[arg-type]
         texts: list[str] = self._tokenizers().decode_batch(rows, skip_special_tokens=False)
         return texts
 
@@ -196,9 +200,10 @@ class Tokenizer:
         return texts
 
     def encode_texts(self, texts: Sequence[str]) -> Ragged:
-        """Ids of texts, without special tokens; UnicodeEncodeError for half a surrogate pair."""
+        """Ids of texts, without special tokens; UnicodeEncodeError for half a surrogate pair. One text is one row."""
         import pyarrow as pa
 
+        texts = [texts] if isinstance(texts, str) else texts
         return self.encode_batch(pa.array(texts, type=pa.large_string()).cast(pa.large_binary()))
 
     def as_queries(self, rows: Ragged) -> Ragged:
@@ -373,10 +378,21 @@ def load_tokenizer(name: str | Path) -> Tokenizer:
         # An index whose tokenizer is called `bytes` would be opened with the byte tokenizer.
         label = f"{label}.json" if label == BYTES else label
         return _checked(Tokenizer(label, file.read_bytes()), text)
-    if text in HUB_NAMES or (HUB_NAME.fullmatch(text) and file.suffix != ".json"):
+    if text in HUB_NAMES or (HUB_NAME.fullmatch(text) and file.suffix != ".json" and not looks_like_path(text)):
         return _checked(Tokenizer(text, _from_hub(HUB_NAMES.get(text, text))), text)
-    known = ", ".join([BYTES, *HUB_NAMES])
-    raise MemindexError(f"unknown tokenizer {text}: give a tokenizer.json, a hub name (org/name), or one of {known}")
+    raise MemindexError(_not_a_tokenizer(text, path))
+
+
+def _not_a_tokenizer(text: str, path: Path) -> str:
+    if path.is_dir():
+        others = [name for name in ("tokenizer.model", "vocab.json", "spiece.model") if (path / name).is_file()]
+        has = f"; it has {', '.join(others)}, which transformers can convert" if others else ""
+        return f"unknown tokenizer {text}: the folder has no tokenizer.json{has}"
+    if looks_like_path(text) or path.suffix == ".json":
+        return f"unknown tokenizer {text}: {no_such(text)}"
+    near = did_you_mean(text, [BYTES, *HUB_NAMES])
+    known = near or f"give a tokenizer.json, a hub name (org/name), or one of {', '.join([BYTES, *HUB_NAMES])}"
+    return f"unknown tokenizer {text}: {known}"
 
 
 def _checked(tokenizer: Tokenizer, name: str) -> Tokenizer:
@@ -404,4 +420,6 @@ def _from_hub(repository: str) -> bytes:
         raise MemindexError(f"tokenizer {repository}: pip install huggingface_hub to load it by name") from None
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise MemindexError(f"tokenizer {repository}: not on the model hub or not reachable: {reason}") from None
+        # What was given may have been meant as a path.
+        here = "" if repository in HUB_NAMES.values() else f"; there is no folder {Path(repository).absolute()} either"
+        raise MemindexError(f"tokenizer {repository}: not on the model hub or not reachable: {reason}{here}") from None

@@ -29,7 +29,7 @@ from memindex.index.units import identity_of, plan_units
 
 def add_documents(
     index: str | Path,
-    sources: Sequence[str | Path],
+    sources: str | Path | Sequence[str | Path],
     *,
     options: ReadOptions | None = None,
     again: bool = False,
@@ -44,7 +44,7 @@ def add_documents(
 
     Args:
         index: Directory of an index that `build_index` made.
-        sources: Files or folders; see `memindex.corpus.sources`.
+        sources: Files or folders, or one of these; see `memindex.corpus.sources`.
         options: Where text and domain stand in the files; by default in the fields that the index was built with.
         again: Add also files that went into the index before: their documents are there once more then, or, where they
             were removed, again.

@@ -52,7 +52,7 @@ class BuildReport:
 
 
 def build_index(
-    sources: Sequence[str | Path],
+    sources: str | Path | Sequence[str | Path],
     out: str | Path,
     *,
     tokenizer: str | Path | Tokenizer,
@@ -73,7 +73,7 @@ def build_index(
     goes on there, and gives the same bytes as one that was not stopped.
 
     Args:
-        sources: Files or folders; see `memindex.corpus.sources`.
+        sources: Files or folders, or one of these; see `memindex.corpus.sources`.
         out: Directory of the new index.
         tokenizer: A tokenizer.json, a name, `bytes`, or a loaded tokenizer.
         options: Where text and domain stand in the files.

@@ -109,7 +109,7 @@ class Estimate:
 
 
 def estimate_build(
-    sources: Sequence[str | Path],
+    sources: str | Path | Sequence[str | Path],
     out: str | Path,
     *,
     tokenizer: str | Path | Tokenizer,
@@ -139,7 +139,8 @@ def estimate_build(
             read = sampled
         whole.add(read, sum(file.bytes for file in of_kind) / max(read.disk, 1.0))
     if not whole.documents:
-        raise CorpusError(f"no documents in the files that were sampled of {', '.join(map(str, sources))}")
+        named = str(sources) if isinstance(sources, str | Path) else ", ".join(map(str, sources))
+        raise CorpusError(f"no documents in the files that were sampled of {named}")
     return _estimate(files, plan, whole, sampled, max(len(domains), 1), new_folder(out), bad, window)
 
 

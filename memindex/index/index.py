@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     Queries: TypeAlias = (
         str | Sequence[int] | Sequence[str] | Sequence[Sequence[int]] | npt.NDArray[Any] | pa.Array | Ragged
     )
+    Texts: TypeAlias = str | Sequence[str] | npt.NDArray[Any] | pa.Array
 
 #: Who answers: the compiled core, or the package infini-gram behind checks.
 Engine: TypeAlias = Literal["memindex", "infini-gram"]
@@ -157,11 +158,22 @@ class Index:
             raise CorruptIndexError(f"{self.path / TOKENIZER_FILE}: its SHA-256 is not the one in {FILE}")
         return loaded
 
-    def tokenize(self, texts: Sequence[str]) -> Ragged:
-        """Ids of texts as they stand inside documents; QueryError where a text is not Unicode.
+    def tokenize(self, texts: Texts) -> Ragged:
+        """Ids of texts as they occur inside documents, one row per text; a single text is a batch of one.
 
         They are those of `tokenizer`, without a "▁" that SentencePiece puts in front (`Tokenizer.as_queries`).
+
+        Args:
+            texts: A text, a list of texts, or an array of texts (NumPy, Arrow).
+
+        Raises:
+            QueryError: It is anything else, or a text is not Unicode.
         """
+        from memindex.index.queries import as_texts
+
+        return self._tokenize(as_texts(texts))
+
+    def _tokenize(self, texts: Sequence[str]) -> Ragged:
         tokenizer = self.tokenizer
         try:
             return tokenizer.as_queries(tokenizer.encode_texts(texts))
@@ -416,7 +428,7 @@ class Index:
     def _batch(self, queries: Queries) -> Ragged:
         from memindex.index.queries import as_batch
 
-        return as_batch(queries, self.tokenize)
+        return as_batch(queries, self._tokenize)
 
     def tokens_of_shard(self, shard: int) -> npt.NDArray[Any]:
         """The ids of a shard, separators (all ones) included, mapped from disk: uint8, uint16 or uint32."""

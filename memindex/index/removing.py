@@ -45,7 +45,7 @@ def remove_documents(
     index: str | Path,
     *,
     documents: Sequence[tuple[int, int]] = (),
-    paths: Sequence[str] = (),
+    paths: str | Sequence[str] = (),
     where: str | None = None,
     memory: int | None = None,
     workers: int | None = None,
@@ -72,6 +72,7 @@ def remove_documents(
     """
     directory, start = index_directory(index).resolve(), time.perf_counter()
     before = Manifest.read(directory)
+    paths = [paths] if isinstance(paths, str) else paths
     # Numbers change with every removal, so a request is one about this version of the index.
     request = identity_of(["remove", sorted(documents), sorted(paths), where])
     made: list[int] = []

@@ -87,8 +87,8 @@ def _tell_of_none(units: Sequence[ProbeUnits]) -> None:
             )
 
 
-def probe_status(config: StudyConfig, store: TableStore, runs: Sequence[Run]) -> list[tuple[str, str]]:
-    """(probe and run, how it stands) of the probes that study.toml asks for."""
+def probe_status(config: StudyConfig, store: TableStore, runs: Sequence[Run]) -> list[tuple[str, str, str]]:
+    """(probe, model, state) of the probes that study.toml asks for; done, missing or too_few_sequences."""
     work = []
     for probe in dict.fromkeys(config.probes.run):
         for run in probed_runs(config, [run for run in runs if config.probes.takes(run.model.id)]):
@@ -96,8 +96,8 @@ def probe_status(config: StudyConfig, store: TableStore, runs: Sequence[Run]) ->
             if store.has("runs", run.run_id):
                 sequences = store.read("sequences", units=[run.sample])
                 units, _ = _planned(store, probe, [run], sequences, config.probes, UNIT)
-                state = ("done" if units[0].done(store) else "missing") if units else "too few sequences"
-            work.append((f"{probe} of {run.model.id}", state))
+                state = ("done" if units[0].done(store) else "missing") if units else "too_few_sequences"
+            work.append((probe, run.model.id, state))
     return work
 
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 from duckdb.sqltypes import DuckDBPyType
 
 from memindex.errors import MemindexError
+from memindex.near_names import either, near_names
 from memindex.tables.connection import damage_behind, still_empty
 from memindex.tables.functions import FUNCTIONS, LOOKED_AT, readable
 from memindex.tables.queries import Parameter
@@ -192,8 +193,8 @@ def _signatures(asked: str) -> str:
 
 
 def _nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
-    near = difflib.get_close_matches(name.strip('"!').lower(), list(known), 3, cutoff)
-    return f"Did you mean {' or '.join(near)}?" if near else ""
+    near = near_names(name.strip('"!'), known, 3, cutoff)
+    return f"Did you mean {either(near)}?" if near else ""
 
 
 def _columns_like(con: duckdb.DuckDBPyConnection, name: str) -> str:

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from memindex.errors import QueryError, shortened
 from memindex.index.names import identity_of, index_directory
+from memindex.near_names import did_you_mean
 from memindex.ragged import Ragged
 
 if TYPE_CHECKING:
@@ -125,7 +126,8 @@ class Indexes:
             raise QueryError(self.refused[name] + now)
         if name in self._paths:
             return self._paths[name]
-        known = f"there is no index {shortened(name, 80)!r}; the study's indexes: {', '.join(self._paths) or 'none'}"
+        near = did_you_mean(name, self._paths) or f"the study's indexes: {', '.join(self._paths) or 'none'}"
+        known = f"there is no index {shortened(name, 80)!r}; {near}"
         if self._only_named:
             raise QueryError(known)
         path = index_directory(name)
