@@ -51,7 +51,22 @@ def oracle(loaded: dict, texts: list[str]) -> list[list[int]]:
 def long_text(words: int, seed: int = 0) -> str:
     """Some words of several scripts, numbers and marks, in lines."""
     random = np.random.default_rng(seed)
-    known = ["the", "House", "naïve", "don't", "123", "x=1;", "кот", "日本語", "u\u0303", "  ", "(see", "3.14)", "zzz"]
+    known = [
+        "the",
+        "House",
+        "naïve",
+        "don't",
+        "123",
+        "x=1;",
+        "кот",
+        "日本語",
+        "u\u0303",
+        "  ",
+        "(see",
+        "3.14)",
+        "zzz",
+        "文字。字，\n字\n語",
+    ]
     return " ".join(known[i] + ("\n" if i == 4 else "") for i in random.integers(0, len(known), words))
 
 

@@ -123,7 +123,7 @@ def plan(loaded: Json) -> FastPlan:
     slow |= {_bytes(t) for t in added if t.get("single_word") or t.get("lstrip") or t.get("rstrip")}
     if digits:
         slow |= {_bytes(t) for t in added if re.search(r"\d", t["content"])}
-    if any(re.search(r"[!-~][ \n]", t["content"]) or t.get("rstrip") for t in added):
+    if any(re.search(r"[!-~][ \n]|[\u5000-\u8fff][\n。，]", t["content"]) or t.get("rstrip") for t in added):
         cut = ""
     if cut == "drop" and any(re.search(r"[ ]|\A[A-Za-z]|[A-Za-z]\Z", token["content"]) for token in added):
         cut = ""

@@ -18,6 +18,9 @@ PIECE, LONG = 1 << 16, 1 << 18
 #: Bytes that are searched at a time for a place to cut.
 _WINDOW = 1 << 12
 
+#: Bytes before and behind a place that decide whether it is one.
+_AROUND = 3
+
 #: int64 of shape (n,).
 Places = npt.NDArray[np.int64]
 
@@ -25,13 +28,13 @@ Places = npt.NDArray[np.int64]
 def cut(texts: pa.Array, where: str) -> tuple[pa.Array, Places]:
     """Texts with those longer than LONG cut into pieces of about PIECE bytes.
 
-    The character before a cut is printable ASCII, and a space or line break follows. No expression of
-    `fast_tokenizer.SPLITS` matches across such a place, and NFC changes nothing across it.
+    Before a cut is printable ASCII or an ideograph, and behind it a space, a line break or a full stop. No expression
+    of `fast_tokenizer.SPLITS` matches across such a place, and NFC changes nothing across it.
 
     Args:
         texts: Arrow array (large_binary, UTF-8).
-        where: "keep": before a space or, behind a letter or digit, a line break; "space": before a space; "drop": at a
-            space between letters, which is left out.
+        where: "keep": before a space or, behind a letter, digit or ideograph, a line break or full stop; "space":
+            before a space; "drop": at a space between letters, which is left out.
 
     Returns:
         The pieces, and the number of the first piece of each text, int64 of shape (texts + 1,).
@@ -94,29 +97,34 @@ def _places(text: npt.NDArray[np.uint8], where: str) -> Places:
     """Where a text is cut: the numbers of the bytes that a piece begins with, or of the spaces that are left out."""
     places = []
     at = PIECE
-    while at < len(text) - 1:
-        window = text[at - 1 : at + _WINDOW + 1]
+    while at < len(text) - _AROUND:
+        window = text[at - _AROUND : at + _WINDOW + _AROUND]
         found = np.flatnonzero(_may_cut(window, where))
         if len(found):
             places.append(at + found[0])
             at += int(found[0]) + PIECE
         else:
-            at += len(window) - 2
+            at += len(window) - 2 * _AROUND
     return np.array(places, dtype=np.int64)
 
 
 def _may_cut(window: npt.NDArray[np.uint8], where: str) -> npt.NDArray[np.bool_]:
-    """Whether a text may be cut at each byte of a window but its first and last; bool of shape (bytes - 2,)."""
-    before, after, behind = window[:-2], window[1:-1], window[2:]
+    """Whether a text may be cut before each byte of a window but _AROUND at each end; bool."""
+    before, after, behind = window[2:-3], window[3:-2], window[4:-1]
     space = after == ord(" ")
     if where == "drop":
         cuts: npt.NDArray[np.bool_] = space & _is_letter(before) & _is_letter(behind)
-        return cuts
+        return cuts[: len(window) - 2 * _AROUND]
     cuts = space & (before > ord(" ")) & (before < 0x7F)
     if where == "keep":
         digit = (before >= ord("0")) & (before <= ord("9"))
         cuts |= (after == ord("\n")) & (_is_letter(before) | digit)
-    return cuts
+        # UTF-8 of U+5000 to U+8FFF begins with these bytes; and the full stop and comma of Chinese.
+        ideograph = (window[:-5] >= 0xE5) & (window[:-5] <= 0xE8)
+        stop = (after == 0xE3) & (behind == 0x80) & (window[5:] == 0x82)
+        comma = (after == 0xEF) & (behind == 0xBC) & (window[5:] == 0x8C)
+        cuts |= ideograph & (stop | comma | (after == ord("\n")))
+    return cuts[: len(window) - 2 * _AROUND]
 
 
 def _is_letter(byte: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
