@@ -52,7 +52,7 @@ def oracle(file, texts):
 
 
 def uses_gigatoken(loaded):
-    return loaded._batch is not None
+    return loaded._fast is not None
 
 
 unicode_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)

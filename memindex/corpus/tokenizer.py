@@ -1,9 +1,9 @@
 """Text to token ids, without special tokens around it.
 
 Three kinds: a Hugging Face tokenizer.json (by file, folder, or name), and `bytes`, whose ids are the UTF-8 bytes.
-Batches go through gigatoken, which gives the ids of `tokenizers` an order of magnitude faster; because a wrong id
-would spoil an index silently, the first texts of every build are compared with `tokenizers`, which also takes over
-what gigatoken can't read, and texts with characters that the two know from different versions of Unicode.
+Batches go through gigatoken, which gives the ids of `tokenizers` an order of magnitude faster. A wrong id would spoil
+an index silently, so `fast_tokenizer` derives from the tokenizer.json what gigatoken can do, and the first texts of
+every build are compared; everything else goes through `tokenizers`.
 """
 
 from __future__ import annotations
@@ -52,21 +52,17 @@ HUB_TIMEOUT = 5.0
 #: Names of the end-of-text token, by how often the families use them.
 END_OF_TEXT = ("<|endoftext|>", "</s>", "<eos>", "<|end_of_text|>")
 
-#: Blocks with characters that came to Unicode since version 10, the emoji excepted: there the two engines differ in
-#: which are letters and in the order of combining marks. Found by comparing every code point (4,811 differ).
-NEWER_CHARACTERS = (
-    r"[\x{7FD}\x{860}-\x{8FF}\x{9FE}\x{C3C}\x{C5C}\x{CDC}\x{D3B}-\x{D3C}\x{EBA}\x{1715}\x{1AB0}-\x{1AFF}"
-    r"\x{1DC0}-\x{1DFF}\x{A7C0}-\x{A7FF}\x{A82C}\x{10900}-\x{1CFFF}\x{1E000}-\x{1EFFF}\x{2A6E0}-\x{3FFFF}]"
-)
+#: Text compared between gigatoken and `tokenizers` when a build starts: in all, and of one text.
+COMPARED_BYTES, COMPARED_OF_TEXT = 200_000, 20_000
 
-#: Bytes that one of them starts with; a search for single bytes costs next to nothing.
-NEWER_LEADS = (b"\xdf", b"\xe0", b"\xe1", b"\xea", b"\xf0")
-
-#: Text compared between gigatoken and `tokenizers` when a build starts.
-COMPARED_BYTES = 200_000
+#: Bytes of text that `tokenizers` gets at a time: it takes some 130 bytes of memory for each.
+SLOW_BYTES = 1 << 20
 
 #: Characters of a text from which on it is tokenized beside other threads.
 LONG_TEXT = 4000
+
+#: Dropout in a tokenizer.json, found without parsing it.
+_DROPOUT = re.compile(rb'"dropout"\s*:\s*[^n\s]')
 
 _CHOOSING, _LOADING = threading.Lock(), threading.Lock()
 
@@ -78,7 +74,7 @@ class Tokenizer:
         self.name = name
         self.definition = definition
         self._single: Any = None
-        self._batch: Any = None
+        self._fast: Any = None
         self._compared = False
 
     @property
@@ -96,10 +92,24 @@ class Tokenizer:
         """One more than the largest id the tokenizer can give."""
         if self.definition is None:
             return 256
-        loaded = json.loads(self.definition)
+        loaded = self._loaded
         vocab = loaded["model"]["vocab"]
         ids = list(vocab.values()) if isinstance(vocab, dict) else [len(vocab) - 1]
         return int(max([*ids, *(token["id"] for token in loaded.get("added_tokens", []))])) + 1
+
+    @cached_property
+    def _loaded(self) -> dict[str, Any]:
+        """The tokenizer.json, parsed, without dropout."""
+        assert self.definition is not None
+        loaded: dict[str, Any] = json.loads(self.definition)
+        model = loaded.get("model")
+        if isinstance(model, dict) and model.get("dropout"):
+            warnings.warn(
+                f"tokenizer {self.name}: dropout {model['dropout']} is switched off: the same text gets the same ids",
+                stacklevel=2,
+            )
+            loaded["model"] = {**model, "dropout": None}
+        return loaded
 
     @cached_property
     def eos_token_id(self) -> int | None:
@@ -109,7 +119,7 @@ class Tokenizer:
         """
         if self.definition is None:
             return 255
-        added = {t["content"]: int(t["id"]) for t in json.loads(self.definition).get("added_tokens", [])}
+        added = {t["content"]: int(t["id"]) for t in self._loaded.get("added_tokens", [])}
         return next((added[name] for name in END_OF_TEXT if name in added), None)
 
     def token_width(self) -> int:
@@ -232,21 +242,24 @@ class Tokenizer:
             if not self._compared:
                 self._choose_engine(texts)
                 self._compared = True
-        return self._with_both(texts) if self._batch is not None else self._with_tokenizers(texts)
+        return self._with_both(texts) if self._fast is not None else self._with_tokenizers(texts)
 
     def _tokenizers(self) -> Any:
         if self._single is None:
             with _LOADING:  # threads that share it load it once, and none uses it half set up
                 if self._single is None:
-                    self._single = self._loaded()
+                    self._single = self._load()
         return self._single
 
-    def _loaded(self) -> Any:
+    def _load(self) -> Any:
         import tokenizers
 
         assert self.definition is not None
         try:
-            loaded = tokenizers.Tokenizer.from_buffer(self.definition)
+            definition = self.definition
+            if _DROPOUT.search(definition):
+                definition = json.dumps(self._loaded).encode()
+            loaded = tokenizers.Tokenizer.from_buffer(definition)
         except Exception as error:
             raise MemindexError(f"tokenizer {self.name}: not a usable tokenizer.json: {error}") from None
         loaded.no_truncation()
@@ -254,50 +267,52 @@ class Tokenizer:
         return loaded
 
     def _choose_engine(self, texts: pa.Array) -> None:
-        try:
-            import gigatoken
+        from memindex.corpus.fast_tokenizer import FastTokenizer, UnsupportedError, plan
 
-            self._batch = gigatoken.Tokenizer.from_json(self.definition)
-        except Exception as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        try:
+            self._fast = FastTokenizer(plan(self._loaded))
+        except (UnsupportedError, KeyError, TypeError, ValueError, AttributeError) as error:
+            reason = error if isinstance(error, UnsupportedError) else repr(error)
             warnings.warn(f"gigatoken can't read {self.name} ({reason}): tokenizing slowly", stacklevel=2)
             return
-        sample = texts.slice(0, _rows_within(texts, COMPARED_BYTES))
+        sample = _sample(texts)
         fast, slow = self._with_both(sample), self._with_tokenizers(sample)
         if not ((fast.offsets == slow.offsets).all() and (fast.values == slow.values).all()):
             warnings.warn(f"gigatoken differs from tokenizers for {self.name}: tokenizing slowly", stacklevel=2)
-            self._batch = None
+            self._fast = None
 
     def _with_both(self, texts: pa.Array) -> Ragged:
-        """Gigatoken's ids, but those of `tokenizers` for texts with characters that gigatoken knows otherwise."""
-        fast = self._with_gigatoken(texts)
-        newer = _holding_newer_characters(texts)
-        if not len(newer):
-            return fast
-        slow = self._with_tokenizers(texts.take(newer))
-        return _replaced(fast, newer.to_numpy(), slow)
-
-    def _with_gigatoken(self, texts: pa.Array) -> Ragged:
-        import awkward
+        """Gigatoken's ids, but those of `tokenizers` for texts that its plan leaves out."""
         import numpy as np
-        import pyarrow as pa
 
-        from memindex.ragged import Ragged
+        from memindex.corpus.text_pieces import cut, joined
+        from memindex.ragged import stacked
 
-        encoded = self._batch.encode_batch(awkward.from_arrow(texts.cast(pa.large_string())))
-        layout = awkward.to_packed(encoded).layout
-        offsets = np.asarray(layout.offsets, dtype=np.int64)
-        return Ragged(np.asarray(layout.content.data, dtype=np.uint32), offsets)
+        pieces, first = cut(texts, self._fast.plan.cut)
+        slow = np.flatnonzero(self._fast.slow_rows(pieces))
+        ids = self._fast.encode(pieces)
+        if len(slow):
+            rows = np.arange(ids.rows)
+            rows[slow] = ids.rows + np.arange(len(slow))
+            ids = stacked([ids, self._with_tokenizers(pieces.take(slow))]).take(rows)
+        return joined(ids, first)
 
     def _with_tokenizers(self, texts: pa.Array) -> Ragged:
         import numpy as np
         import pyarrow as pa
+        import pyarrow.compute as pc
 
-        from memindex.ragged import Ragged, from_lists
+        from memindex.ragged import Ragged, from_lists, stacked
 
-        strings = texts.cast(pa.large_string()).to_pylist()
-        encoded = self._tokenizers().encode_batch_fast(strings, add_special_tokens=False)
-        ragged = from_lists(row.ids for row in encoded)
+        sizes = np.cumsum(pc.binary_length(texts).to_numpy(zero_copy_only=False))
+        edges = np.unique(np.searchsorted(sizes, np.arange(0, max(int(sizes[-1:].sum()), 1), SLOW_BYTES)))
+        ends = [*edges[1:].tolist(), len(texts)]
+        parts = []
+        for start, end in zip([0, *ends[:-1]], ends, strict=True):
+            strings = texts.slice(start, end - start).cast(pa.large_string()).to_pylist()
+            encoded = self._tokenizers().encode_batch_fast(strings, add_special_tokens=False)
+            parts.append(from_lists(row.ids for row in encoded))
+        ragged = stacked(parts)
         return Ragged(ragged.values.astype(np.uint32), ragged.offsets)
 
 
@@ -320,32 +335,6 @@ def _tells_all(texts: list[str], pieces: list[list[int]]) -> bool:
     return len(texts) == len(pieces) and all(text or not ids for text, ids in zip(texts, pieces, strict=True))
 
 
-def _holding_newer_characters(texts: pa.Array) -> pa.Array:
-    """The rows of texts with one of NEWER_CHARACTERS."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    buffer = texts.buffers()[2]
-    data = b"" if buffer is None else buffer.to_pybytes()
-    if not any(lead in data for lead in NEWER_LEADS):
-        return pa.array([], pa.uint64())
-    return pc.indices_nonzero(pc.match_substring_regex(texts.cast(pa.large_string()), NEWER_CHARACTERS))
-
-
-def _replaced(ragged: Ragged, rows: Any, by: Ragged) -> Ragged:
-    """The batch with other ids in some rows."""
-    import numpy as np
-
-    from memindex.ragged import Ragged
-
-    parts = [ragged.row(i) for i in range(ragged.rows)]
-    lengths = ragged.lengths()
-    for number, row in enumerate(rows):
-        parts[row] = by.row(number)
-        lengths[row] = len(parts[row])
-    return Ragged(np.concatenate(parts), np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
-
-
 def _bytes_as_ids(texts: pa.Array) -> Ragged:
     import numpy as np
 
@@ -357,12 +346,19 @@ def _bytes_as_ids(texts: pa.Array) -> Ragged:
     return Ragged(raw[offsets[0] : offsets[-1]].astype(np.uint32), offsets - offsets[0])
 
 
-def _rows_within(texts: pa.Array, limit: int) -> int:
-    import numpy as np
-    import pyarrow.compute as pc
+def _sample(texts: pa.Array) -> pa.Array:
+    """The beginnings of the first texts, COMPARED_BYTES at most."""
+    import pyarrow as pa
 
-    sizes = np.cumsum(pc.binary_length(texts).to_numpy(zero_copy_only=False))
-    return max(1, int(np.searchsorted(sizes, limit)))
+    beginnings: list[bytes] = []
+    room = COMPARED_BYTES
+    for text in texts:
+        if room <= 0:
+            break
+        beginning = text.as_py()[: min(room, COMPARED_OF_TEXT)]
+        room -= max(len(beginning), 1)
+        beginnings.append(beginning.decode("utf-8", errors="ignore").encode())
+    return pa.array(beginnings, type=pa.large_binary())
 
 
 def load_tokenizer(name: str | Path) -> Tokenizer:
