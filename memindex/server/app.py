@@ -38,7 +38,8 @@ def make_app(config: ServerConfig) -> FastAPI:
         MemindexError: Two indexes or two studies have one name, or one of them does not open.
         CorruptIndexError: As `Index.open`.
     """
-    studies = Studies(by_name("studies", config.studies), StudyLimits.of(config.limits))
+    indexes = by_name("indexes", config.indexes)
+    studies = Studies(by_name("studies", config.studies), StudyLimits.of(config.limits), indexes)
     service = Service(config)
 
     @asynccontextmanager

@@ -66,7 +66,8 @@ def _add_descriptions(router: APIRouter, studies: Studies) -> None:
     @router.get("", response_model=models.StudyList)
     async def list_studies() -> Any:
         """All studies of this server."""
-        return {"studies": [{"name": name, "title": title} for name, title in studies.titles().items()]}
+        titles = studies.titles().items()
+        return {"studies": [{"name": name, "title": title, "indexes": studies.indexes(name)} for name, title in titles]}
 
     @router.get("/{study}", response_model=models.Study)
     async def describe_study(study: str) -> Any:

@@ -19,6 +19,7 @@ class StudyName(BaseModel):
 
     name: str = Field(description="What it is asked by: its directory's name.")
     title: str
+    indexes: list[str] = Field(description="Indexes of this server that its SQL can query, by these names.")
 
 
 class StudyList(BaseModel):
@@ -136,6 +137,7 @@ class Question(BaseModel):
     allowed: dict[str, str] = Field(description="What else a parameter may be, where that is bounded.")
     figure: str = Field(description="How it is drawn; none: it is a table.")
     sql: str = Field(description="The statement, defaults written out.")
+    statement: str = Field(description="The statement with its parameters as $name.")
 
 
 class QuestionList(BaseModel):
