@@ -1,6 +1,6 @@
 // Which view an address means, and what every view shares: the navigation, the key, focus.
 
-import { key, setKey } from "./api.js";
+import { brief, key, setKey } from "./api.js";
 import { failed, h, say } from "./dom.js";
 import { start } from "./start.js";
 import { lookup } from "./lookup.js";
@@ -29,14 +29,14 @@ function route() {
   if (name === "study" && parts.length === 4 && kind === "sequence") return [name, `Sequence ${two}`, (view) => sequence(view, one, two, values)];
   if (name === "study" && parts.length === 3 && kind === "sequences") return [name, "Sequences", (view) => sequences(view, one, values)];
   if (name === "study" && parts.length === 4 && kind === "question") return [name, "Question", (view) => question(view, one, two, values)];
-  throw new Error(`no page ${path} here: choose one above`);
+  throw new Error(`no page ${brief(path)} here: choose one above`);
 }
 
 function decoded(part) {
   try {
     return decodeURIComponent(part);
   } catch {
-    throw new Error(`the address is malformed: ${part} has a % that does not start an encoded character (write %25 for the sign itself)`);
+    throw new Error(`the address is malformed: ${brief(part)} has a % that does not start an encoded character (write %25 for the sign itself)`);
   }
 }
 
@@ -47,7 +47,7 @@ function parametersOf(query) {
     const marks = (text) => text.split("\ufffd").length;
     const [read] = new URLSearchParams(part);
     const meant = part.replaceAll(/%EF%BF%BD/gi, "\ufffd");
-    if (read && marks(read.join("")) > marks(meant)) throw new Error(`the address is malformed: ${part} is not UTF-8`);
+    if (read && marks(read.join("")) > marks(meant)) throw new Error(`the address is malformed: ${brief(part)} is not UTF-8`);
   }
   return values;
 }

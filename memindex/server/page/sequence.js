@@ -1,12 +1,13 @@
 // One sequence: its prefix, and its suffix with what a model said instead, token below token.
 
-import { check, get, indexes, studyPath } from "./api.js";
+import { brief, check, get, indexes, studyPath } from "./api.js";
 import { address, bars, copyBar, decimal, excerpt, field, h, number, percent, plural, say, select, sqlText, visible } from "./dom.js";
 import { checkStudy } from "./study.js";
 
 export async function sequence({ box, signal, hasKey, title }, study, id, values) {
   check(values, ["run"]);
   await checkStudy(study, signal);
+  if (!/^\d+$/.test(id)) throw new Error(`no sequence ${brief(id)} here: sequences have numbers`);
   const query = values.run ? `?${new URLSearchParams({ run: values.run })}` : "";
   const call = { path: studyPath(study, `/sequences/${encodeURIComponent(id)}${query}`) };
   const [told, found] = await Promise.all([get(call.path, signal), indexes(signal)]);

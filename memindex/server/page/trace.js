@@ -1,6 +1,6 @@
 // Which parts of a text occur in a corpus word for word: the rarer, the stronger their colour.
 
-import { check, indexes, indexPath, named, post, query, studyOf, tokenized } from "./api.js";
+import { brief, check, indexes, indexPath, named, post, query, studyOf, tokenized } from "./api.js";
 import { address, copyBar, excerpt, field, fill, h, number, parameters, percent, plural, say, select, sqlText } from "./dom.js";
 import { nameOf, NO_STUDY } from "./lookup.js";
 
@@ -16,7 +16,7 @@ export async function trace({ box, signal, hasKey }, values) {
   const place = h("div");
   box.append(h("p", { class: "lead" }, "Finds the longest parts that the corpus holds word for word, and the documents they occur in."), place);
   fill(place, form(found, index, values.text, null, least));
-  if (!Number.isInteger(least) || least < 1) throw new Error(`min: ${values.min} is not a whole number of at least 1`);
+  if (!Number.isInteger(least) || least < 1) throw new Error(`min: ${brief(values.min)} is not a whole number of at least 1`);
   const asked = query(index, values.text, values.ids);
   if (asked === null) return;
   const shown = values.ids ? await asText(index, asked, signal) : { text: values.text, characters: null };
@@ -101,7 +101,7 @@ function card(span, index) {
   const more = span.count - span.sources.length;
   return h("article", { class: "document" },
     h("h3", {}, `${plural(span.count, "occurrence")}, ${plural(span.length, "token")}`),
-    excerpt("p", {}, h("mark", {}, span.text ?? span.tokens.join(" "))),
+    excerpt("p", {}, h("mark", {}, span.text || span.tokens.join(" "))),
     h("ul", {}, span.sources.map((source) => h("li", {}, nameOf(source))), more > 0 ? h("li", { class: "note" }, `and ${number(more)} more`) : null),
     // By its ids: the text by itself may be tokenized otherwise.
     h("a", { href: address("lookup", { index, ids: span.tokens.join(" ") }) }, "Look it up"));
