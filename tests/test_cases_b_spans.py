@@ -7,12 +7,12 @@ import unicodedata
 from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 pytest.importorskip("fastapi", reason="the server is an extra")
 
+from family_indexes import CATS, FAMILIES, family_index
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from served_index import Asker
@@ -27,8 +27,6 @@ from memindex.index import Index, build_index
 TILDE = "u\u0303"
 HANGUL = "\u1112\u1161\u11ab"
 EOS = "<|endoftext|>"
-#: Tokenizers of the development machine.
-FAMILIES = ("pythia", "olmo-1", "olmo-2", "llama-2")
 
 
 def without_accents(text: str) -> str:
@@ -102,23 +100,17 @@ def small(tmp_path_factory):
     return made
 
 
-class Named(NamedTuple):
-    """A tokenizer, and what `build_index` takes for it."""
-
-    name_or_file: str | Path
-    loaded: LoadedTokenizer
-
-
 @pytest.fixture(scope="module")
 def tokenizer_of(request):
     """The tokenizers of the families, and of bytes, loaded once."""
 
     @cache
-    def named(name: str) -> Named:
-        place = name if name == "bytes" else request.getfixturevalue("shared") / "tokenizers" / name / "tokenizer.json"
-        return Named(place, load_tokenizer(place))
+    def loaded(name: str) -> LoadedTokenizer:
+        return load_tokenizer(
+            name if name == "bytes" else request.getfixturevalue("shared") / "tokenizers" / name / "tokenizer.json"
+        )
 
-    return named
+    return loaded
 
 
 def raw_bytes(loaded, ids: list[int]) -> list[bytes]:
@@ -226,7 +218,7 @@ def test_b5_letters_in_parts(traced, text, found):
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_b5_rows_with_the_tokenizers_of_the_families(tokenizer_of, name):
-    loaded = tokenizer_of(name).loaded
+    loaded = tokenizer_of(name)
     composes = name in ("pythia", "olmo-1")
     for text, length in ((f"{TILDE} zzz", 2), (f"{HANGUL} zzz", 3)):
         ids, characters = loaded.encode_with_offsets(text)
@@ -238,9 +230,11 @@ def test_b5_rows_with_the_tokenizers_of_the_families(tokenizer_of, name):
 
 
 LETTERS = st.sampled_from(
-    ["a", "b", "B", " ", "  ", "--", "\n", "\u0303", "\u0301", "\u0323", "\u0316", "\u00e9", "\u1ea1", "\u212b", "\u2126"]
-    + ["\u1112", "\u1161", "\u11ab", "\ud55c", "\ud558", "\u0958", "\u093c", "\ufb01", "\u2026", "\u00a0", "\u304b"]
-    + ["\u3099", "\uff76", "\uff9e", "\u0130", "\u00b4", "\u00df", "😀", "\u0344", "\u3131", "\u314f"]
+    [
+        *("a", "b", "B", " ", "  ", "--", "\n", "\u0303", "\u0301", "\u0323", "\u0316", "\u00e9", "\u1ea1", "\u212b"),
+        *("\u1112", "\u1161", "\u11ab", "\ud55c", "\ud558", "\u0958", "\u093c", "\ufb01", "\u2026", "\u00a0", "\u304b"),
+        *("\u3099", "\uff76", "\uff9e", "\u0130", "\u00b4", "\u00df", "😀", "\u0344", "\u3131", "\u314f", "\u2126"),
+    ]
 )
 TEXTS = st.lists(LETTERS, max_size=7).map("".join)
 
@@ -282,7 +276,7 @@ def test_b5_between_special_tokens(small, text):
 
 @pytest.mark.parametrize("name", [*FAMILIES, "bytes"])
 def test_b5_real_text_in_parts(tokenizer_of, name):
-    loaded = tokenizer_of(name).loaded
+    loaded = tokenizer_of(name)
     composed = "Så går det: ça va, mañana, Việt Nam, Ελλάδα, 한국어, हिन्दी, ไทย. 5 cats\n\n  two\tspaces — ﬁn 😀👩‍🚀"
     normalize = partial(unicodedata.normalize, "NFC") if name in ("pythia", "olmo-1") else str
     for text in (composed, unicodedata.normalize("NFD", composed), f" {composed}{composed}\n"):
@@ -354,21 +348,19 @@ def test_b6_in_a_trace(traced):
     assert traced(f"{EOS} Bee", 3) == [[13, 17]]
 
 
-RESPONSE = "5 cats sat, naïve and 😀 in 東京.\n\n  Then mañana came"
+RESPONSE = CATS
 #: As the corpus has it, and with what the corpus does not hold, marks by themselves, and a special token.
 RESPONSES = (RESPONSE, unicodedata.normalize("NFD", f"7 {RESPONSE} {EOS}5 cats"), " x", "\n", "日")
 
 
 @pytest.fixture(scope="module")
-def attributed(tmp_path_factory, tokenizer_of):
+def attributed(tmp_path_factory, request):
     """Ask /attribution of an index with a tokenizer."""
-    folder = tmp_path_factory.mktemp("attributed")
-    write_jsonl(folder / "corpus.jsonl", [{"text": RESPONSE}, {"text": "the cats sat on naïve mats。 Then"}])
 
     @cache
     def asker(name: str) -> Asker:
-        build_index([folder / "corpus.jsonl"], folder / name, tokenizer=tokenizer_of(name).name_or_file, shards=1)
-        return Asker(folder / name)
+        shared = None if name == "bytes" else request.getfixturevalue("shared")
+        return Asker(family_index(tmp_path_factory.getbasetemp(), shared, name))
 
     def ask(name: str, response: str, **more: object) -> dict:
         body = {"response": response, "maximumSpanDensity": 1, "minimumSpanLength": 1, "maximumFrequency": 1000}
@@ -386,7 +378,7 @@ def test_b7_the_tokens_joined_are_the_response(attributed, tokenizer_of, name):
         answer = attributed(name, response, allowSpansWithPartialWords=True)
         pieces = answer["inputTokens"]
         assert "".join(pieces) == response
-        assert len(pieces) == len(tokenizer_of(name).loaded.encode(response))
+        assert len(pieces) == len(tokenizer_of(name).encode(response))
         for span in answer["spans"]:
             # What olmo-api shows of a span; a span may begin or end inside a character.
             shown = unicodedata.normalize(normal, "".join(pieces[span["left"] : span["right"]]))

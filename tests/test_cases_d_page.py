@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, urlencode
 
+import duckdb
 import numpy as np
 import pytest
 
 pytest.importorskip("fastapi", reason="the server is an extra")
 
 from chromium import PROGRAM, Chromium
+from family_indexes import FAMILIES, VILLAGERS, family_index
 from served_app import running
 from served_study import make_served
 from synthetic_corpus import write_jsonl
@@ -29,11 +32,10 @@ from memindex.server.config import Limits, ServerConfig
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="needs Chromium: apt install chromium")
 
-FAMILIES = ("pythia", "olmo-1", "olmo-2", "llama-2")
 PHONE = 390
 HEBREW = "ואהבת לרעך כמוך אני הוא, והארץ הייתה תהו ובהו וחושך על פני תהום. "
 ARABIC = "بسم الله الرحمن الرحيم الحمد لله رب العالمين مالك يوم الدين. "
-SENTENCE = "5 villagers remembered the café, the bridge and 東京 — naïvely."
+SENTENCE = VILLAGERS
 #: Its spans begin and end in the middle of words and of characters.
 TRACED = f"unremembered the café, the bridges 京 — naïvely. {SENTENCE} 15 villagers"
 UNBROKEN = "x" * 2000
@@ -67,6 +69,14 @@ def url(folder: Path) -> Iterator[str]:
 def browser() -> Iterator[Chromium]:
     with Chromium() as browser:
         yield browser
+
+
+@pytest.fixture(scope="module")
+def con(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """The study, as `memindex sql` has it."""
+    con = connect(folder / "reading")
+    yield con
+    con.close()
 
 
 def go(browser: Chromium, view: str) -> None:
@@ -192,21 +202,29 @@ def test_d1_what_is_here_is_offered(browser: Chromium, url: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def families(folder: Path, shared: Path) -> Iterator[str]:
-    """A server with an index by each of the tokenizers."""
-    for name in FAMILIES:
-        tokenizer = shared / "tokenizers" / name / "tokenizer.json"
-        build_index([folder / "rows.jsonl"], folder / name, tokenizer=tokenizer, shards=1)
-    with running(ServerConfig(tuple(folder / name for name in (*FAMILIES, "letters")))) as url:
-        yield url
+def families(tmp_path_factory: pytest.TempPathFactory, shared: Path) -> Iterator[dict[str, Path]]:
+    """The indexes by each of the tokenizers, and, as "url", the server that has them."""
+    indexes = {name: family_index(tmp_path_factory.getbasetemp(), shared, name) for name in FAMILIES}
+    with running(ServerConfig(tuple(indexes.values()))) as url:
+        yield {"url": url, **indexes}
 
 
-@pytest.mark.parametrize("name", [*FAMILIES, "letters"])
-def test_d2_the_same_occurrences_are_looked_up(browser: Chromium, families: str, folder: Path, name: str) -> None:
-    visit(browser, families, address("trace", index=name, text=TRACED, min=1))
+def test_d2_occurrences_of_bytes_are_looked_up(browser: Chromium, url: str, folder: Path) -> None:
+    assert_looked_up(browser, url, folder / "letters")
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_d2_the_same_occurrences_are_looked_up(browser: Chromium, families: dict[str, Any], name: str) -> None:
+    assert_looked_up(browser, families["url"], families[name])
+
+
+def assert_looked_up(browser: Chromium, url: str, path: Path) -> None:
+    """The spans of a trace occur as often as the lookups that they link to say."""
+    name = path.name
+    visit(browser, url, address("trace", index=name, text=TRACED, min=1))
     spans = spans_shown(browser)
     assert len(spans) > 4
-    index = Index.open(folder / name)
+    index = Index.open(path)
     ids = {link: [int(one) for one in parse_qs(link.partition("?")[2])["ids"][0].split()] for link in spans}
     counts = index.count(list(ids.values())).tolist()
     assert {link: (count, len(ids[link])) for link, count in zip(ids, counts, strict=True)} == spans
@@ -223,17 +241,19 @@ def test_d2_the_same_occurrences_are_looked_up(browser: Chromium, families: str,
         browser.value("document.querySelector('form.ask').requestSubmit()")
         settled(browser)
         assert parse_qs(browser.value("location.hash"))["ids"] == [" ".join(map(str, ids[link]))]
-    browser.value("document.querySelector('textarea').value = 'the'; document.querySelector('form.ask').requestSubmit()")
+    browser.value(
+        "document.querySelector('textarea').value = 'the'; document.querySelector('form.ask').requestSubmit()"
+    )
     settled(browser)
     assert browser.value("location.hash") == f"#/lookup?q=the&index={name}"
 
 
-def test_d2_a_sequence_is_looked_up_and_traced_by_its_ids(browser: Chromium, url: str, folder: Path) -> None:
-    con = connect(folder / "reading")
+def test_d2_a_sequence_is_looked_up_and_traced_by_its_ids(browser: Chromium, url: str, folder: Path, con: Any) -> None:
     index = Index.open(folder / "library")
-    rows = con.sql("SELECT sequence_id, prefix || suffix, sequence_count FROM sequences JOIN frequencies USING (sequence_id)")
+    rows = con.sql(
+        "SELECT sequence_id, prefix || suffix, sequence_count FROM sequences JOIN frequencies USING (sequence_id)"
+    )
     found = {number: (list(tokens), count) for number, tokens, count in rows.fetchall()}
-    con.close()
     texts = {number: index.tokenizer.decode(tokens) for number, (tokens, _) in found.items()}
     # Sequences whose text by itself has other tokens, as one that begins inside a character.
     numbers = [number for number, (tokens, _) in found.items() if index.tokenizer.encode(texts[number]) != tokens]
@@ -249,11 +269,21 @@ def test_d2_a_sequence_is_looked_up_and_traced_by_its_ids(browser: Chromium, url
         assert spans_shown(browser) == {links[0]: (count, len(tokens))}
 
 
-def test_d2_links_say_when_the_index_is_not_served(browser: Chromium, folder: Path) -> None:
-    with running(ServerConfig((folder / "letters",), (folder / "reading",))) as url:
-        visit(browser, url, "#/study/reading/sequence/5")
+def test_d2_links_say_when_the_index_is_not_served(browser: Chromium, url: str) -> None:
+    visit(browser, url, "")
+    # What the server has is asked for again with another key.
+    browser.value(
+        """sessionStorage.setItem('memindex-key', 'another');
+        window.asked = window.fetch;
+        window.fetch = async (path, options) => path === '/v1/indexes'
+            ? Response.json({indexes: []}) : window.asked(path, options)"""
+    )
+    try:
+        go(browser, "#/study/reading/sequence/5")
         assert "does not have the index library" in text(browser)
         assert browser.value("[...document.querySelectorAll('main a')].some(a => /ids=/.test(a.hash))") is False
+    finally:
+        browser.value("sessionStorage.clear(); window.fetch = window.asked")
 
 
 def test_d10_colours_are_by_count(browser: Chromium, url: str, folder: Path) -> None:
@@ -285,26 +315,20 @@ def test_d10_every_eye_tells_neighbouring_colours_apart(browser: Chromium, url: 
     colours = ["#" + "".join(f"{int(part):02x}" for part in re.findall(r"\d+", colour)) for colour in found]
     *shades, ink = colours
     for sight in SIGHT.values():
-        assert min(distance(one, other, sight) for one, other in zip(shades, shades[1:], strict=False)) > 4
+        assert min(distance(one, other, sight) for one, other in pairwise(shades)) > 4
     assert all(contrast(ink, shade) > 4.5 for shade in shades)
     lightness = [np.dot([0.2126, 0.7152, 0.0722], [int(c[i : i + 2], 16) for i in (1, 3, 5)]) for c in shades]
     assert sorted(lightness, reverse=dark) == lightness
 
 
-def run_sql(folder: Path, sql: str) -> list[tuple[Any, ...]]:
-    con = connect(folder / "reading")
-    try:
-        return con.sql(sql).fetchall()
-    finally:
-        con.close()
-
-
-def test_d11_the_copied_sql_has_the_spans_that_are_shown(browser: Chromium, url: str, folder: Path) -> None:
-    traced = "Somebody's \"river\": The river rose in the night and took the old bridge. Nobody in the village knew $1 % x"
+def test_d11_the_copied_sql_has_the_spans_that_are_shown(browser: Chromium, url: str, folder: Path, con: Any) -> None:
+    traced = (
+        'Somebody\'s "river": The river rose in the night and took the old bridge. Nobody in the village knew $1 % x'
+    )
     for least in (1, 8):
         visit(browser, url, address("trace", index="library", text=traced, min=least))
         spans = spans_shown(browser)
-        rows = run_sql(folder, copied(browser, "SQL"))
+        rows = con.sql(copied(browser, "SQL")).fetchall()
         assert {(count, length) for _, length, count, _ in rows} == set(spans.values())
         assert len(rows) >= len(spans)
         index = Index.open(folder / "library")
@@ -320,7 +344,10 @@ def test_d11_the_copied_sql_has_the_spans_that_are_shown(browser: Chromium, url:
 
 
 def test_d11_no_sql_where_none_can_run(browser: Chromium, url: str) -> None:
-    for view in (address("trace", index="letters", text=SENTENCE, min=8), address("lookup", index="letters", q="village")):
+    for view in (
+        address("trace", index="letters", text=SENTENCE, min=8),
+        address("lookup", index="letters", q="village"),
+    ):
         visit(browser, url, view)
         assert not has_button(browser, "SQL")
         assert "no study of this server has this index" in text(browser)
@@ -335,27 +362,27 @@ def test_d11_no_sql_where_none_can_run(browser: Chromium, url: str) -> None:
         {"run": "small-run", "order": "frequency", "bucket": "2"},
     ],
 )
-def test_d11_sequences_on_every_page(browser: Chromium, url: str, folder: Path, values: dict[str, str]) -> None:
+def test_d11_sequences_on_every_page(browser: Chromium, url: str, con: Any, values: dict[str, str]) -> None:
     visit(browser, url, address("study/reading/sequences", limit=10, **values))
     for _ in range(2):
         shown = [int(row[0]) for row in body_rows(browser)]
-        assert [row[0] for row in run_sql(folder, copied(browser, "SQL"))] == shown
+        assert [row[0] for row in con.sql(copied(browser, "SQL")).fetchall()] == shown
         if not browser.value("Boolean(document.querySelector('a[rel=next]'))"):
             break
         browser.value("document.querySelector('a[rel=next]').click()")
         settled(browser)
 
 
-def test_d11_questions_with_other_parameters(browser: Chromium, url: str, folder: Path) -> None:
+def test_d11_questions_with_other_parameters(browser: Chromium, url: str, con: Any) -> None:
     for name, values in (("score_histogram", {"bins": 4}), ("across_domains", {"sample": "bucket", "model": "small"})):
         visit(browser, url, address(f"study/reading/question/{name}", **values))
         rows = body_rows(browser)
-        assert len(run_sql(folder, copied(browser, "SQL"))) == len(rows) > 0
-        assert len(run_sql(folder, browser.value("document.querySelector('details pre').textContent"))) == len(rows)
+        assert len(con.sql(copied(browser, "SQL")).fetchall()) == len(rows) > 0
+        assert len(con.sql(browser.value("document.querySelector('details pre').textContent")).fetchall()) == len(rows)
 
 
 def test_d11_the_copied_python_asks_for_the_same_text(browser: Chromium, url: str) -> None:
-    hostile = "{\"a\":true,\"b\":null}:false '\\ \n"
+    hostile = '{"a":true,"b":null}:false \'\\ \n'
     visit(browser, url, address("lookup", index="library", q=hostile))
     source = copied(browser, "Python")
     asked: dict[str, Any] = {}
@@ -397,7 +424,9 @@ def test_d12_excerpts_have_their_own_direction(browser: Chromium, url: str, samp
     assert sides
     assert all(sides)
     visit(browser, url, address("lookup", index="library", q="The river"))
-    assert set(browser.value("[...document.querySelectorAll('article p')].map(p => getComputedStyle(p).direction)")) == {"ltr"}
+    assert set(
+        browser.value("[...document.querySelectorAll('article p')].map(p => getComputedStyle(p).direction)")
+    ) == {"ltr"}
 
 
 PAGES = {
@@ -461,7 +490,12 @@ def test_d12_a_malformed_address_is_an_error(browser: Chromium, url: str, view: 
 
 
 def test_d12_signs_that_are_not_malformed(browser: Chromium, url: str) -> None:
-    for typed, meant in (("100%", "100%"), ("%EF%BF%BD", "\ufffd"), ("\ufffd", "\ufffd"), (quote("100 % of"), "100 % of")):
+    for typed, meant in (
+        ("100%", "100%"),
+        ("%EF%BF%BD", "\ufffd"),
+        ("\ufffd", "\ufffd"),
+        (quote("100 % of"), "100 % of"),
+    ):
         visit(browser, url, f"#/lookup?index=library&q={typed}")
         assert alert(browser) is None
         assert browser.value("document.querySelector('textarea').value") == meant

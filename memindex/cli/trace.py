@@ -40,8 +40,8 @@ def trace(
     longest; the share of the text is that of the tokens inside any span that is told.
 
     With --json spans come in the order of the text: "start" and "length" in tokens, and "characters", the first and
-    the end of the span in TEXT (null with --ids). "sources" are documents that hold it, with --sources; "position" is the token in the shard, "match" in the document, and
-    "line" counts from 1.
+    the end of the span in TEXT (null with --ids). "sources" are documents that hold it, with --sources; "position" is
+    the token in the shard, "match" in the document, and "line" counts from 1.
 
     \b
     Examples:

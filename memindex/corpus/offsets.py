@@ -13,7 +13,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
+from functools import lru_cache, reduce
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -81,9 +81,8 @@ class Offsets:
             located = self._without_normalizer().encode_batch([normalized], add_special_tokens=False)[0]
             if alignments is None or located.ids != list(ids[tokens.start : tokens.stop]):
                 continue
-            for place, (first, end) in zip(tokens, located.offsets, strict=True):
-                for alignment in reversed(alignments):
-                    first, end = alignment.first(first), alignment.end(end)
+            for place, range_ in zip(tokens, located.offsets, strict=True):
+                first, end = reduce(lambda inner, step: (step.first(inner[0]), step.end(inner[1])), alignments, range_)
                 found[place] = (characters.start + first, characters.start + max(first, end))
 
     def _sections(self, length: int, ids: Sequence[int], found: list[Range]) -> Iterator[tuple[range, range]]:
@@ -95,7 +94,7 @@ class Offsets:
                 yield range(before + 1, after), range(first, end)
 
     def _alignments(self, text: str, normalized: str) -> list[Alignment] | None:
-        """One alignment per step of the normalizer; None where they do not lead to the normalized text."""
+        """One alignment per step of the normalizer, the last first; None where they give another text."""
         if not self._normalizers:
             self._normalizers = [_normalizer(step) for step in self._steps]
         found = []
@@ -103,7 +102,7 @@ class Offsets:
             alignment = Alignment()
             text = alignment.apply(text, step, normalizer.normalize_str)
             found.append(alignment)
-        return found if text == normalized else None
+        return found[::-1] if text == normalized else None
 
     def _without_normalizer(self) -> Any:
         if self._plain is None:
@@ -280,13 +279,11 @@ def _covering(text: str, found: list[Range]) -> list[Range]:
         found[place] = (last, found[place][1])
     reached = 0
     for place, (first, end) in enumerate(found):
-        if first > reached:
-            if place == 0 or text[reached].isspace():
-                first = reached
-            else:
-                _extend(found, place, reached, first)
-        reached = max(reached, first, end)
-        found[place] = (first, reached)
+        joined = first > reached and (place == 0 or text[reached].isspace())
+        if first > reached and not joined:
+            _extend(found, place, reached, first)
+        found[place] = (reached if joined else first, max(reached, first, end))
+        reached = found[place][1]
     if found:
         _extend(found, len(found), reached, len(text))
     return found
