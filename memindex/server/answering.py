@@ -139,8 +139,8 @@ def _pieces(served: Served, tokens: list[int]) -> list[str]:
     return [pieces[1] for pieces in served.index.tokenizer.decode_pieces(pairs)]
 
 
-def index_info(served: Served) -> Answer:
-    """What an index holds."""
+def index_info(served: Served, studies: list[str]) -> Answer:
+    """What an index holds, and the studies whose SQL can query it."""
     manifest = served.index.manifest
     return {
         "name": served.name,
@@ -153,6 +153,7 @@ def index_info(served: Served) -> Answer:
         "tokens": manifest.tokens,
         "created": manifest.created or None,
         "domains": [{"name": d.name, "documents": d.documents, "tokens": d.tokens} for d in manifest.domains],
+        "studies": studies,
     }
 
 

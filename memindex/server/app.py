@@ -53,7 +53,7 @@ def make_app(config: ServerConfig) -> FastAPI:
     untold: Any = {"tracing": False, "metrics": False, "logs": False}
     app = FastAPI(title="memindex", lifespan=lifespan, docs_url=None, redoc_url=None, telemetry=untold)
     app.state.service = service
-    app.include_router(v1_router(service))
+    app.include_router(v1_router(service, studies.of_index))
     app.include_router(studies_router(studies, service.bodies))
     app.include_router(page_router())
     app.include_router(health_router(service))

@@ -244,6 +244,7 @@ class IndexInfo(BaseModel):
     tokens: int
     created: str | None
     domains: list[DomainInfo]
+    studies: list[str] = Field([], description="Studies of this server whose SQL can query it by this name.")
 
 
 class IndexList(BaseModel):

@@ -66,8 +66,7 @@ def _add_descriptions(router: APIRouter, studies: Studies) -> None:
     @router.get("", response_model=models.StudyList)
     async def list_studies() -> Any:
         """All studies of this server."""
-        titles = studies.titles().items()
-        return {"studies": [{"name": name, "title": title, "indexes": studies.indexes(name)} for name, title in titles]}
+        return {"studies": [{"name": name, "title": title} for name, title in studies.titles().items()]}
 
     @router.get("/{study}", response_model=models.Study)
     async def describe_study(study: str) -> Any:

@@ -53,9 +53,9 @@ class Studies:
         """Name -> what study.toml calls it."""
         return self._titles
 
-    def indexes(self, study: str) -> list[str]:
-        """Served indexes that the study's SQL can query, under the same names."""
-        return self._indexes[study]
+    def of_index(self, index: str) -> list[str]:
+        """Studies whose SQL can query a served index by the same name."""
+        return [study for study, indexes in self._indexes.items() if index in indexes]
 
     def check(self, study: str) -> None:
         """Raise ProblemError 404 where there is no such study."""

@@ -19,7 +19,6 @@ class StudyName(BaseModel):
 
     name: str = Field(description="What it is asked by: its directory's name.")
     title: str
-    indexes: list[str] = Field(description="Indexes of this server that its SQL can query, by these names.")
 
 
 class StudyList(BaseModel):

@@ -98,5 +98,3 @@ export async function tokenized(index, asked, signal) {
   return (await post(indexPath(index.name, "/tokenize"), { texts: [asked] }, signal)).texts[0];
 }
 
-// The study whose SQL can query an index, if there is one.
-export const studyOf = async (index, signal) => (await studies(signal)).find((study) => study.indexes.includes(index.name)) ?? null;

@@ -1,6 +1,6 @@
 // How often a text occurs in a corpus: its count, by domain, documents that hold it, and what follows.
 
-import { check, indexes, indexPath, named, post, query, studyOf, tokenized } from "./api.js";
+import { check, indexes, indexPath, named, post, query, tokenized } from "./api.js";
 import { address, bars, copyBar, excerpt, failed, field, fill, h, number, parameters, plural, say, select, sqlText, visible } from "./dom.js";
 
 export async function lookup({ box, signal, hasKey }, values) {
@@ -19,7 +19,7 @@ export async function lookup({ box, signal, hasKey }, values) {
   const call = { path: indexPath(index.name, "/count"), body: { queries: [asked], by_domain: byDomain } };
   const result = h("div", { "aria-busy": "true" }, h("p", { class: "note" }, "Looking up …"));
   box.append(result);
-  const [counted, inText, study] = await Promise.all([post(call.path, call.body, signal), told, studyOf(index, signal)]);
+  const [counted, inText] = await Promise.all([post(call.path, call.body, signal), told]);
   const { count, tokens, domains } = counted.counts[0];
   // A text may have a space of the tokenizer in front, which is not looked for.
   const pieces = inText.pieces.slice(inText.pieces.length - tokens.length);
@@ -32,7 +32,7 @@ export async function lookup({ box, signal, hasKey }, values) {
     h("p", { class: "note" }, `${count === 1 ? "occurrence" : "occurrences"} of ${plural(tokens.length, "token")} in ${index.name}${values.ids ? ", looked up by token ids" : ""}`),
     excerpt("div", { class: "pieces", "aria-label": "Tokens" }, pieces.map((piece, place) => h("span", { class: "piece", title: `id ${tokens[place]}` }, visible(piece)))),
     h("div", { class: "columns" }, left, right), documents,
-    copyBar(call, sqlOf(index, asked, byDomain, study), hasKey));
+    copyBar(call, sqlOf(index, asked, byDomain), hasKey));
   result.removeAttribute("aria-busy");
   if (!count) documents.append(h("p", { class: "note" }, "Nowhere in this corpus."));
   await Promise.all([follow(right, index, asked, signal), excerpts(documents, index, asked, count, signal)]);
@@ -104,10 +104,11 @@ export const nameOf = ({ domain, path, line, shard, document }) =>
 
 export const NO_STUDY = "There is no SQL to copy: it runs in a study, and no study of this server has this index.";
 
-function sqlOf(index, asked, byDomain, study) {
+function sqlOf(index, asked, byDomain) {
+  const [study] = index.studies;
   if (!study) return { why: NO_STUDY };
   const name = sqlText(index.name);
   const tokens = typeof asked === "string" ? `tokenize(${name}, ${sqlText(asked)})` : `[${asked.join(", ")}]`;
   const more = byDomain ? `,\n       ngram_count_by_domain(${name}, ${tokens}) AS domains` : "";
-  return { sql: `SELECT ngram_count(${name}, ${tokens}) AS count${more}`, study: study.name };
+  return { sql: `SELECT ngram_count(${name}, ${tokens}) AS count${more}`, study };
 }

@@ -1,6 +1,6 @@
 // Which parts of a text occur in a corpus word for word: the rarer, the stronger their colour.
 
-import { brief, check, indexes, indexPath, named, post, query, studyOf, tokenized } from "./api.js";
+import { brief, check, indexes, indexPath, named, post, query, tokenized } from "./api.js";
 import { address, copyBar, excerpt, field, fill, h, number, parameters, percent, plural, say, select, sqlText } from "./dom.js";
 import { nameOf, NO_STUDY } from "./lookup.js";
 
@@ -24,7 +24,7 @@ export async function trace({ box, signal, hasKey }, values) {
   const call = { path: indexPath(index.name, "/trace"), body: { query: asked, min_tokens: least } };
   const result = h("div", { "aria-busy": "true" }, h("p", { class: "note" }, "Tracing …"));
   box.append(result);
-  const [told, study] = await Promise.all([post(call.path, call.body, signal), studyOf(index, signal)]);
+  const told = await post(call.path, call.body, signal);
   const sources = h("section", { "aria-live": "polite" });
   say(`${plural(told.spans.length, "span")}, ${percent(told.coverage)} of the text`);
   fill(result,
@@ -32,7 +32,7 @@ export async function trace({ box, signal, hasKey }, values) {
     told.spans.length ? legend() : null,
     highlighted(shown, told.spans, (chosen) => fill(sources, ...chosen.map((span) => card(span, index.name)))),
     h("p", { class: "note" }, told.spans.length ? "Choose a coloured part to see where it occurs." : "Nothing of this length occurs in the corpus: try fewer tokens."),
-    sources, documents(told), copyBar(call, sqlOf(index, told.tokens, least, study), hasKey));
+    sources, documents(told), copyBar(call, sqlOf(index, told.tokens, least), hasKey));
   result.removeAttribute("aria-busy");
 }
 
@@ -115,11 +115,12 @@ function documents(told) {
 }
 
 // The spans: matches of enough tokens that go on beyond the match from the token before.
-function sqlOf(index, tokens, least, study) {
+function sqlOf(index, tokens, least) {
+  const [study] = index.studies;
   if (!study) return { why: NO_STUDY };
   const name = sqlText(index.name);
   const text = index.tokenizer === null ? "" : `,\n       detokenize(${name}, asked.tokens[start + 1:start + length]) AS text`;
-  return { study: study.name, sql: `WITH asked AS (SELECT [${tokens.join(", ")}] AS tokens),
+  return { study, sql: `WITH asked AS (SELECT [${tokens.join(", ")}] AS tokens),
 matches AS (
     SELECT generate_subscripts(found, 1) - 1 AS start, unnest(found, recursive := true)
     FROM (SELECT longest_matches(${name}, tokens) AS found FROM asked)
