@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -246,6 +247,16 @@ def assert_looked_up(browser: Chromium, url: str, path: Path) -> None:
     )
     settled(browser)
     assert browser.value("location.hash") == f"#/lookup?q=the&index={name}"
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_b5_the_page_marks_letters_with_their_marks(browser: Chromium, families: dict[str, Any], name: str) -> None:
+    composed = unicodedata.normalize("NFC", "5 villagers remembered the café")
+    whole = unicodedata.normalize("NFD", composed) if name in ("pythia", "olmo-1") else composed
+    visit(browser, families["url"], address("trace", index=name, text=f"{whole}xyz", min=5))
+    parts = browser.value("[...document.querySelectorAll('.traced [role=button]')].map(part => part.textContent)")
+    assert whole in parts
+    assert browser.value("document.querySelector('.traced').textContent") == f"{whole}xyz"
 
 
 def test_d2_a_sequence_is_looked_up_and_traced_by_its_ids(browser: Chromium, url: str, folder: Path, con: Any) -> None:

@@ -44,11 +44,12 @@ class Offsets:
             definition: Its tokenizer.json.
         """
         self._tokenizer, self._definition = tokenizer, definition
-        loaded = json.loads(definition)
-        self._steps = list(_flat(loaded.get("normalizer")))
+        normalizer = tokenizer.normalizer
+        # Normalizers are pickled as tokenizer.json writes them; reading all of that file again takes 0.1 s.
+        self._steps = [] if normalizer is None else list(_flat(json.loads(normalizer.__getstate__())))
         # These are matched in the text as it is, and what is between them is normalized by itself.
-        added = loaded.get("added_tokens") or []
-        self._added = {int(token["id"]) for token in added if not token.get("normalized", True)}
+        added = tokenizer.get_added_tokens_decoder()
+        self._added = {number for number, token in added.items() if not token.normalized}
         self._spaces = {tokenizer.token_to_id(space) for space in SPACES} - {None}
         self._normalizers: list[Any] = []
         self._plain: Any = None
@@ -108,10 +109,11 @@ class Offsets:
         if self._plain is None:
             import tokenizers
 
-            loaded = json.loads(self._definition) | {"normalizer": None, "post_processor": None}
-            self._plain = tokenizers.Tokenizer.from_str(json.dumps(loaded))
-            self._plain.no_truncation()
-            self._plain.no_padding()
+            plain = tokenizers.Tokenizer.from_buffer(self._definition)
+            plain.normalizer, plain.post_processor = None, None
+            plain.no_truncation()
+            plain.no_padding()
+            self._plain = plain
         return self._plain
 
     def _empty_lone_spaces(self, text: str, ids: Sequence[int], found: list[Range]) -> None:
@@ -298,10 +300,8 @@ def _extend(found: list[Range], before: int, reached: int, end: int) -> None:
         found[place] = (first, end)
 
 
-def _flat(normalizer: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
+def _flat(normalizer: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The steps of a normalizer of a tokenizer.json."""
-    if normalizer is None:
-        return
     if normalizer["type"] == "Sequence":
         for step in normalizer["normalizers"]:
             yield from _flat(step)

@@ -50,7 +50,7 @@ export function bars(caption, rows, share = null) {
     h("tbody", {}, rows.map(([label, count]) => {
       const bar = h("span");
       bar.style.setProperty("--share", count / most);
-      return h("tr", {}, h("th", { scope: "row" }, label), h("td", { class: "bar", "aria-hidden": "true" }, bar),
+      return h("tr", {}, h("th", { scope: "row", dir: "auto" }, label), h("td", { class: "bar", "aria-hidden": "true" }, bar),
         h("td", { class: "number" }, number(count)), h("td", { class: "number" }, percent(total ? count / total : 0)));
     })));
 }
@@ -59,7 +59,7 @@ export function cell(value) {
   if (value === null || value === undefined) return h("td", { class: "null" }, "—");
   if (typeof value === "number") return h("td", { class: "number" }, Number.isInteger(value) ? number(value) : decimal(value));
   const text = typeof value === "string" ? value : JSON.stringify(value);
-  return h("td", { class: text.length > 40 ? "long" : null }, text.length > 2000 ? `${text.slice(0, 2000)}…` : text);
+  return h("td", { class: text.length > 40 ? "long" : null, dir: "auto" }, text.length > 2000 ? `${text.slice(0, 2000)}…` : text);
 }
 
 export function table(caption, columns, rows) {
