@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import bisect
 import json
+import operator
 import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +23,9 @@ Range = tuple[int, int]
 
 #: Characters of a cluster whose parts are aligned; a longer one is aligned as a whole, or time would be quadratic.
 LONGEST_CLUSTER = 32
+
+#: Normalizers that are Unicode's normalization forms.
+FORMS = ("NFC", "NFD", "NFKC", "NFKD")
 
 #: What the tokenizers write for a space; alone at the start of a text it may stand for a space that the text lacks.
 SPACES = ("▁", "Ġ")
@@ -51,6 +55,7 @@ class Offsets:
         added = tokenizer.get_added_tokens_decoder()
         self._added = {number for number, token in added.items() if not token.normalized}
         self._spaces = {tokenizer.token_to_id(space) for space in SPACES} - {None}
+        self._keeps_places = all(map(_keeps_places, self._steps))
         self._normalizers: list[Any] = []
         self._plain: Any = None
 
@@ -66,10 +71,15 @@ class Offsets:
             offsets: What `tokenizers` reports for them.
         """
         found = list(offsets)
-        if not all(map(_keeps_places, self._steps)):
+        if not self._keeps_places and not self._is_normal(text):
             self._align(text, ids, found)
         self._empty_lone_spaces(text, ids, found)
         return _covering(text, found)
+
+    def _is_normal(self, text: str) -> bool:
+        """Whether the normalizer is known to leave the text as it is; cheaper than to normalize it."""
+        form = self._steps[0]["type"]
+        return len(self._steps) == 1 and form in FORMS and unicodedata.is_normalized(form, text)
 
     def _align(self, text: str, ids: Sequence[int], found: list[Range]) -> None:
         """Put exact offsets in place of those in text that the normalizer changes."""
@@ -118,6 +128,8 @@ class Offsets:
 
     def _empty_lone_spaces(self, text: str, ids: Sequence[int], found: list[Range]) -> None:
         """Give no characters to a space that the tokenizer put in front of a text."""
+        if self._spaces.isdisjoint(ids):
+            return
         for place, token in enumerate(ids[:-1]):
             first = found[place][0]
             if token in self._spaces and found[place + 1][0] == first and text[first] not in " ▁":
@@ -275,6 +287,8 @@ def _joins(character: str) -> bool:
 
 def _covering(text: str, found: list[Range]) -> list[Range]:
     """The ranges in order, with the characters between them."""
+    if not found or _covers(len(text), found):
+        return found
     last = len(text)
     for place in range(len(found) - 1, -1, -1):
         last = min(last, found[place][0])
@@ -286,9 +300,16 @@ def _covering(text: str, found: list[Range]) -> list[Range]:
             _extend(found, place, reached, first)
         found[place] = (reached if joined else first, max(reached, first, end))
         reached = found[place][1]
-    if found:
-        _extend(found, len(found), reached, len(text))
+    _extend(found, len(found), reached, len(text))
     return found
+
+
+def _covers(length: int, found: list[Range]) -> bool:
+    """Whether nothing is to be done; that is so for most texts, and fast to find out."""
+    firsts, ends = zip(*found, strict=True)
+    after = firsts[1:]
+    in_order = all(map(operator.le, firsts, after)) and all(map(operator.le, ends, ends[1:]))
+    return in_order and firsts[0] == 0 and ends[-1] == length and all(map(operator.ge, ends, after))
 
 
 def _extend(found: list[Range], before: int, reached: int, end: int) -> None:
