@@ -132,6 +132,20 @@ def test_tokenize(ask, index):
     assert "".join(answer["texts"][0]["pieces"]).replace("\ufffd", "") == TEXT.replace("é", "").replace("ü", "")
 
 
+def test_ids_are_written_as_text(ask, index):
+    ids = index.tokenizer.encode(f" {TEXT}")
+    (entry,) = ask.v1("tokenize", texts=[ids])["texts"]
+    assert entry == {
+        "tokens": ids,
+        "text": f" {TEXT}",
+        "pieces": ask.v1("tokenize", texts=[f" {TEXT}"])["texts"][0]["pieces"],
+        "characters": None,
+    }
+    assert ask.v1("tokenize", texts=[[]])["texts"][0] == {"tokens": [], "text": "", "pieces": [], "characters": None}
+    assert "out of range" in ask.v1("tokenize", 400, texts=[[1 << 20]])["detail"]
+    assert "too long" in ask.v1("tokenize", 413, texts=[[1] * 100_000])["detail"]
+
+
 def stream(column: pa.Array, **options: object) -> bytes:
     sink = pa.BufferOutputStream()
     table = pa.table({"any name": column})

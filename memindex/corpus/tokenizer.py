@@ -27,6 +27,7 @@ from memindex.near_names import did_you_mean
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from memindex.corpus.offsets import Offsets
     from memindex.ragged import Ragged
 
 BYTES = "bytes"
@@ -149,7 +150,8 @@ class Tokenizer:
     def encode_with_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """Ids of one text, and for each the characters it was made from, as (first, end); errors as `encode`.
 
-        A character of several tokens belongs to each of them; some tokenizers leave out the space before a word.
+        The ranges are in order and cover the text: a character of several tokens belongs to each of them, a combining
+        mark to the letter before it, the space before a word to the word.
         """
         raw = _utf8(text)
         if self.definition is None:
@@ -157,7 +159,14 @@ class Tokenizer:
             ends = list(itertools.accumulate(byte & 0xC0 != 0x80 for byte in raw))
             return list(raw), [(end - 1, end) for end in ends]
         encoded = self._encoded(text)
-        return encoded.ids, encoded.offsets
+        return encoded.ids, self._offsets.of(text, encoded.ids, encoded.offsets)
+
+    @cached_property
+    def _offsets(self) -> Offsets:
+        from memindex.corpus.offsets import Offsets
+
+        assert self.definition is not None
+        return Offsets(self._tokenizers(), self.definition)
 
     def _encoded(self, text: str) -> Any:
         # A batch lets other threads go on; one text by itself does not, for 3 seconds per million characters.
@@ -264,6 +273,8 @@ class Tokenizer:
             raise MemindexError(f"tokenizer {self.name}: not a usable tokenizer.json: {error}") from None
         loaded.no_truncation()
         loaded.no_padding()
+        # Without special tokens it changes no ids, only offsets, and those wrongly.
+        loaded.post_processor = None
         return loaded
 
     def _choose_engine(self, texts: pa.Array) -> None:

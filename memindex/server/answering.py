@@ -127,17 +127,22 @@ def next_tokens(served: Served, asked: models.NextRequest) -> Answer:
 
 
 def tokenize(served: Served, asked: models.TokenizeRequest) -> Answer:
-    """Ids of texts, and what each stands for."""
-    index = served.index
+    """Ids of texts, and the text of each id."""
     check_queries(served, len(asked.texts))
-    if not index.has_tokenizer:
+    if not served.index.has_tokenizer:
         raise ProblemError(400, f"{served.name} has no tokenizer")
-    check_numbers(served, sum(map(len, asked.texts)), "characters")
-    texts = []
-    for text in asked.texts:
-        tokens, characters = index.tokenizer.encode_with_offsets(text)
-        texts.append({"tokens": tokens, "pieces": _pieces(served, tokens), "characters": characters})
-    return {"index": served.name, "texts": texts}
+    check_numbers(served, sum(map(len, asked.texts)), "characters or token ids")
+    return {"index": served.name, "texts": [_tokenized(served, text) for text in asked.texts]}
+
+
+def _tokenized(served: Served, text: str | list[int]) -> Answer:
+    characters = None
+    if isinstance(text, str):
+        tokens, characters = served.index.tokenizer.encode_with_offsets(text)
+    else:
+        tokens = served.tokens(text) if text else []
+        text = served.index.tokenizer.decode(tokens)
+    return {"tokens": tokens, "text": text, "pieces": _pieces(served, tokens), "characters": characters}
 
 
 def _pieces(served: Served, tokens: list[int]) -> list[str]:
@@ -146,8 +151,8 @@ def _pieces(served: Served, tokens: list[int]) -> list[str]:
     return [pieces[1] for pieces in served.index.tokenizer.decode_pieces(pairs)]
 
 
-def index_info(served: Served) -> Answer:
-    """What an index holds."""
+def index_info(served: Served, studies: list[str]) -> Answer:
+    """What an index holds, and the studies whose SQL can query it."""
     manifest = served.index.manifest
     return {
         "name": served.name,
@@ -160,6 +165,7 @@ def index_info(served: Served) -> Answer:
         "tokens": manifest.tokens,
         "created": manifest.created or None,
         "domains": [{"name": d.name, "documents": d.documents, "tokens": d.tokens} for d in manifest.domains],
+        "studies": studies,
     }
 
 

@@ -38,7 +38,8 @@ def make_app(config: ServerConfig) -> FastAPI:
         MemindexError: Two indexes or two studies have one name, or one of them does not open.
         CorruptIndexError: As `Index.open`.
     """
-    studies = Studies(by_name("studies", config.studies), StudyLimits.of(config.limits))
+    indexes = by_name("indexes", config.indexes)
+    studies = Studies(by_name("studies", config.studies), StudyLimits.of(config.limits), indexes)
     service = Service(config)
 
     @asynccontextmanager
@@ -52,7 +53,7 @@ def make_app(config: ServerConfig) -> FastAPI:
     untold: Any = {"tracing": False, "metrics": False, "logs": False}
     app = FastAPI(title="memindex", lifespan=lifespan, docs_url=None, redoc_url=None, telemetry=untold)
     app.state.service = service
-    app.include_router(v1_router(service))
+    app.include_router(v1_router(service, studies.of_index))
     app.include_router(studies_router(studies, service.bodies))
     app.include_router(page_router())
     app.include_router(health_router(service))

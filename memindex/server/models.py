@@ -202,17 +202,21 @@ class TraceAnswer(BaseModel):
 
 
 class TokenizeRequest(Asked):
-    """Texts to tokenize."""
+    """Texts to tokenize, or token ids to write as text."""
 
-    texts: Annotated[Texts, Field(min_length=1)]
+    texts: Queries
 
 
 class Tokenized(BaseModel):
     """The ids of a text."""
 
     tokens: list[int]
+    text: str = Field(description="The text; that of the ids where ids were given.")
     pieces: list[str] = Field(description="Text of each token after the one before; U+FFFD for parts of characters.")
-    characters: list[tuple[int, int]] = Field(description="First and end of what each token was made from.")
+    characters: list[tuple[int, int]] | None = Field(
+        description="First and end of what each token was made from: in order, and together the whole text. "
+        "Null for token ids."
+    )
 
 
 class TokenizeAnswer(BaseModel):
@@ -243,6 +247,7 @@ class IndexInfo(BaseModel):
     tokens: int
     created: str | None
     domains: list[DomainInfo]
+    studies: list[str] = Field([], description="Studies of this server whose SQL can query it by this name.")
 
 
 class IndexList(BaseModel):

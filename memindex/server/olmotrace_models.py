@@ -78,5 +78,8 @@ class AttributionResponse(CamelCase):
     """The spans in the order of the response, and its tokens."""
 
     index: str
-    input_tokens: list[str]
+    input_tokens: list[str] = Field(
+        description="The response, cut into its tokens: joined they are the response, so a character of several tokens "
+        "is in the last of them and the others may be empty."
+    )
     spans: list[AttributionSpan]

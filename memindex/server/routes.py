@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -65,19 +65,19 @@ def body_of(model: type[Any]) -> dict[str, Any]:
 ARROW_BODY = {"schema": {"type": "string", "format": "binary"}}
 
 
-def v1_router(service: Service) -> APIRouter:
-    """All routes under /v1."""
+def v1_router(service: Service, studies_of: Callable[[str], list[str]]) -> APIRouter:
+    """All routes under /v1; `studies_of`: the studies whose SQL can query an index."""
     router = APIRouter(prefix="/v1", responses=PROBLEMS, tags=["indexes"])
 
     @router.get("/indexes", response_model=models.IndexList)
     async def list_indexes() -> Any:
         """All indexes of this server."""
-        return {"indexes": [answering.index_info(served) for served in service.indexes]}
+        return {"indexes": [answering.index_info(served, studies_of(served.name)) for served in service.indexes]}
 
     @router.get("/indexes/{index}", response_model=models.IndexInfo)
     async def describe_index(index: str) -> Any:
         """What an index holds."""
-        return answering.index_info(service.indexes.get(index))
+        return answering.index_info(service.indexes.get(index), studies_of(index))
 
     @router.post(
         "/indexes/{index}/count", response_model=models.CountAnswer, openapi_extra=body_of(models.CountRequest)

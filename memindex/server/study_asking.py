@@ -18,7 +18,7 @@ from memindex.server.problems import RETRY_AFTER, ProblemError
 from memindex.server.refusals import RefusalError
 from memindex.server.study_limits import StudyLimits
 from memindex.server.study_processes import Processes
-from memindex.study.config import load_study
+from memindex.study.config import StudyConfig, load_study
 from memindex.tables.queries import list_queries, load_query
 from memindex.tables.reading_order import reading_order
 
@@ -32,13 +32,20 @@ _INSIDE = 32
 class Studies:
     """Studies by name."""
 
-    def __init__(self, studies: Mapping[str, Path], limits: StudyLimits) -> None:
+    def __init__(self, studies: Mapping[str, Path], limits: StudyLimits, indexes: Mapping[str, Path]) -> None:
         """No process starts before the first request.
 
+        Args:
+            studies: Their directories by name.
+            limits: How much a query may take.
+            indexes: Directories of the served indexes by name.
+
         Raises:
-            MemindexError: One of them is no study.
+            MemindexError: One of the studies is no study.
         """
-        self._titles = {name: load_study(path).name for name, path in studies.items()}
+        configs = {name: load_study(path) for name, path in studies.items()}
+        self._titles = {name: config.name for name, config in configs.items()}
+        self._indexes = {name: _served_indexes(config, indexes) for name, config in configs.items()}
         self._processes = {name: Processes(path, limits) for name, path in studies.items()}
         self._answers: OrderedDict[Hashable, Any] = OrderedDict()
         self._lock = threading.Lock()
@@ -48,6 +55,10 @@ class Studies:
     def titles(self) -> Mapping[str, str]:
         """Name -> what study.toml calls it."""
         return self._titles
+
+    def of_index(self, index: str) -> list[str]:
+        """Studies whose SQL can query a served index by the same name."""
+        return [study for study, indexes in self._indexes.items() if index in indexes]
 
     def check(self, study: str) -> None:
         """Raise ProblemError 404 where there is no such study."""
@@ -117,6 +128,11 @@ class Studies:
         return [_described(name) for name in reading_order(list_queries())]
 
 
+def _served_indexes(config: StudyConfig, indexes: Mapping[str, Path]) -> list[str]:
+    of_study = config.indexes()
+    return [name for name, path in indexes.items() if name in of_study and of_study[name].resolve() == path.resolve()]
+
+
 def _busy(line: str) -> ProblemError:
     return ProblemError(503, line, headers={"Retry-After": str(RETRY_AFTER)})
 
@@ -124,5 +140,5 @@ def _busy(line: str) -> ProblemError:
 def _described(name: str) -> dict[str, Any]:
     query = load_query(name)
     texts = {"name": name, "title": query.title, "question": query.question, "note": query.note}
-    drawn = {"figure": query.figure.kind, "sql": query.literal_sql()}
+    drawn = {"figure": query.figure.kind, "sql": query.literal_sql(), "statement": query.sql}
     return {**texts, "parameters": dict(query.parameters), "allowed": dict(query.allowed), **drawn}
