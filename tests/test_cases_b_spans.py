@@ -192,7 +192,7 @@ def traced(two_letters):
 def test_b5_a_span_covers_the_marks_of_its_last_letter(two_letters, traced):
     text = f"{TILDE} zzz"
     answer = memindex("trace", "-i", two_letters, text, "--min-tokens", 3, "--json")
-    (span,) = map(json.loads, answer.stdout.splitlines())
+    (span,) = json.loads(answer.stdout)["spans"]
     assert (span["text"], span["characters"]) == (" \u0169 ", [0, 3])
     assert traced(text, 3) == [[0, 3]]
     loaded = Index.open(two_letters).tokenizer

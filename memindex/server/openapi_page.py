@@ -27,9 +27,9 @@ only, `Host` must be `localhost`, `127.0.0.1`, `[::1]` or a name of `--allowed-h
 
 Errors are `application/problem+json` (RFC 9457) with `status` and `detail`, one line that says what to do; `limit`
 names the limit that was met, and `errors` lists the wrong fields of a 422. Errors of `POST /` are infini-gram's
-`{"error"}`. A full queue is 503 with `Retry-After`, an answer that takes too long 504. A request whose client goes away
-is not waited for. Counts of few n-grams share lookups with those of other requests; whoever has many should send them in
-one request, best through Arrow."""
+`{"error"}`. A full queue is 503 with `Retry-After`, an answer that takes too long 504. A request whose client goes
+away is not waited for. Counts of few n-grams share lookups with those of other requests; whoever has many should send
+them in one request, best through Arrow."""
 
 INFINI_GRAM = """\
 `POST /` takes what [infini-gram's API](https://infini-gram.readthedocs.io/en/latest/api.html) takes, answers with its
