@@ -26,7 +26,8 @@ Pages of other origins may ask only when `--cors-origin` names theirs. Where the
 only, `Host` must be `localhost`, `127.0.0.1`, `[::1]` or a name of `--allowed-host`; any other is answered 421.
 
 Errors are `application/problem+json` (RFC 9457) with `status` and `detail`, one line that says what to do; `limit`
-names the limit that was met, and `errors` lists the wrong fields of a 422. Errors of `POST /` are infini-gram's `{"error"}`. A full queue is 503 with `Retry-After`,
+names the limit that was met, and `errors` lists the wrong fields of a 422.
+Errors of `POST /` are infini-gram's `{"error"}`. A full queue is 503 with `Retry-After`,
 an answer that takes too long 504. A request whose client goes away is not waited for. Counts of few n-grams share
 lookups with those of other requests; whoever has many should send them in one request, best through Arrow."""
 
