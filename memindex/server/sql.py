@@ -52,6 +52,7 @@ class StudySql:
         self.config, self.limits = config, limits
         self.con = connect(study, restricted=True, settings=settings)
         self._folders = [config.directory, config.tables, *config.indexes().values(), config.directory.parent]
+        self._present = {name: path for name, path in config.indexes().items() if identity_of(path) is not None}
         self._guard = Guard(self.con)
 
     def close(self) -> None:
@@ -109,7 +110,8 @@ class StudySql:
         return without_folders(str(error), self._folders)
 
     def _removed_indexes(self) -> list[str]:
-        return [name for name, path in self.config.indexes().items() if identity_of(path) is None]
+        """Indexes whose folder was there when this study was opened."""
+        return [name for name, path in self._present.items() if identity_of(path) is None]
 
     def _refusal(self, error: Exception, text: str, over: bool) -> RefusalError:
         line = shortened(str(error), LOOKED_AT)
