@@ -76,8 +76,10 @@ def test_e1_what_is_unlike_every_name_lists_them_or_says_where(study):
 def test_e1_a_path_says_what_is_there(folder, study, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("")
+    (tmp_path / ".building.partial").mkdir()
     for place, as_index, as_study in (
         ("nowhere", "no such folder: ", "no such folder: "),
+        ("building", "its build is not finished", ""),
         ("empty", "is an empty folder, not an index", "is an empty folder, not a study"),
         ("file", "is a file, not an index", "is a file, not a study"),
         (study, "is a study, not an index: pass it with -s", ""),

@@ -151,6 +151,12 @@ ROWS_OF = {
         "{study}",
         "SELECT 'a,\"b' AS t, '' AS e, NULL AS n, [1, 2] AS l, true AS b, 1.5 AS f, 7 AS i",
     ],
+    "sql of plain values": [
+        "sql",
+        "-s",
+        "{study}",
+        "SELECT i, 'a' || i AS t, i / 4 AS f, i > 1 AS b, NULL AS n FROM range(3) AS t(i)",
+    ],
     "queries": ["sql", "--list"],
 }
 
@@ -179,12 +185,18 @@ def test_e3_csv_and_tsv_hold_the_same_rows_under_a_header(rows, name):
     assert len({tuple(row) for row in as_csv}) == 1
 
 
+def test_e3_no_rows_are_a_header(study):
+    assert printed("sql", "-s", study, "SELECT 1 AS a, '' AS b WHERE false", "--csv") == "a,b\n"
+    assert printed("sql", "-s", study, "SELECT 1 AS a, '' AS b WHERE false", "--tsv") == "a\tb\n"
+
+
 #: Where the objects of --json are that have the rows of --csv.
 INSIDE = {"trace": "spans", "pull": "indexes", "models": "families", "checkpoints": "checkpoints"}
 
 
 @pytest.mark.parametrize(
-    "name", ["count", "cnf", "documents", "trace", "pull", "models", "checkpoints", "status", "sql"]
+    "name",
+    ["count", "cnf", "documents", "trace", "pull", "models", "checkpoints", "status", "sql", "sql of plain values"],
 )
 def test_e3_csv_has_what_json_has(rows, name):
     objects = [json.loads(line) for line in rows(name, "--json").splitlines()]
@@ -277,7 +289,7 @@ def json_of(folder, study, tmp_path_factory):
     write_folder(out / "plain", [[[1, 2, 3], [4, 5]]], 2)
     places = {"pile": pile, "study": study}
     for name, words in ROWS_OF.items():
-        if name != "sql":
+        if not name.startswith("sql"):
             commands[name] = [str(word).format(**places) for word in words]
     found, run = {}, set()
     for name, command in commands.items():

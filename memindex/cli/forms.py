@@ -95,4 +95,7 @@ def _echo(lines: Iterator[str]) -> None:
 
 def write_text(text: str) -> None:
     """Write text to stdout as it is: click would take control sequences out, and UTF-8 has no half surrogate pairs."""
-    sys.stdout.write(text.encode("utf-8", "replace").decode("utf-8"))
+    try:
+        sys.stdout.write(text)
+    except UnicodeEncodeError:
+        sys.stdout.write(text.encode("utf-8", "replace").decode("utf-8"))

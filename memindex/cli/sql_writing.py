@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import sys
 from collections import Counter
@@ -82,25 +83,39 @@ def _write_lines(answer: pa.Table, separator: str) -> None:
     safe = printable if sys.stdout.isatty() else str
     write_text(safe(separator.join(field(name, separator) for name in answer.column_names)) + "\n")
     for batch in answer.to_batches(_BATCH):
-        columns = [_fields(column, separator) for column in pa.Table.from_batches([batch]).columns]
-        between = pa.scalar(separator, pa.large_string())
-        joined = pc.binary_join_element_wise(*columns, between, null_handling="replace", null_replacement="")
-        write_text(safe("\n".join(joined.to_pylist())) + "\n")
+        columns = [_flat(column).combine_chunks() for column in pa.Table.from_batches([batch]).columns]
+        write_text(safe(_lines(columns, separator)))
 
 
-def _fields(column: pa.ChunkedArray, separator: str) -> pa.Array:
-    """The values of a column as text, in quotes where that is needed."""
-    flat = _flat(column).combine_chunks()
-    is_text = pa.types.is_string(flat.type) or pa.types.is_large_string(flat.type)
-    text = flat.cast(pa.large_string())
-    if not is_text:
-        return text
-    needed = pc.fill_null(pc.or_(pc.equal(text, ""), pc.match_substring_regex(text, f'[{separator}"\r\n]')), False)
-    if not pc.any(needed).as_py():
-        return text
-    inside = pc.replace_substring(text, '"', '""')
-    quote, nothing = (pa.scalar(part, pa.large_string()) for part in ('"', ""))
-    return pc.if_else(needed, pc.binary_join_element_wise(quote, inside, quote, nothing), text)
+def _lines(columns: list[pa.Array], separator: str) -> str:
+    """The lines of some rows; Arrow writes those of which no text needs quotes."""
+    import pyarrow.csv
+
+    needed = [_needs_quotes(column, separator) for column in columns]
+    if not any(where is not None for where in needed):
+        options = pyarrow.csv.WriteOptions(include_header=False, delimiter=separator, quoting_style="none")
+        written = io.BytesIO()
+        pyarrow.csv.write_csv(pa.table(columns, names=list(map(str, range(len(columns))))), written, options)
+        return written.getvalue().decode("utf-8")
+    quote, between, end, nothing = (pa.scalar(part, pa.large_string()) for part in ('"', separator, "\n", ""))
+    texts = []
+    for column, where in zip(columns, needed, strict=True):
+        text = column.cast(pa.large_string())
+        if where is not None:
+            doubled = pc.replace_substring(text, '"', '""')
+            text = pc.if_else(where, pc.binary_join_element_wise(quote, doubled, quote, nothing), text)
+        texts.append(text)
+    rows = pc.binary_join_element_wise(*texts, between, null_handling="replace", null_replacement="")
+    whole = pa.ListArray.from_arrays(pa.array([0, len(rows)], pa.int32()), rows)
+    return f"{pc.binary_join(whole, end)[0].as_py()}\n"
+
+
+def _needs_quotes(column: pa.Array, separator: str) -> pa.Array | None:
+    """Which values of a column of text need quotes; None when none does."""
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        return None
+    special = pc.match_substring_regex(column, f'^$|[{separator}"\r\n]')
+    return pc.fill_null(special, False) if pc.any(special).as_py() else None
 
 
 def _flat(column: pa.ChunkedArray) -> pa.ChunkedArray:
