@@ -19,6 +19,7 @@ import click
 from memindex import __version__
 from memindex.cli.output import printable
 from memindex.errors import MemindexError
+from memindex.memory import address_space_limit, memory_problem, refuse_imports_without_room
 
 #: command: (module in memindex.cli, attribute, one line for the list of commands)
 COMMANDS = {
@@ -85,6 +86,7 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.isatty():
         # Files and pipes get UTF-8 in every locale: JSON is defined so, and texts hold any character.
         sys.stdout.reconfigure(encoding="utf-8")
+    refuse_imports_without_room()
     try:
         cli.main(standalone_mode=False, prog_name="memindex")
     except click.UsageError as error:
@@ -104,6 +106,26 @@ def main() -> None:
             _abandon_stdout()
         place = f"{error.filename}: " if error.filename else ""
         fail(f"{place}{error.strerror or error}")
+    except BaseException as error:
+        # Panics of the core are no Exception.
+        message = _environment_problem(error)
+        if message is None:
+            raise
+        fail(message)
+
+
+def _environment_problem(error: BaseException) -> str | None:
+    """What is wrong with the machine or the installation; None where the error is another one."""
+    from memindex.extras import missing_extra_of
+
+    if isinstance(error, ImportError) and (extra := missing_extra_of(error)) is not None:
+        return str(extra)
+    problem = memory_problem(error)
+    limit = address_space_limit()
+    if problem is None:
+        return None
+    limited = [] if limit is None else [f"the limit of this process is {limit >> 20:,} MB (ulimit -v)"]
+    return "; ".join([problem, *limited, *getattr(error, "__notes__", ())])
 
 
 def _fail_usage(error: click.UsageError) -> None:

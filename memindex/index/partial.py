@@ -96,6 +96,8 @@ def _say_kept(error: BaseException) -> None:
         error.args = (f"{error}; {kept}",)
     elif isinstance(error, OSError):
         error.strerror = f"{error.strerror or error}; {kept}"
+    else:
+        error.add_note(kept)
 
 
 def finished_units(partial: Path) -> Iterator[Path]:

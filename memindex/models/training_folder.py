@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import memindex.models.torch_setup  # noqa: F401
+
 import torch
 from transformers import PreTrainedModel
 
