@@ -79,8 +79,8 @@ class _RoomCheck:
         except OSError:
             limit = (address_space_limit() or 0) >> 20
             raise MemindexError(
-                f"too little memory: {name} needs about {needed >> 20:,} MB of address space, and this process may have "
-                f"{limit:,} MB in all; raise that limit (ulimit -v)"
+                f"too little memory: {name} needs about {needed >> 20:,} MB of address space, and the limit of this "
+                f"process is {limit:,} MB; raise it (ulimit -v)"
             ) from None
 
 

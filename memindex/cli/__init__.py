@@ -101,13 +101,8 @@ def main() -> None:
         # The reader of our output went away, as `| head` does.
         _abandon_stdout()
         sys.exit(1)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            _abandon_stdout()
-        place = f"{error.filename}: " if error.filename else ""
-        fail(f"{place}{error.strerror or error}")
     except BaseException as error:
-        # Panics of the core are no Exception.
+        # A panic of the core is not an Exception.
         message = _environment_problem(error)
         if message is None:
             raise
@@ -121,11 +116,18 @@ def _environment_problem(error: BaseException) -> str | None:
     if isinstance(error, ImportError) and (extra := missing_extra_of(error)) is not None:
         return str(extra)
     problem = memory_problem(error)
-    limit = address_space_limit()
     if problem is None:
-        return None
+        return _file_problem(error) if isinstance(error, OSError) else None
+    limit = address_space_limit()
     limited = [] if limit is None else [f"the limit of this process is {limit >> 20:,} MB (ulimit -v)"]
     return "; ".join([problem, *limited, *getattr(error, "__notes__", ())])
+
+
+def _file_problem(error: OSError) -> str:
+    if error.errno == errno.ENOSPC:
+        _abandon_stdout()
+    place = f"{error.filename}: " if error.filename else ""
+    return f"{place}{error.strerror or error}"
 
 
 def _fail_usage(error: click.UsageError) -> None:
