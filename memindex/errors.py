@@ -22,6 +22,13 @@ class CorruptIndexError(MemindexError):
     """An index file that is not what it should be; the message names file and offset."""
 
 
+class ReplacedIndexError(CorruptIndexError):
+    """Another version of an index took its place since it was opened; what was asked for must be read from that."""
+
+    def __init__(self, directory: object) -> None:
+        super().__init__(f"{directory}: another version took its place: open it again")
+
+
 class MissingExtraError(MemindexError, ImportError):
     """An optional package is not installed; the message says how to get it."""
 
