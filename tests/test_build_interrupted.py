@@ -124,6 +124,7 @@ def alive(pid):
         return False
 
 
+@pytest.mark.usefixtures("sigint")
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds child processes in /proc, which is not here")
 @pytest.mark.parametrize(
     ("kill", "moment"),

@@ -12,7 +12,7 @@ import io
 import os
 import sys
 import warnings
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 import click
 
@@ -94,7 +94,7 @@ def main() -> None:
     except click.ClickException as error:
         fail(error.format_message(), error.exit_code)
     except (click.exceptions.Abort, KeyboardInterrupt):
-        fail("stopped", 130)
+        _stop()
     except MemindexError as error:
         fail(str(error))
     except BrokenPipeError:
@@ -107,6 +107,16 @@ def main() -> None:
         if message is None:
             raise
         fail(message)
+
+
+def _stop() -> NoReturn:
+    click.echo("memindex: stopped", err=True)
+    connection = sys.modules.get("memindex.tables.connection")
+    if connection is not None and connection.is_one_left_open():
+        # At exit Python would wait for it.
+        sys.stdout.flush()
+        os._exit(130)
+    sys.exit(130)
 
 
 def _environment_problem(error: BaseException) -> str | None:

@@ -34,6 +34,9 @@ from memindex.tables.views import joined_views, literal_path, text_literal
 #: Every open connection, and the tables that it shows.
 _open: weakref.WeakKeyDictionary[duckdb.DuckDBPyConnection, TableStore] = weakref.WeakKeyDictionary()
 
+#: Connections that are busy with a query that could not be stopped.
+_left: list[duckdb.DuckDBPyConnection] = []
+
 #: Why the documents of some indexes of an open connection can't be read.
 _unreadable: weakref.WeakKeyDictionary[duckdb.DuckDBPyConnection, list[str]] = weakref.WeakKeyDictionary()
 
@@ -226,7 +229,8 @@ def _select_nothing(table: Table) -> str:
 def _select_refused(table: Table, index_name: str) -> str:
     """The rows of an index that can't be used: an error for a query that reads them."""
     name = text_literal(index_name)
-    columns = [f'{name} AS "index"' if c.name == "index" else f"NULL::{_sql_type(c.type)}" for c in table.columns]
+    values = {"index": name}
+    columns = [f'{values.get(c.name, f"NULL::{_sql_type(c.type)}")} AS "{c.name}"' for c in table.columns]
     return f"SELECT {', '.join(columns)} WHERE {functions.SAME_INDEX}({name})"
 
 
@@ -238,12 +242,30 @@ def _sql_type(type_: pa.DataType) -> str:
     return (names | {"string": "VARCHAR", "timestamp[us]": "TIMESTAMP"})[str(type_)]
 
 
+def leave_open(con: duckdb.DuckDBPyConnection) -> None:
+    """Never close a connection: to close one that is busy waits for its query, and that may not end."""
+    # One reference that is never given back keeps the connection from ending with the process.
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(con))
+    _open.pop(con, None)
+    _left.append(con)
+
+
+def close(con: duckdb.DuckDBPyConnection) -> None:
+    """Close a connection, unless it is busy with a query that could not be stopped."""
+    if not any(busy is con for busy in _left):
+        con.close()
+
+
+def is_one_left_open() -> bool:
+    """Whether a query goes on that could not be stopped: an orderly exit would wait for it."""
+    return bool(_left)
+
+
 def _leave_to_parent() -> None:
     """In a forked process: DuckDB's threads did not come along, so ending the parent's databases waits for ever."""
     for con in list(_open):
-        # One reference that is never given back keeps the connection from ending with the process.
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(con))
-    _open.clear()
+        leave_open(con)
+    _left.clear()
 
 
 if hasattr(os, "register_at_fork"):
