@@ -37,7 +37,7 @@ def memory_problem(error: BaseException) -> str | None:
 
 def memory_problem_of(text: str) -> str | None:
     """The same of what a process wrote before it ended."""
-    for line in text.splitlines():
+    for line in reversed(text.splitlines()):
         if re.search(_ALLOCATION, line):
             return _shortened(f"out of memory ({line.strip()})")
         if re.search(_THREAD, line):

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -244,11 +245,13 @@ def misleading(tmp_path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("path", [None, ""])
+@pytest.mark.parametrize("path", [""])
 def test_a_working_directory_of_misleading_names(base, world, misleading, path):
     variables = environment() if path is None else environment(PYTHONPATH=path)
     build = f"index build {world}/corpus --out built --tokenizer bytes --workers 2"
-    done = {name: run(base, name, misleading, env=variables) for name in (build, f"sql -s {world}/study 'FROM runs'")}
+    done = {
+        name: run(base, name, misleading, env=variables) for name in (build, f"sql -s {world}/study 'FROM sequences'")
+    }
     assert_all_work(done)
     refused = run(base, f"train -i {world}/index --size 1M --tokens 1000 --out m", misleading, env=variables)
     assert "torch is not installed; run: " in refused.stderr
@@ -316,7 +319,7 @@ def test_the_server_alone(installed, world, misleading):
             line = next(line for line in server.stderr if " at http://" in line)
             address = line.rpartition(" at ")[2].strip()
             count = _ask(f"{address}/v1/indexes/index/count", {"queries": ["fox"]})
-            texts = [json.loads(line)["text"] for line in (world / "corpus" / "a.jsonl").open()]
+            texts = [json.loads(line)["text"] for line in (world / "corpus" / "a.jsonl").read_text().splitlines()]
             assert [row["count"] for row in count["counts"]] == [sum(text.count("fox") for text in texts)]
             rows = _ask(f"{address}/v1/studies/study/sql", {"sql": "SELECT count(*) AS n FROM documents"})
             assert rows["rows"] in ([[len(texts)]], [{"n": len(texts)}])
@@ -363,12 +366,17 @@ blocked = {
 }
 assert {"fastapi", "pytest", "obstore", "pandas"} <= blocked, blocked
 
-class Blocked:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in blocked:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+class Hiding:
+    def __init__(self, finder):
+        self._finder = finder
 
-sys.meta_path.insert(0, Blocked())
+    def find_spec(self, name, path=None, target=None):
+        return None if name.partition(".")[0] in blocked else self._finder.find_spec(name, path, target)
+
+    def __getattr__(self, name):
+        return getattr(self._finder, name)
+
+sys.meta_path[:] = map(Hiding, sys.meta_path)
 from memindex.cli import main
 
 codes = []
