@@ -16,9 +16,11 @@ from memindex.index.names import identity_of
 
 Read = TypeVar("Read")
 
-#: Seconds in which an index is opened anew as often as another version takes its place meanwhile, and between two
-#: openings of one that is gone for a moment.
-PATIENCE, PAUSE = 5.0, 0.01
+#: While another version takes an index's place, it is opened anew: at least so often, and for so many seconds.
+OPENINGS, PATIENCE = 20, 5.0
+
+#: Seconds between two openings of an index that is gone for a moment.
+PAUSE = 0.01
 
 
 def read_at_rest(directory: Path, read: Callable[[Path], Read]) -> tuple[tuple[int, ...] | None, Read]:
@@ -26,8 +28,9 @@ def read_at_rest(directory: Path, read: Callable[[Path], Read]) -> tuple[tuple[i
 
     A revision takes the place of the whole folder at once; what was read on both sides of that is read anew.
     """
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end:
+    end, opened = time.monotonic() + PATIENCE, 0
+    while opened < OPENINGS or time.monotonic() < end:
+        opened += 1
         folder = identity_of(directory)
         try:
             found = read(directory)
