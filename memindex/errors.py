@@ -26,6 +26,13 @@ class DamagedTableError(MemindexError):
     """A file of a study's tables that is damaged or gone; the message names the file."""
 
 
+class ReplacedIndexError(CorruptIndexError):
+    """Another version of an index took its place since it was opened; what was asked for must be read from that."""
+
+    def __init__(self, directory: object) -> None:
+        super().__init__(f"{directory}: another version took its place: open it again")
+
+
 class MissingExtraError(MemindexError, ImportError):
     """An optional package is not installed; the message says how to get it."""
 

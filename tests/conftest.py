@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,17 @@ def shared() -> Path:
     if not (SHARED / "corpora").is_dir():
         pytest.skip("needs the development corpora in ../shared, which are not on this machine")
     return SHARED
+
+
+@pytest.fixture
+def sigint() -> Iterator[None]:
+    """SIGINT raises KeyboardInterrupt, here and in processes started meanwhile.
+
+    Who starts the tests may ignore it (`nohup make test &`), which processes inherit.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

@@ -245,7 +245,7 @@ def test_a_missing_package_is_named(monkeypatch):
         raise ImportError("Install s3fs to access S3")
 
     monkeypatch.setattr(fsspec.core, "url_to_fs", missing)
-    with pytest.raises(MemindexError, match=r"pip install s3fs"):
+    with pytest.raises(MemindexError, match=r"needs s3fs, .*pip install .*\[remote\]'"):
         read(["s3://bucket/a.jsonl"])
 
 

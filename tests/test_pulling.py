@@ -237,7 +237,7 @@ def test_pulled_files_of_another_size_are_refused(s3, tmp_path):
 def test_two_pulls_at_a_time_are_refused(s3, tmp_path):
     def second(key: str, start: int, end: int) -> None:
         s3.before = lambda *_: None
-        with pytest.raises(MemindexError, match="another process is pulling"):
+        with pytest.raises(MemindexError, match="is being written by `memindex index pull`"):
             pull(s3, tmp_path / "out")
         met.append(key)
 
@@ -262,7 +262,7 @@ def test_nothing_there_no_access_and_no_server_are_refused(s3, tmp_path):
 
 def test_without_the_package_one_line_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "obstore.store", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'memindex\[s3\]'"):
+    with pytest.raises(MissingExtraError, match=r"obstore.*pip install .*\[s3\]'"):
         pull_files(ADDRESS, tmp_path / "out")
     assert left_in(tmp_path) == []
 

@@ -106,7 +106,8 @@ class Terminal:
         environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
         streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
         # A session of its own, whose controlling terminal the pty becomes: Ctrl-C is a signal there.
-        starter = "import fcntl, os, sys, termios; os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+        starter = "import fcntl, os, signal, sys, termios; os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+        starter += "signal.signal(signal.SIGINT, signal.SIG_DFL); "
         starter += "os.execv(sys.argv[1], sys.argv[1:])"
         self.process = subprocess.Popen([sys.executable, "-c", starter, *command], cwd=cwd, env=environment, **streams)
         os.close(theirs)

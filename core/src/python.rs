@@ -48,7 +48,13 @@ impl PyShard {
         let sidecars = Sidecars { keys, domains, columns, domain_block };
         let opened = FolderIdentity::of(&directory)?;
         let inner = py.detach(|| Shard::open(&directory, &beside, shard, token_width, sidecars))?;
-        Ok(PyShard { inner, directory, opened, number: shard, documents: std::sync::OnceLock::new() })
+        let documents = std::sync::OnceLock::new();
+        // Now, so that they are of the tokens' version, whatever takes the index's place. Counts need none: what is
+        // missing or damaged is said when documents are asked for.
+        if let Ok(found) = Documents::open(&directory, shard) {
+            let _ = documents.set(found);
+        }
+        Ok(PyShard { inner, directory, opened, number: shard, documents })
     }
 
     fn __len__(&self) -> usize {
@@ -326,7 +332,7 @@ impl PyShard {
         })
     }
 
-    /// The document files, opened at first use: counting never needs them.
+    /// The document files; where they could not be opened with the shard, the error says why.
     fn documents(&self) -> Result<&Documents> {
         if self.documents.get().is_none() {
             let documents = Documents::open(&self.directory, self.number);

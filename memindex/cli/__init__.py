@@ -14,13 +14,14 @@ import re
 import sys
 import warnings
 from contextlib import suppress
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 import click
 
 from memindex import __version__
 from memindex.cli.output import printable
 from memindex.errors import MemindexError
+from memindex.memory import address_space_limit, memory_problem, refuse_imports_without_room
 
 #: command: (module in memindex.cli, attribute, one line for the list of commands)
 COMMANDS = {
@@ -107,6 +108,7 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.isatty():
         # Files and pipes get UTF-8 in every locale: JSON is defined so, and texts hold any character.
         sys.stdout.reconfigure(encoding="utf-8")
+    refuse_imports_without_room()
     try:
         cli.main(standalone_mode=False, prog_name="memindex")
     except click.UsageError as error:
@@ -114,18 +116,50 @@ def main() -> None:
     except click.ClickException as error:
         fail(error.format_message(), error.exit_code)
     except (click.exceptions.Abort, KeyboardInterrupt):
-        fail("stopped", 130)
+        _stop()
     except MemindexError as error:
         fail(str(error))
     except BrokenPipeError:
         # The reader of our output went away, as `| head` does.
         _abandon_stdout()
         sys.exit(1)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            _abandon_stdout()
-        place = f"{error.filename}: " if error.filename else ""
-        fail(f"{place}{error.strerror or error}")
+    except BaseException as error:
+        # A panic of the core is not an Exception.
+        message = _environment_problem(error)
+        if message is None:
+            raise
+        fail(message)
+
+
+def _stop() -> NoReturn:
+    click.echo("memindex: stopped", err=True)
+    connection = sys.modules.get("memindex.tables.connection")
+    if connection is not None and connection.is_one_left_open():
+        # At exit Python would wait for it.
+        sys.stdout.flush()
+        os._exit(130)
+    sys.exit(130)
+
+
+def _environment_problem(error: BaseException) -> str | None:
+    """What is wrong with the machine or the installation; None where the error is another one."""
+    from memindex.extras import missing_extra_of
+
+    if isinstance(error, ImportError) and (extra := missing_extra_of(error)) is not None:
+        return str(extra)
+    problem = memory_problem(error)
+    if problem is None:
+        return _file_problem(error) if isinstance(error, OSError) else None
+    limit = address_space_limit()
+    limited = [] if limit is None else [f"the limit of this process is {limit >> 20:,} MB (ulimit -v)"]
+    return "; ".join([problem, *limited, *getattr(error, "__notes__", ())])
+
+
+def _file_problem(error: OSError) -> str:
+    if error.errno == errno.ENOSPC:
+        _abandon_stdout()
+    place = f"{error.filename}: " if error.filename else ""
+    return f"{place}{error.strerror or error}"
 
 
 def _fail_usage(error: click.UsageError) -> None:

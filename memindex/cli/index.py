@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +20,16 @@ from memindex.cli.index_reading import check_room, difference, reading_options, 
 from memindex.cli.index_revising import add, remove
 from memindex.cli.index_scale import MOST_LINES, note_malformed, print_estimate, resumable, scale_options
 from memindex.cli.index_stats import stats
-from memindex.errors import MemindexError
+from memindex.errors import MemindexError, ReplacedIndexError
 from memindex.index.index import Index
 from memindex.index.manifest import SKIPPED_FILE
 
 if TYPE_CHECKING:
     from memindex.index.builder import BuildReport
+
+
+#: Times that `verify` begins anew because another version of the index took its place.
+_VERIFICATIONS = 3
 
 
 @click.group(cls=NamingGroup)
@@ -221,10 +226,19 @@ def verify(directory: str, as_json: bool) -> None:
     from memindex.cli.output import note
 
     try:
-        opened = Index.open(directory)
-        opened.verify(note)
+        _verify(directory, note)
     except MemindexError as error:
         if as_json:
             click.echo(json.dumps({"index": directory, "ok": False, "error": str(error)}))
         raise
     click.echo(json.dumps({"index": directory, "ok": True}) if as_json else f"{directory}: all files are as built")
+
+
+def _verify(directory: str, note: Callable[[str], None]) -> None:
+    """Verify the version that is there; anew where another one takes its place meanwhile."""
+    for _ in range(_VERIFICATIONS):
+        try:
+            return Index.open(directory).verify(note)
+        except ReplacedIndexError as error:
+            note(f"memindex: {error}: verifying that")
+    return Index.open(directory).verify(note)

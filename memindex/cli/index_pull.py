@@ -33,8 +33,7 @@ def pull(
 
     NAME is a published index (--list), or any s3://bucket/prefix that anybody may read. A pull that was stopped goes on
     where it was when the same command is given again; files that changed on the server meanwhile are pulled anew. Sizes
-    are checked against the listing, and the room on the disk before anything is transferred. Needs the package obstore:
-    pip install 'memindex[s3]'.
+    are checked against the listing, and the room on the disk before anything is transferred. Needs the extra `s3`.
 
     \b
     Examples:

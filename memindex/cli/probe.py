@@ -61,10 +61,13 @@ def probe(name: str, directory: str, models: tuple[str, ...], form: str, **given
       memindex probe noise -s my-study --model pythia-1b --sequences 500 --alpha 0 --alpha 0.1 --draws 5
     """
     from memindex.cli.output import note, progress_bar
+    from memindex.extras import require
     from memindex.study.planning import name_models
     from memindex.study.probe_running import run_probes
 
     config = load_study(directory)
+    if given["engine"] != "ray":
+        require("models")
     settings = _settings(config.probes, given)
     scoring = replace(
         config.scoring, **{key: value for key in ("dtype", "attention") if (value := given.pop(key)) is not None}

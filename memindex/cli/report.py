@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,8 @@ def report(study: str, out: Path | None, figure: str | None, parameters: tuple[s
       memindex report -s my-study --figure rate_by_frequency --out frequency.png
       memindex report -s my-study --figure domain_shares -p sample=bucket --out domains.svg
     """
+    # Without a home, or with one that may not be written, matplotlib says so at length, and works all the same.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     if figure is None:
         if parameters or dark:
             raise click.UsageError("--parameter and --dark need a --figure; the page shows every query as it is")

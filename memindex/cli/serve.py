@@ -12,7 +12,8 @@ from typing import Any
 import click
 
 from memindex.cli.index_path import INDEX
-from memindex.errors import MemindexError, MissingExtraError
+from memindex.errors import MemindexError
+from memindex.extras import missing
 from memindex.server.config import ABOUT, Limits, ServerConfig, by_name, read_api_keys
 from memindex.server.hosts import allowed_at, is_loopback
 from memindex.server.log import log, open_closed_streams
@@ -124,9 +125,10 @@ def _run(config: ServerConfig, host: str, port: int) -> None:
         from memindex.server.app import make_app
         from memindex.server.connections import http_server
     except ImportError as error:
-        if (error.name or "").partition(".")[0] == "memindex":
+        package = (error.name or "").partition(".")[0]
+        if package in {"", "memindex"}:
             raise
-        raise MissingExtraError(f"serving needs {error.name}: pip install 'memindex[server]'") from None
+        raise missing(package, "serving", "server") from None
     app = make_app(config)
     if not config.api_keys and not is_loopback(host):
         log(f"everybody who reaches {host} may ask: --api-key-file would name who may")

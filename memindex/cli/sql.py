@@ -117,7 +117,7 @@ def sql(
     if not interactive and not text.strip():
         raise click.UsageError("give a QUERY, or a file with -f (see --list for the named ones)")
     from memindex.cli.sql_shell import Shell
-    from memindex.tables.connection import connect
+    from memindex.tables.connection import close, connect
 
     con = connect(study)
     try:
@@ -132,7 +132,7 @@ def sql(
 
         prompt(shell)
     finally:
-        con.close()
+        close(con)
 
 
 def _is_name(query: str) -> bool:

@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple, TypeAlias, cast
 
 from memindex.errors import MemindexError, first_line
+from memindex.extras import EXTRAS, missing
 
 #: protocol://…; a drive letter or a file name with a colon is none.
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(::[A-Za-z][A-Za-z0-9+.-]+)*://")
@@ -235,7 +236,10 @@ def _told(url: str) -> Iterator[None]:
     except ImportError as error:
         protocol = url.split("://", maxsplit=1)[0].rpartition("::")[2]
         package = PACKAGES.get(protocol) or getattr(error, "name", None) or "its package"
-        raise MemindexError(f"{shown(url)}: to read {protocol}:// addresses: pip install {package}") from None
+        purpose = f"{shown(url)}: reading {protocol}:// addresses"
+        if package in EXTRAS:
+            raise missing(package, purpose) from None
+        raise MemindexError(f"{purpose} needs {package}, which is not installed; run: pip install {package}") from None
     except (FileNotFoundError, NotADirectoryError):
         raise MemindexError(f"{shown(url)}: no such file or folder") from None
     except PermissionError:

@@ -110,7 +110,7 @@ def build_index(
         check_free(target)
     files = find_files(sources, plan.options)
     given = describe(files)
-    with work_folder(target, free=True) as work:
+    with work_folder(target, "index build", free=True) as work:
         pipeline = Pipeline(work, plan, progress or (lambda *_: None))
         done = pipeline.run(files)
         report = _finish(work / INDEX, target, plan, given, done)

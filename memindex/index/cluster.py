@@ -16,6 +16,7 @@ from memindex.index.sorting import Sorted, SortJob, sort_shard
 from memindex.index.tokenizing import UnitFacts, tokenize_unit
 from memindex.index.tokenizing_process import TokenTask
 from memindex.index.units import TokenUnit
+from memindex.processes import import_path
 from memindex.ray_cluster import ray_cluster
 
 #: Times that a unit is tried again after its node was lost.
@@ -74,7 +75,7 @@ class Cluster:
                 while waiting and len(running) < most:
                     number, arguments = waiting.pop()
                     remote = ray.remote(num_cpus=1, memory=memory[number], max_retries=RETRIES)(do)
-                    running[remote.remote(sys.path, *arguments)] = number
+                    running[remote.remote(import_path(), *arguments)] = number
                 ready, _ = ray.wait(list(running), num_returns=1)
                 number = running.pop(ready[0])
                 yield number, _unwrapped(ray, ready[0])

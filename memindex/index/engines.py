@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import queue
-import subprocess
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
@@ -22,6 +21,7 @@ from memindex.index.sorting import Sorted, SortJob, sort_shard
 from memindex.index.tokenizing import UnitFacts, tokenize_unit
 from memindex.index.tokenizing_process import TokenProcess, TokenTask
 from memindex.index.units import TokenUnit
+from memindex.processes import Process
 
 Unit = TypeVar("Unit")
 Facts = TypeVar("Facts")
@@ -103,7 +103,7 @@ class Local:
 
 def sort_here(jobs: Sequence[SortJob], count: int, done: Callable[[Sorted], None]) -> None:
     """Sort shards on this machine, `count` at a time; the threads wait for their processes."""
-    told, running = threading.Lock(), set[subprocess.Popen[bytes]]()
+    told, running = threading.Lock(), set[Process]()
 
     def do(job: SortJob) -> None:
         facts = sort_shard(job, running)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
 from memindex import _core
-from memindex.errors import CorruptIndexError, MemindexError, QueryError
+from memindex.errors import CorruptIndexError, MemindexError, QueryError, ReplacedIndexError
 from memindex.index.manifest import DOCUMENTS_FILE, FILE, TOKENIZER_FILE, Manifest
 from memindex.index.names import check_known, identity_of, index_directory
 from memindex.index.opening import check_files, check_shards, read_at_rest
@@ -119,7 +119,7 @@ class Index:
             CorruptIndexError: Another version of the index took its place since it was opened.
         """
         if identity_of(self.path) != self._folder:
-            raise CorruptIndexError(f"{self.path}: another version took its place: open it again")
+            raise ReplacedIndexError(self.path)
         return self.manifest.file(self.path, name)
 
     def __repr__(self) -> str:
@@ -463,11 +463,18 @@ class Index:
         Raises:
             CorruptIndexError: Naming the file, the bytes of the first damaged block of 64 KiB, and the first wrong
                 entry where the tokens tell.
+            ReplacedIndexError: Another version took the index's place since it was opened.
             CorpusError: A shard has 2^32 tokens or more: too many for the second part.
         """
         from memindex.index import verifying
 
-        verifying.verify(self.path, self.manifest, self.shards, progress)
+        try:
+            verifying.verify(self.path, self.manifest, self.shards, progress)
+        except (MemindexError, OSError):
+            if identity_of(self.path) != self._folder:
+                # What was read was of two versions.
+                raise ReplacedIndexError(self.path) from None
+            raise
 
 
 def _open_files(directory: Path) -> tuple[Manifest, list[_core.Shard]]:

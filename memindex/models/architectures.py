@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import memindex.models.torch_setup  # noqa: F401
+
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 

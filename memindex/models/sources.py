@@ -12,6 +12,7 @@ from typing import Any
 
 from memindex.corpus.tokenizer import HUB_NAME, HUB_TIMEOUT, Tokenizer
 from memindex.errors import MemindexError
+from memindex.extras import require
 from memindex.mistaken_paths import looks_like_path
 from memindex.models.membership import similar
 
@@ -179,6 +180,7 @@ def read_tokenizer(source: str | Path, revision: str | None = None) -> Tokenizer
 
 
 def _converted(source: str | Path, revision: str | None, form: str) -> Tokenizer:
+    require("models")
     from transformers import AutoTokenizer
 
     try:

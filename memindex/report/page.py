@@ -23,7 +23,8 @@ from memindex.report.html_tables import csv_link, html_table
 from memindex.report.style import style_sheet
 from memindex.report.summary import fits, summary
 from memindex.study.config import StudyConfig, load_study
-from memindex.tables.connection import connect, why_empty
+from memindex.tables.connection import connect, lacks_index, why_empty
+from memindex.tables.functions import readable
 from memindex.tables.queries import Query, list_queries, load_query
 from memindex.tables.reading_order import reading_order
 from memindex.tables.running_queries import run_queries
@@ -89,19 +90,24 @@ def _page(con: duckdb.DuckDBPyConnection, config: StudyConfig) -> str:
     )
 
 
-def _answers(con: duckdb.DuckDBPyConnection) -> list[tuple[Query, pa.Table]]:
-    """The queries in reading order with their results; without the optional ones that have no rows."""
+def _answers(con: duckdb.DuckDBPyConnection) -> list[tuple[Query, pa.Table | MemindexError]]:
+    """The queries in reading order with their results; without the optional ones that have no rows.
+
+    Of a query that needs an index which is not there, what is wrong with that.
+    """
     queries = [load_query(name) for name in reading_order(list_queries())]
-    answers = []
+    answers: list[tuple[Query, pa.Table | MemindexError]] = []
     for query, answer in zip(queries, run_queries(con, [(query, {}) for query in queries]), strict=True):
         if isinstance(answer, MemindexError):
-            raise answer
-        if answer.num_rows or not query.optional:
+            if not lacks_index(con, answer):
+                raise answer
+            answers.append((query, answer))
+        elif answer.num_rows or not query.optional:
             answers.append((query, answer))
     return answers
 
 
-def _contents(answers: list[tuple[Query, pa.Table]]) -> str:
+def _contents(answers: list[tuple[Query, pa.Table | MemindexError]]) -> str:
     links = "".join(f'<li><a href="#{query.name}">{escape(query.title)}</a>' for query, _ in answers)
     return f'<nav aria-label="Questions"><ul>{links}</ul></nav>'
 
@@ -114,12 +120,25 @@ def _section(anchor: str, title: str, question: str, inside: str) -> str:
 
 
 def _table_section(con: duckdb.DuckDBPyConnection, anchor: str, title: str, question: str, sql: str) -> str:
-    table = con.sql(sql).to_arrow_table()
+    try:
+        table = con.sql(sql).to_arrow_table()
+    except duckdb.Error as error:
+        if not lacks_index(con, problem := readable(error)):
+            raise
+        return _section(anchor, title, question, _problem(problem))
     shown = _numbers(table, anchor, title, unfolded=table.num_rows <= _UNFOLDED) or _empty(con, sql)
     return _section(anchor, title, question, shown)
 
 
-def _query_section(con: duckdb.DuckDBPyConnection, query: Query, table: pa.Table, families: Families) -> str:
+def _problem(error: MemindexError) -> str:
+    return f"<p class=empty>{escape(str(error))}</p>"
+
+
+def _query_section(
+    con: duckdb.DuckDBPyConnection, query: Query, table: pa.Table | MemindexError, families: Families
+) -> str:
+    if isinstance(table, MemindexError):
+        return _section(query.name, query.title, query.question, _problem(table))
     figure = _figure(query, table, families)
     unfolded = not figure and (query.figure.kind == "none" or table.num_rows <= _UNFOLDED)
     rows = _numbers(table, query.name, query.title, unfolded) or _empty(con, query.sql)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from memindex import processes
 from memindex.server.pipes import receive, send
 from memindex.server.places import Places
 from memindex.server.refusals import RefusalError
@@ -39,15 +38,10 @@ class Process:
         Raises:
             RefusalError: 503: the study can't be opened.
         """
-        # The study's own folder is no place to import from: -P leaves the current one out.
-        command = [sys.executable, "-P", "-m", "memindex.server.study_worker", str(study)]
-        self._process = subprocess.Popen(
-            [*command, json.dumps(dataclasses.asdict(limits))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=_environment(),
-            # Ctrl-C in a terminal is for the server, which lets requests under way end.
-            start_new_session=True,
+        arguments = [str(study), json.dumps(dataclasses.asdict(limits))]
+        # Ctrl-C in a terminal is for the server, which lets requests under way end.
+        self._process = processes.Process(
+            "memindex.server.study_worker", arguments, _environment(), start_new_session=True
         )
         self._limits = limits
         head, _ = self._received(_START)
@@ -110,10 +104,16 @@ class Process:
             timer.cancel()
         if message is not None:
             return message
-        self.close()
         if over.is_set():
+            self.close()
             raise RefusalError(408, f"stopped after {self._limits.seconds:g} seconds: ask for less")
-        raise RefusalError(413, "the query needs more memory than it may use")
+        # It ended by itself, or the system ended it. What it wrote may name files: that is for the server's log.
+        reason, for_memory = self._process.reason(), self._process.ended_for_memory()
+        self.close()
+        if for_memory:
+            raise RefusalError(413, "the query needs more memory than it may use")
+        processes.show(f"memindex: a process for queries {reason}\n".encode())
+        raise RefusalError(503, "the query's process ended: ask again")
 
 
 class Processes:
@@ -192,12 +192,9 @@ class Processes:
 
 def _environment() -> dict[str, str]:
     environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
-    # Where memindex was imported from, the worker finds it, too.
-    package = str(Path(__file__).resolve().parents[2])
-    path = os.pathsep.join(dict.fromkeys([package, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]))
     # Arrow's own allocator reserves a gigabyte that it may never use, and glibc arenas for many threads: both count.
     frugal = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "2"}
-    return environment | frugal | {"PYTHONPATH": path}
+    return environment | frugal
 
 
 def _state(study: Path) -> tuple[tuple[str, int], ...]:

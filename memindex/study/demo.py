@@ -15,7 +15,8 @@ from pathlib import Path
 
 from memindex.corpus.tokenizer import load_tokenizer
 from memindex.corpus.tokenizer_training import train_tokenizer
-from memindex.errors import MemindexError, MissingExtraError
+from memindex.errors import MemindexError
+from memindex.extras import require
 from memindex.index.builder import build_index
 from memindex.index.index import Index
 from memindex.index.manifest import write_atomically
@@ -56,7 +57,7 @@ def run_demo(target: Path, plan: DemoPlan, tell: Tell, progress: Progress, devic
     """
     if target.exists() and not (target / "corpus").is_dir():
         raise MemindexError(f"{target} exists already and is no demo: name another folder with --out")
-    _require_models()
+    require("models")
     _corpus(target, plan, tell)
     index = _indexes(target, tell, progress)
     models = [_train(index, size, plan, target, tell, progress, device) for size in plan.sizes]
@@ -138,11 +139,3 @@ def _train(
         f"loss {record['final_loss']:.2f}"
     )
     return out
-
-
-def _require_models() -> None:
-    try:
-        import torch  # noqa: F401
-        import transformers  # noqa: F401
-    except ImportError:
-        raise MissingExtraError("the demo trains models: pip install 'memindex[models]'") from None

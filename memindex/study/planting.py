@@ -121,7 +121,7 @@ def plant(
                 raise
             most *= _SPARE
     table = _table(chosen, index.tokenizer, plan)
-    with partial_directory(target) as folder:
+    with partial_directory(target, "plant") as folder:
         documents = _write(folder, table, plan)
         folder.rename(target)
     return Planted(table, documents, len(counts), int(counts.max(initial=0)))

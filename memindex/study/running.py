@@ -14,12 +14,13 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from memindex.errors import MemindexError
+from memindex.extras import require
 from memindex.progress import Progress
 from memindex.study.checking import check_study
 from memindex.study.config import ModelConfig, StudyConfig
 from memindex.study.exposures import ensure_exposures, known_trainings, missing_exposures
 from memindex.study.frequencies import ensure_statistics, missing_statistics
-from memindex.study.jobs import Done, RunOptions, device_of, do_units
+from memindex.study.jobs import LOCAL, Done, RunOptions, device_of, do_units
 from memindex.study.making_indexes import all_indexes, ensure_indexes, missing_indexes
 from memindex.study.making_models import ensure_models, missing_models, trainings
 from memindex.study.planning import UNIT, Run, Units, check_unchanged, plan_runs
@@ -70,6 +71,8 @@ def run_study(
     store = TableStore(config.tables)
     runs = study_runs(config, models, scoring)
     if only in (None, "scores"):
+        if options.engine == LOCAL and not all(store.has("runs", run.run_id) for run in runs):
+            require("models")  # before sequences are sampled and counted
         check_unchanged(store, runs, config)
         check_models(config, [run for run in runs if not store.has("runs", run.run_id)])
     if only not in (None, "sequences") and not store.has("frequencies", sample_name(config)):
@@ -91,6 +94,8 @@ def _make(config: StudyConfig, only: str | None, options: RunOptions, report: Pr
     """Make what is missing of the indexes and models that study.toml describes."""
     if missing_indexes(config) or missing_models(config):
         check_study(config)
+        if only in (None, "train") and missing_models(config):
+            require("models")  # before an index is built
     if only in (None, "build"):
         ensure_indexes(config, report)
     check_indexes(config)

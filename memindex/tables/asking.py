@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import duckdb
 import pyarrow as pa
@@ -14,7 +17,7 @@ from duckdb.sqltypes import DuckDBPyType
 
 from memindex.errors import MemindexError
 from memindex.near_names import either, near_names
-from memindex.tables.connection import damage_behind, still_empty
+from memindex.tables.connection import damage_behind, leave_open, still_empty
 from memindex.tables.functions import FUNCTIONS, LOOKED_AT, readable
 from memindex.tables.queries import Parameter
 from memindex.tables.schema import TABLES, VIEWS
@@ -36,6 +39,12 @@ _KEYWORDS = (
 )
 
 
+Answer = TypeVar("Answer")
+
+#: Seconds that a query has to stop after Ctrl-C.
+STOPPING = 5.0
+
+
 def ask(
     con: duckdb.DuckDBPyConnection, text: str, values: Mapping[str, Parameter] | None = None, *, for_file: bool = False
 ) -> pa.Table | None:
@@ -51,17 +60,44 @@ def ask(
         MemindexError: What DuckDB says, in one line, and what to do.
         KeyboardInterrupt: The query was stopped.
     """
-    with _explaining(con, text), ThreadPoolExecutor(1) as pool:
+    with _explaining(con, text):
         text.encode("utf-8")  # DuckDB's client says nothing readable about half a surrogate pair
-        future = pool.submit(_run, con, text, values, NOT_IN_FILES if for_file else NOT_IN_TEXT)
-        while True:
-            try:
-                return future.result()
-            except KeyboardInterrupt:
-                if future.done():
-                    raise
-                # DuckDB itself looks for signals between the parts of a query only, which may be hours apart.
-                con.interrupt()
+        # DuckDB itself looks for signals between the parts of a query only, which may be hours apart.
+        answer = _in_thread(lambda: _run(con, text, values, NOT_IN_FILES if for_file else NOT_IN_TEXT))
+        try:
+            return answer.result()
+        finally:
+            # Ctrl-C, or what else a signal raises.
+            if not answer.done():
+                _stop(con, answer)
+
+
+def _in_thread(do: Callable[[], Answer]) -> Future[Answer]:
+    """What `do` gives, from a thread that nothing waits for at the end of the process."""
+    future: Future[Answer] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(do())
+        except BaseException as error:  # raised where the answer is taken
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="memindex-sql", daemon=True).start()
+    return future
+
+
+def _stop(con: duckdb.DuckDBPyConnection, answer: Future[Any]) -> None:
+    """Stop a query; one that does not stop in time is left to itself, and its connection to it."""
+    left = True
+    try:
+        end = time.monotonic() + STOPPING
+        # Again and again: an interruption that comes before the query has begun is forgotten.
+        while left and time.monotonic() < end:
+            con.interrupt()
+            left = not wait([answer], timeout=0.1).done
+    finally:
+        if left:
+            leave_open(con)
 
 
 def _run(

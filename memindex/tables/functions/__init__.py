@@ -193,7 +193,7 @@ def register(con: duckdb.DuckDBPyConnection, indexes: Indexes) -> None:
         con.execute(function.macro())
 
     def is_same(name: str) -> bool:
-        indexes.check_same(name)
+        indexes.check_documents(name)
         return True
 
     _kept.append(is_same)

@@ -84,6 +84,8 @@ class Indexes:
         self._paths = dict(paths)
         #: Name of an index that must not be asked by it -> why.
         self.refused: Mapping[str, str] = {}
+        #: Name of an index whose documents can't be read -> why.
+        self.undocumented: Mapping[str, str] = {}
         self._opener = opener or open_index
         self._only_named = only_named
         self._identities = {name: identity_of(path) for name, path in paths.items()}
@@ -113,6 +115,12 @@ class Indexes:
                 f"{self._paths[name]}: another version of the index took its place after this connection was made: "
                 "connect again"
             )
+
+    def check_documents(self, name: str) -> None:
+        """Raise QueryError when the documents of one of the study's indexes can't be read, or as `check_same`."""
+        if name in self.undocumented:
+            raise QueryError(self.undocumented[name])
+        self.check_same(name)
 
     def forget(self) -> None:
         """Let go of all indexes, and answer no more."""
