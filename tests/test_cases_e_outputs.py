@@ -158,6 +158,9 @@ ROWS_OF = {
         "SELECT i, 'a' || i AS t, i / 4 AS f, i > 1 AS b, NULL AS n FROM range(3) AS t(i)",
     ],
     "queries": ["sql", "--list"],
+    "tables": ["sql", "-s", "{study}", ".tables"],
+    "schema": ["sql", "-s", "{study}", ".schema"],
+    "commands": ["sql", "-s", "{study}", ".help"],
 }
 
 
@@ -289,7 +292,7 @@ def json_of(folder, study, tmp_path_factory):
     write_folder(out / "plain", [[[1, 2, 3], [4, 5]]], 2)
     places = {"pile": pile, "study": study}
     for name, words in ROWS_OF.items():
-        if not name.startswith("sql"):
+        if not name.startswith("sql"):  # whose keys are those of the query
             commands[name] = [str(word).format(**places) for word in words]
     found, run = {}, set()
     for name, command in commands.items():

@@ -182,6 +182,8 @@ def write_rows(columns: list[str], rows: Sequence[Sequence[str]], form: str) -> 
     """Print rows of text as an answer is printed."""
     import pyarrow as pa
 
+    if form != "table":
+        columns = [name.replace(" ", "_") for name in columns]
     write(pa.table({name: pa.array([row[n] for row in rows], pa.string()) for n, name in enumerate(columns)}), form)
 
 
