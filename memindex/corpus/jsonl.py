@@ -18,6 +18,7 @@ from memindex.corpus.documents import (
     BATCH_BYTES,
     LONGEST_DOCUMENT,
     SCHEMA,
+    TOKENS_SCHEMA,
     BadDocuments,
     BytesRead,
     ReadOptions,
@@ -44,10 +45,10 @@ def read_jsonl(
     source: SourceFile, options: ReadOptions, bad: BadDocuments, read: BytesRead
 ) -> Iterator[pa.RecordBatch]:
     """Yield the documents of one file; raises CorpusError with file and line."""
+    tokenized: bool | None = None
     for line, block in _blocks(source, bad, read):
-        whole = block.removeprefix(BYTE_ORDER_MARK) if line == 1 else block
-        texts, domains, metadata, lines, wrong = _core.parse_jsonl(
-            whole, options.text_field, options.domain_field, line
+        texts, tokens, tokenized, domains, metadata, lines, wrong = _core.parse_jsonl(
+            block, options.text_field, options.domain_field, line, tokenized
         )
         for number, reason in wrong:
             bad.report(f"{source.file}:{number}", reason)
@@ -59,14 +60,18 @@ def read_jsonl(
         )
         yield pa.record_batch(
             [
-                large_binary(*texts, pa.large_binary()),
+                _ids(*tokens) if tokenized else large_binary(*texts, pa.large_binary()),
                 labels,
                 repeat(source.name, rows, pa.string()),
                 pa.array(lines),
                 large_binary(_without_halves(metadata[0]), metadata[1], pa.large_string()),
             ],
-            schema=SCHEMA,
+            schema=TOKENS_SCHEMA if tokenized else SCHEMA,
         )
+
+
+def _ids(values: npt.NDArray[np.uint32], offsets: npt.NDArray[np.int64]) -> pa.Array:
+    return pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(values))
 
 
 def _blocks(source: SourceFile, bad: BadDocuments, read: BytesRead) -> Iterator[tuple[int, bytes]]:
