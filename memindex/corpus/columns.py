@@ -128,11 +128,17 @@ def documents_of(
 
 def _is_list_of_ids(kind: pa.DataType) -> bool:
     is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    is_list = is_list or pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind)
     return bool(is_list and pa.types.is_integer(kind.value_type))
 
 
 def _ids(column: pa.Array, source: SourceFile, first_row: int) -> pa.Array:
     """Lists of token ids as large_list<uint32>."""
+    if pa.types.is_list_view(column.type) or pa.types.is_large_list_view(column.type):
+        # Arrow's cast of a slice of views loses values.
+        lengths = pc.list_value_length(column).cast(pa.int64())
+        offsets = pa.array(np.concatenate([[0], np.cumsum(lengths.fill_null(0))]), pa.int64())
+        column = pa.LargeListArray.from_arrays(offsets, column.flatten(), mask=column.is_null())
     try:
         ids = column.cast(TOKENS_SCHEMA.field("tokens").type)
     except pa.ArrowInvalid:

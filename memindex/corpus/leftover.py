@@ -60,7 +60,10 @@ class Leftover:
         for name, column in zip(names, columns, strict=True):
             key = pa.scalar(json.dumps(name, ensure_ascii=False) + ":", pa.large_string())
             pieces.append(pc.binary_join_element_wise(key, self._texts(name, column), nothing))
-        inner = pc.binary_join_element_wise(*pieces, comma, null_handling="skip")
+        # The function takes a single column and a separator for a single row.
+        alone = len(pieces) == 1
+        inner = pieces[0] if alone else pc.binary_join_element_wise(*pieces, comma, null_handling="skip")
+        inner = inner.fill_null("")
         return _without_nan(pc.binary_join_element_wise(open_, inner, close, nothing))
 
     def _texts(self, name: str, column: pa.Array) -> pa.Array:
@@ -137,6 +140,8 @@ def _queried(columns: list[pa.Array], expression: str) -> pa.Array:
     with duckdb.connect() as connection:
         connection.register("leftover", leftover)
         table = connection.sql(f"SELECT CAST({expression} AS VARCHAR) AS j FROM leftover").to_arrow_table()
+    if len(table) != len(leftover):
+        raise duckdb.Error("not a value for each row")
     return pa.array(table.column("j").combine_chunks(), pa.large_string())
 
 

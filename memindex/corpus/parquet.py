@@ -25,7 +25,7 @@ BUFFER_BYTES = 1 << 20
 READ_BYTES = BATCH_BYTES // 4
 
 #: Bytes that rows may decode to when a column stores a long text once for many of them.
-MOST_DECODED = 32 << 20
+MOST_DECODED = 48 << 20
 
 #: The longest such text, where the file does not show it.
 GUESSED_LENGTH = 1 << 20

@@ -36,15 +36,15 @@ def slices(batch: pa.RecordBatch, limit: int) -> Iterator[pa.RecordBatch]:
 
 
 def joined(batches: Iterable[pa.RecordBatch], limit: int, rows: int) -> Iterator[pa.RecordBatch]:
-    """Yield small batches joined to about `limit` bytes or to `rows` rows."""
+    """Yield small batches joined until they have `limit` bytes or `rows` rows."""
     held: list[pa.RecordBatch] = []
     size = length = 0
     for batch in batches:
-        if held and (size + batch.nbytes > limit or length + len(batch) > rows):
-            yield _concatenated(held)
-            held, size, length = [], 0, 0
         held.append(batch)
         size, length = size + batch.nbytes, length + len(batch)
+        if size >= limit or length >= rows:
+            yield _concatenated(held)
+            held, size, length = [], 0, 0
     if held:
         yield _concatenated(held)
 
