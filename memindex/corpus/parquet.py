@@ -22,7 +22,7 @@ MOST_ROWS = 16_384
 BUFFER_BYTES = 1 << 20
 
 #: Rows are decoded by about this many bytes at a time, on average: fewer than a batch, for their lengths differ.
-READ_BYTES = BATCH_BYTES // 4
+READ_BYTES = BATCH_BYTES // 2
 
 #: Bytes that rows may decode to when a column stores a long text once for many of them.
 MOST_DECODED = 48 << 20

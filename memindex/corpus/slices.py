@@ -95,8 +95,10 @@ def sizes(column: pa.Array) -> npt.NDArray[np.int64]:
     if isinstance(column, pa.ExtensionArray):
         return sizes(column.storage)
     if pa.types.is_struct(kind):
-        parts = (sizes(column.field(i)) for i in range(kind.num_fields))
-        return np.sum([np.zeros(len(column), np.int64), *parts], axis=0)
+        total = np.zeros(len(column), np.int64)
+        for i in range(kind.num_fields):
+            total += sizes(column.field(i))
+        return total
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         return _sizes_of_lists(column)
     return _sizes_of_plain(column)
@@ -119,7 +121,8 @@ def _sizes_of_plain(column: pa.Array) -> npt.NDArray[np.int64]:
     if any(check(kind) for check in (pa.types.is_string, pa.types.is_large_string)) or (
         pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
     ):
-        return np.asarray(pc.binary_length(column).fill_null(0), dtype=np.int64)
+        lengths: npt.NDArray[np.int64] = np.asarray(pc.binary_length(column).fill_null(0), dtype=np.int64)
+        return lengths
     try:
         size = -(-kind.bit_width // 8)
     except ValueError:
