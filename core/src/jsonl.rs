@@ -115,7 +115,7 @@ fn add(
         return Err("not a JSON object: every line must be one".to_string());
     }
     let name = || text.join(".");
-    let found = lookup(raw, text)?.ok_or_else(|| format!("no field {:?}", name()))?;
+    let (found, keys) = find(raw, text)?.ok_or_else(|| lacking(raw, text))?;
     let is_list = found.get().starts_with('[');
     if documents.tokenized.unwrap_or(is_list) != is_list && (is_list || found.get().starts_with('"')) {
         let (this, others) = if is_list { ("a list", "text") } else { ("text", "lists of token ids") };
@@ -123,17 +123,20 @@ fn add(
     }
     let label = match domain {
         None => Cow::Borrowed(""),
-        Some(path) => label(lookup(raw, path)?, path)?,
+        Some(path) => match lookup(raw, path)? {
+            None => return Err(lacking(raw, path).replacen("; ", " (domain); ", 1)),
+            value => label(value, path)?,
+        },
     };
     if is_list {
         let ids: Vec<u32> = serde_json::from_str(found.get())
             .map_err(|_| format!("the field {:?} is a list, but not of token ids: whole numbers from 0", name()))?;
-        copy_rest(raw, text, leftover)?;
+        copy_rest(raw, &keys, leftover)?;
         documents.tokens.extend_from_slice(&ids);
         documents.token_offsets.push(documents.tokens.len() as i64);
     } else {
         let words = string(found).ok_or_else(|| format!("the field {:?} is not a valid string", name()))?;
-        copy_rest(raw, text, leftover)?;
+        copy_rest(raw, &keys, leftover)?;
         documents.texts.push(words.as_bytes());
     }
     documents.tokenized = Some(is_list);
@@ -142,9 +145,9 @@ fn add(
     Ok(())
 }
 
-fn copy_rest(line: &RawValue, text: &[&str], leftover: &mut Vec<u8>) -> Found<()> {
+fn copy_rest(line: &RawValue, keys: &[String], leftover: &mut Vec<u8>) -> Found<()> {
     leftover.clear();
-    copy_without(line, text, leftover)
+    copy_without(line, keys, leftover)
 }
 
 /// A domain is a string, a number or a boolean; anything else would make labels that nobody can type.
@@ -165,28 +168,55 @@ pub fn string(value: &RawValue) -> Option<Cow<'_, str>> {
 
 /// The value at a path of field names, or None where there is none.
 pub fn lookup<'a>(value: &'a RawValue, path: &[&str]) -> std::result::Result<Option<&'a RawValue>, String> {
-    let [first, rest @ ..] = path else { return Ok(Some(value)) };
+    Ok(find(value, path)?.map(|(found, _)| found))
+}
+
+/// A value, and the keys that lead to it.
+type Place<'a> = (&'a RawValue, Vec<String>);
+
+/// The value at a path. A key may hold dots itself: the longest that fits is taken first, so the exact name wins.
+fn find<'a>(value: &'a RawValue, path: &[&str]) -> std::result::Result<Option<Place<'a>>, String> {
+    if path.is_empty() {
+        return Ok(Some((value, Vec::new())));
+    }
     if !value.get().starts_with('{') {
         return Ok(None);
     }
     let fields: Fields = serde_json::from_str(value.get()).map_err(|error| reason(&error))?;
-    // As in every JSON library, the last of several equal keys counts.
-    match fields.0.into_iter().rev().find(|(name, _)| name == first) {
-        Some((_, inner)) => lookup(inner, rest),
-        None => Ok(None),
+    for length in (1..=path.len()).rev() {
+        let (key, rest) = (path[..length].join("."), &path[length..]);
+        // As in every JSON library, the last of several equal keys counts.
+        let Some((_, inner)) = fields.0.iter().rev().find(|(name, _)| *name == key) else { continue };
+        if let Some((found, mut keys)) = find(inner, rest)? {
+            keys.insert(0, key);
+            return Ok(Some((found, keys)));
+        }
     }
+    Ok(None)
 }
 
-fn copy_without(value: &RawValue, path: &[&str], out: &mut Vec<u8>) -> std::result::Result<(), String> {
+/// Fields that a message names, at most.
+const MOST_NAMES: usize = 20;
+
+/// The message for a path that leads nowhere, with the fields that there are.
+fn lacking(value: &RawValue, path: &[&str]) -> String {
+    let fields = serde_json::from_str::<Fields>(value.get()).map_or(Vec::new(), |fields| fields.0);
+    let names: Vec<&str> = fields.iter().take(MOST_NAMES).map(|(name, _)| name.as_ref()).collect();
+    let more = if fields.len() > MOST_NAMES { ", …" } else { "" };
+    let has = if names.is_empty() { "no fields".to_string() } else { names.join(", ") + more };
+    format!("no field {:?}; the line has {has}", path.join("."))
+}
+
+fn copy_without(value: &RawValue, path: &[String], out: &mut Vec<u8>) -> std::result::Result<(), String> {
     let fields: Fields = serde_json::from_str(value.get()).map_err(|error| reason(&error))?;
     let (first, rest) = match path {
-        [first, rest @ ..] => (Some(*first), rest),
+        [first, rest @ ..] => (Some(first.as_str()), rest),
         [] => (None, path),
     };
     out.push(b'{');
     let mut separate = false;
     for (place, (name, inner)) in fields.0.iter().enumerate() {
-        let is_first = first == Some(name);
+        let is_first = first == Some(name.as_ref());
         if (is_first && rest.is_empty()) || fields.0[place + 1..].iter().any(|(later, _)| later == name) {
             continue;
         }
@@ -397,6 +427,20 @@ mod tests {
         assert_eq!(numbers, vec![11, 12, 13, 14, 15, 16, 17]);
         assert!(d.bad[0].1.contains("ends too early"), "{:?}", d.bad);
         assert!(d.bad[3].1.contains("no field \"text\""), "{:?}", d.bad);
+    }
+
+    #[test]
+    fn a_key_with_dots_comes_before_the_path() {
+        let line = br#"{"a.b": "flat", "a": {"b": "deep", "c": {"d.e": "x", "f": 2}}}"#;
+        let d = parse(line, "a.b", Some("a.c.d.e"), 1, None);
+        assert_eq!((row(&d.texts, 0), row(&d.domains, 0)), ("flat", "x"));
+        assert_eq!(row(&d.metadata, 0), r#"{"a": {"b": "deep", "c": {"d.e": "x", "f": 2}}}"#);
+        let d = parse(line, "a.c.d.e", None, 1, None);
+        assert_eq!(row(&d.metadata, 0), r#"{"a.b": "flat", "a": {"b": "deep", "c": {"f": 2}}}"#);
+        let d = parse(br#"{"a.b": {"x": 1}, "a": {"b": {"c": "t"}}}"#, "a.b.c", None, 1, None);
+        assert_eq!(row(&d.texts, 0), "t");
+        let d = parse(br#"{"a": 1, "b": {}}"#, "a.b", None, 1, None);
+        assert_eq!(d.bad[0].1, r#"no field "a.b"; the line has a, b"#);
     }
 
     #[test]
