@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import warnings
 from collections.abc import Iterator
@@ -13,6 +14,9 @@ import pytest
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import pyarrow.dataset  # noqa: F401
+
+# pytest's workers set it, and tables would be folded to it.
+os.environ.pop("COLUMNS", None)
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

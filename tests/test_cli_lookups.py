@@ -499,7 +499,7 @@ def test_an_index_without_tokenizer_domains_and_metadata_answers_ids(run, tmp_pa
     (span,) = spans_in(run("trace", "-i", folder, "--ids", "9 1 2 3", "--min-tokens", 2, "--sources", 1, "--json"))
     assert (span["start"], span["length"], span["text"], span["count"]) == (1, 3, None, 2)
     table = run("trace", "-i", folder, "--ids", "9 4 1 2 3", "--min-tokens", 2, "--sources", 1).stdout
-    assert "4 1 2 3   document 2 of shard 0" in table
+    assert "4 1 2 3  document 2 of shard 0" in table
     (answer,) = answers(run("next", "-i", folder, "--ids", "1 2", "--json"))
     assert answer["next"] == [{"token": 3, "text": None, "count": 2, "share": 2 / 3}]
     assert run("next", "-i", folder, "--ids", "1 2").returncode == 0

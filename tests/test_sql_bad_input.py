@@ -108,6 +108,9 @@ def test_an_empty_table_names_the_command_that_fills_it(
     empty: Path, monkeypatch: pytest.MonkeyPatch, capfd: Capture, name: str
 ) -> None:
     line = refused(monkeypatch, capfd, "sql", "-s", empty, f"SELECT * FROM {name}")
+    if name in ("documents", "corpora"):
+        assert line.startswith("memindex: the index nowhere is not at ")
+        return
     first = (*VIEWS[name].made_of, name)[0] if name in VIEWS else name
     filled_by = (TABLES | VIEWS)[first].filled_by
     assert line == f"memindex: the table {first} is still empty; fill it with: {filled_by}\n"
@@ -184,7 +187,10 @@ def test_an_index_that_changed_is_warned_of_and_not_mixed_in(
     with pytest.warns(UserWarning, match=wanted):
         con = connect(root / "study")
     assert con.sql("FROM frequencies ORDER BY ALL").fetchall() == before
-    assert con.sql('SELECT DISTINCT "index" FROM documents').fetchall() == [("heldout-index",)]
+    others = 'SELECT DISTINCT "index" FROM documents WHERE "index" = \'heldout-index\''
+    assert con.sql(others).fetchall() == [("heldout-index",)]
+    with pytest.raises(duckdb.Error, match="train-index changed since"):
+        con.sql("FROM documents").fetchall()
     for function in FUNCTIONS:
         given = "'a'" if function.argument_type == "VARCHAR" else "[101]"
         call = f"{function.name}('train-index', {given})"

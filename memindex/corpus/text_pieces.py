@@ -134,5 +134,7 @@ def _is_letter(byte: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
 
 
 def _offsets(texts: pa.Array) -> Places:
-    found = np.frombuffer(texts.buffers()[1], dtype=np.int64)[texts.offset : texts.offset + len(texts) + 1]
-    return found if len(found) else np.zeros(1, dtype=np.int64)
+    buffer = texts.buffers()[1]
+    if not len(texts) or buffer is None:
+        return np.zeros(1, dtype=np.int64)
+    return np.frombuffer(buffer, dtype=np.int64, count=len(texts) + 1, offset=8 * texts.offset)

@@ -245,6 +245,10 @@ class Tokenizer:
 
     def encode_batch(self, texts: pa.Array) -> Ragged:
         """Ids of an Arrow array of texts (large_binary, UTF-8): uint32 values, int64 offsets."""
+        import pyarrow as pa
+
+        if texts.type != pa.large_binary():
+            texts = texts.cast(pa.large_binary())
         if self.definition is None:
             return _bytes_as_ids(texts)
         with _CHOOSING:  # another thread must not use gigatoken before it is compared

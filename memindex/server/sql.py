@@ -33,7 +33,7 @@ Values = Mapping[str, Parameter | bool | None]
 #: How DuckDB wraps what functions say of an index whose files are damaged or gone.
 _BAD_INDEX = re.compile(r"executing the UDF: (?:CorruptIndexError|\w*NotFoundError|PermissionError|OSError): ")
 #: And what is said of one whose folder is gone.
-_NO_INDEX = re.compile(r'is not an index|is not at |Cannot access file ".*documents\.parquet')
+_NO_INDEX = re.compile(r'is not an index|is not at |no such folder: |Cannot access file ".*documents\.parquet')
 
 _TOO_LITTLE = ("failed to allocate", "bad_alloc", "Out of Memory", "out of memory")
 
