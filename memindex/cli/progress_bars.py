@@ -1,4 +1,4 @@
-"""Progress on stderr: bars on a terminal, a line at the start of a stage and every 15 seconds in a pipe or a log."""
+"""Progress on stderr: bars on a terminal; in a pipe or a log a line per stage, and another every 15 seconds."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 #: Seconds between two lines of a stage in a log.
 INTERVAL = 15.0
+
+#: Seconds that a stage takes before it gets a line in a log: errors that are found at once stay alone.
+DELAY = 0.9
 
 
 class Update(Protocol):
@@ -133,9 +136,15 @@ class _Line:
 
     def __init__(self, stage: str, unit: str, done: int) -> None:
         self.stage, self.unit, self.first = stage, unit, done
-        self.start = self.last = time.monotonic()
+        self.start = time.monotonic()
+        self.next = self.start + DELAY
         self.done = self.total = 0
         self.detail = ""
+
+    def show(self) -> None:
+        """Print it, and again after INTERVAL."""
+        self.next = time.monotonic() + INTERVAL
+        note(self.text())
 
     def text(self) -> str:
         seconds = time.monotonic() - self.start
@@ -153,22 +162,22 @@ def _lines(unit: str) -> Iterator[Update]:
     def update(stage: str, done: int, total: int, detail: str = "") -> None:
         with lock:
             line = lines.get(stage)
-            is_new = line is None
             if line is None:
                 line = lines[stage] = _Line(stage, _unit(stage, unit), done)
+                if stage == LOAD_TORCH:
+                    # The import may keep other threads from running.
+                    line.show()
+                elif (loading := lines.get(LOAD_TORCH)) is not None:
+                    loading.done = loading.total
             line.done, line.total, line.detail = done, total, detail
-            # A stage with nothing left to do is not worth a line.
-            if is_new and done < total:
-                note(line.text())
 
     def repeat() -> None:
         # A stage may work for minutes between two reports.
-        while not ended.wait(1.0):
+        while not ended.wait(min(0.25, INTERVAL)):
             with lock:
                 for line in lines.values():
-                    if line.done < line.total and time.monotonic() - line.last >= INTERVAL:
-                        line.last = time.monotonic()
-                        note(line.text())
+                    if line.done < line.total and time.monotonic() >= line.next:
+                        line.show()
 
     thread = threading.Thread(target=repeat, name="progress lines", daemon=True)
     thread.start()
