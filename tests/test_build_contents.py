@@ -351,7 +351,7 @@ def test_progress_inside_a_parquet_file_follows_its_rows(tmp_path, monkeypatch):
     monkeypatch.setattr("memindex.corpus.parquet.MOST_ROWS", 100)
     pq.write_table(pa.table({"text": [f"document {i}" for i in range(1000)]}), tmp_path / "a.parquet")
     assert progress_of_one_file(tmp_path / "a.parquet", tmp_path) == pytest.approx(
-        [*np.arange(1, 11) / 10, 1], abs=0.01
+        [*np.arange(0, 11) / 10, 1], abs=0.01
     )
 
 
@@ -362,7 +362,7 @@ def test_progress_in_a_folder_of_texts_follows_the_files(tmp_path, monkeypatch):
     for i in range(10):
         (tmp_path / "in" / f"{i}.txt").write_text("x" * 100)
     build_index([tmp_path / "in"], tmp_path / "out", tokenizer="bytes", progress=lambda *step: told.append(step))
-    assert [step[1] for step in told if step[0] == "tokenize"] == [*range(100, 1001, 100), 1000]
+    assert [step[1] for step in told if step[0] == "tokenize"] == [*range(0, 1001, 100), 1000]
 
 
 def row_groups(file):
