@@ -406,7 +406,7 @@ def test_a_sorting_process_that_is_killed_is_told_in_one_line_and_its_build_goes
     with pytest.raises(MemindexError, match=r"sorting process was killed \(SIGKILL\).*memory") as caught:
         build_index([corpus], tmp_path / "out", tokenizer="bytes", shards=2)
     assert len(str(caught.value).splitlines()) == 1
-    assert "what is finished is kept" in str(caught.value)
+    assert "finished units are kept" in str(caught.value)
     monkeypatch.setattr(sys, "executable", python)
     monkeypatch.setattr("memindex.index.tokenizing.read_documents", None)
     assert build_index([corpus], tmp_path / "out", tokenizer="bytes", shards=2).taken_over == 1
