@@ -33,7 +33,11 @@ def main() -> None:
     sys.path[:] = json.loads(os.environ.pop("MEMINDEX_PATH"))
     _load_memindex()
     del sys.argv[0]
-    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+    except KeyboardInterrupt:
+        # The process that started this one reports that it was stopped.
+        sys.exit(130)
 
 
 if __name__ == "__main__":

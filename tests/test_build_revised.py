@@ -385,7 +385,7 @@ def test_a_revision_that_fails_leaves_the_index_as_it_was(index, tmp_path, monke
 
     with monkeypatch.context() as patch:
         patch.setattr("memindex.index.revising._take_place", full)
-        with pytest.raises(OSError, match="No space left on device; what is finished is kept"):
+        with pytest.raises(OSError, match="No space left on device; finished units are kept"):
             remove_documents(path, documents=[(0, 1)])
     assert_answers(path, rows)
     with pytest.raises(MemindexError, match="no document of the index"):

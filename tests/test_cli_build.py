@@ -246,7 +246,7 @@ def test_what_was_built_is_told_as_json_or_text(run, tmp_path):
     }
     result = run(*build, "--out", tmp_path / "text")
     assert result.stdout == f"{tmp_path / 'text'}: 3 tokens in 3 documents\n"
-    assert "tokenize" in result.stderr
+    assert "memindex count -i" in result.stderr
 
 
 def test_workers_sort_the_shards(run, tmp_path, monkeypatch):

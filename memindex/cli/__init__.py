@@ -16,10 +16,13 @@ import warnings
 from contextlib import suppress
 from typing import Any, NoReturn, TextIO
 
+import memindex.cli.interrupt_hook  # noqa: F401 (before all that takes time to import)
+
 import click
 
 from memindex import __version__
 from memindex.cli.output import printable
+from memindex.cli.stopping import EXIT_CODE, interrupt_behind, message
 from memindex.errors import MemindexError
 from memindex.memory import address_space_limit, memory_problem, refuse_imports_without_room
 
@@ -115,8 +118,8 @@ def main() -> None:
         _fail_usage(error)
     except click.ClickException as error:
         fail(error.format_message(), error.exit_code)
-    except (click.exceptions.Abort, KeyboardInterrupt):
-        _stop()
+    except (click.exceptions.Abort, KeyboardInterrupt) as error:
+        _stop(error)
     except MemindexError as error:
         fail(str(error))
     except BrokenPipeError:
@@ -124,6 +127,8 @@ def main() -> None:
         _abandon_stdout()
         sys.exit(1)
     except BaseException as error:
+        if not isinstance(error, SystemExit) and interrupt_behind(error) is not None:
+            _stop(error)
         # A panic of the core is not an Exception.
         message = _environment_problem(error)
         if message is None:
@@ -131,14 +136,14 @@ def main() -> None:
         fail(message)
 
 
-def _stop() -> NoReturn:
-    click.echo("memindex: stopped", err=True)
+def _stop(error: BaseException) -> NoReturn:
+    click.echo(message(error), err=True)
     connection = sys.modules.get("memindex.tables.connection")
     if connection is not None and connection.is_one_left_open():
         # At exit Python would wait for it.
         sys.stdout.flush()
-        os._exit(130)
-    sys.exit(130)
+        os._exit(EXIT_CODE)
+    sys.exit(EXIT_CODE)
 
 
 def _environment_problem(error: BaseException) -> str | None:

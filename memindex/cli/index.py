@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from memindex.cli.index_path import INDEX
 from memindex.cli.index_pull import pull
 from memindex.cli.index_reading import check_room, difference, reading_options, request_from
 from memindex.cli.index_revising import add, remove
-from memindex.cli.index_scale import MOST_LINES, note_malformed, print_estimate, resumable, scale_options
+from memindex.cli.index_scale import MOST_LINES, note_malformed, print_estimate, resumable, scale_options, timing_option
 from memindex.cli.index_stats import stats
 from memindex.errors import MemindexError, ReplacedIndexError
 from memindex.index.index import Index
@@ -60,6 +61,7 @@ index.add_command(remove)
     "--dry-run", is_flag=True, help="Only say which units there are, and estimate disk, memory and time from samples."
 )
 @click.option("--skip-bad", is_flag=True, help="Leave malformed documents out and report them, instead of stopping.")
+@timing_option
 @click.option("--json", "as_json", is_flag=True, help="Print what was built as JSON.")
 def build(
     sources: tuple[str, ...],
@@ -67,6 +69,7 @@ def build(
     key_stride: int,
     dry_run: bool,
     skip_bad: bool,
+    timing: bool,
     as_json: bool,
     **given: Any,
 ) -> None:
@@ -100,7 +103,8 @@ def build(
       memindex index build src/ --out mine --tokenizer bytes --include '*.py' --include '*.md'
       memindex index build dolma/ --out dolma --tokenizer olmo-1 --memory 100GB --dry-run
     """
-    from memindex.cli.output import note, progress_bar
+    from memindex.cli.output import note
+    from memindex.cli.progress_bars import progress_bar
     from memindex.index.builder import build_index
     from memindex.index.estimating import estimate_build
 
@@ -114,13 +118,13 @@ def build(
         report = build_index(
             wanted.sources, wanted.out, key_stride=key_stride, skip_bad=skip_bad, progress=progress, **how
         )
-    print_build(wanted.out, report, as_json)
+    print_build(wanted.out, report, as_json, timing)
     if told := difference(wanted, report.manifest):
         note(told)
 
 
-def print_build(out: str, report: BuildReport, as_json: bool) -> None:
-    """Say what was built: stdout has the result, stderr the stages."""
+def print_build(out: str, report: BuildReport, as_json: bool, timing: bool = False) -> None:
+    """Print what was built on stdout; what to type next, and the stages if asked for, on stderr."""
     from memindex.cli.output import note, print_table
 
     manifest = report.manifest
@@ -152,8 +156,11 @@ def print_build(out: str, report: BuildReport, as_json: bool) -> None:
         click.echo(json.dumps(facts, ensure_ascii=False))
         return
     click.echo(f"{out}: {manifest.tokens:,} tokens in {manifest.documents:,} documents")
-    rows = [[stage, seconds, _rate(manifest.tokens, seconds)] for stage, seconds in report.seconds.items()]
-    print_table(["stage", "seconds", "M tokens/s"], rows, stderr=True)
+    if timing:
+        rows = [[stage, seconds, _rate(manifest.tokens, seconds)] for stage, seconds in report.seconds.items()]
+        print_table(["stage", "seconds", "M tokens/s"], rows, stderr=True)
+    text = '"some text"' if manifest.tokenizer else "--ids 1,2,3"
+    note(f"Next: memindex count -i {shlex.quote(out)} {text}")
 
 
 def _rate(tokens: int, seconds: float) -> float | None:

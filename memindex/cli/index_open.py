@@ -31,7 +31,8 @@ def open_index(directory: str, out: str | None, tokenizer: str | None, domain_pa
       memindex index open v4_pileval_llama --tokenizer llama-2/ --domain-path meta.pile_set_name
       memindex index open /mnt/readonly/v4_c4train_llama --out c4train --tokenizer llama-2/
     """
-    from memindex.cli.output import print_table, progress_bar
+    from memindex.cli.output import print_table
+    from memindex.cli.progress_bars import progress_bar
     from memindex.index.adopting import adopt_index
 
     with progress_bar() as progress:

@@ -41,7 +41,9 @@ def pull(
       memindex index pull v4_pileval_llama --tokenizer llama-2/tokenizer.json
       memindex index pull s3://corpora/index/v4_mine --endpoint https://minio.example.org:9000 --out mine
     """
-    from memindex.cli.output import note, progress_bar
+    from memindex.cli.output import note
+    from memindex.cli.progress_bars import progress_bar
+    from memindex.cli.stopping import resumable
     from memindex.corpus.tokenizer import load_tokenizer
     from memindex.index.adopting import adopt_index
     from memindex.index.published import find_address, published
@@ -56,13 +58,13 @@ def pull(
     # Before minutes of transfer, not after.
     loaded = None if tokenizer is None else load_tokenizer(tokenizer)
     target = out or address.name
-    with progress_bar("MB/s") as progress:
+    with progress_bar() as progress, resumable("downloaded files"):
         pulled = pull_files(address, target, endpoint=endpoint, progress=progress)
     if domain_path is None and known is not None:
         domain_path = known.domain_path
     if loaded is None and known is not None:
         note(f"built with the tokenizer of {known.tokenizer}; without --tokenizer the index counts ids only")
-    with progress_bar() as progress:
+    with progress_bar() as progress, resumable("downloaded files"):
         manifest = adopt_index(pulled.folder, tokenizer=loaded, domain_path=domain_path, progress=progress).manifest
     finish(pulled.folder)
     if form != "table":

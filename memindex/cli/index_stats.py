@@ -59,7 +59,7 @@ def stats(
       memindex index stats pile-index --ngrams 5 --top 20 --json > statistics.json
       memindex index stats pile-index --window 50 --figure repeated.svg
     """
-    from memindex.cli.output import progress_bar
+    from memindex.cli.progress_bars import progress_bar
     from memindex.index.index import Index
     from memindex.index.statistics import index_statistics
     from memindex.index.statistics_json import as_object, domain_rows

@@ -1,18 +1,16 @@
-"""How commands print: tables on stdout, progress on stderr, both with rich; loaded when something is printed."""
+"""How commands print: tables on stdout and notes on stderr; rich is loaded when something is printed."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from memindex.tables.plain_values import json_number
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import Task, TaskID
 
 #: Control characters, which would rule the terminal they are printed on, as pictures; line feeds and tabs stay.
 PICTURES = {code: 0x2400 + code for code in range(0x20) if code not in (0x09, 0x0A)} | {0x7F: 0x2421}
@@ -158,38 +156,6 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(inner) for inner in value]
     return json_number(value) if isinstance(value, float) else value
-
-
-@contextmanager
-def progress_bar(rate: str | None = None) -> Iterator[Callable[[str, int, int], None]]:
-    """A callback (stage, done, total) that draws one bar per stage on stderr; nothing when stderr is no terminal.
-
-    `rate` names the unit of a column of speeds.
-    """
-    shown_on = console(stderr=True)
-    if not shown_on.is_terminal:
-        yield lambda stage, done, total: None
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
-    from rich.text import Text
-
-    class Rate(ProgressColumn):
-        def render(self, task: Task) -> Text:
-            speed = task.finished_speed or task.speed
-            return Text(f"{speed:,.0f} {rate}" if speed else "")
-
-    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
-    columns += [Rate()] if rate else []
-    tasks: dict[str, TaskID] = {}
-    with Progress(*columns, console=shown_on, transient=True) as bar:
-
-        def update(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                # What was done before says nothing about the speed.
-                tasks[stage] = bar.add_task(stage, total=total, completed=done)
-            bar.update(tasks[stage], completed=done, total=total)
-
-        yield update
 
 
 def note(text: str) -> None:

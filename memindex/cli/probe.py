@@ -60,7 +60,9 @@ def probe(name: str, directory: str, models: tuple[str, ...], form: str, **given
       memindex probe compression -s my-study
       memindex probe noise -s my-study --model pythia-1b --sequences 500 --alpha 0 --alpha 0.1 --draws 5
     """
-    from memindex.cli.output import note, progress_bar
+    from memindex.cli.output import note
+    from memindex.cli.progress_bars import progress_bar
+    from memindex.cli.stopping import resumable
     from memindex.extras import require
     from memindex.study.planning import name_models
     from memindex.study.probe_running import run_probes
@@ -75,7 +77,7 @@ def probe(name: str, directory: str, models: tuple[str, ...], form: str, **given
     config = replace(config, scoring=scoring)
     named = name_models(config, models) if models else config.models
     run_ids = _scored(config, named)
-    with progress_bar(rate="sequences/s") as progress:
+    with progress_bar("sequences") as progress, resumable():
         done = run_probes(
             config, [name], models=named, settings=settings, options=options_from(given), progress=progress
         )

@@ -95,7 +95,7 @@ def work_folder(target: Path, work: str, free: bool) -> Iterator[Path]:
 
 
 def _say_kept(error: BaseException) -> None:
-    kept = "what is finished is kept, and the same command goes on with it"
+    kept = "finished units are kept: run the same command again to resume"
     if isinstance(error, MemindexError):
         error.args = (f"{error}; {kept}",)
     elif isinstance(error, OSError):

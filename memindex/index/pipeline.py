@@ -120,6 +120,8 @@ class Pipeline:
         left = [unit for unit in units if unit.number not in facts]
         read = {unit.number: unit.bytes for unit in units if unit.number in facts}
 
+        self.progress("tokenize", sum(read.values()), total)
+
         def told(unit: TokenUnit, done: int) -> None:
             # A file may grow while it is read.
             read[unit.number] = min(done, unit.bytes)
@@ -220,13 +222,15 @@ class Pipeline:
                     memory,
                 )
             )
-        done = shards - len(jobs)
-        self.progress("sort", done, shards)
+        total = sum(dealt.tokens)
+        numbers = {job.shard - self.first_shard for job in jobs}
+        done = sum(tokens for shard, tokens in enumerate(dealt.tokens) if shard not in numbers)
+        self.progress("sort", done, total)
 
         def told(shard: Sorted) -> None:
             nonlocal done
-            done += 1
-            self.progress("sort", done, shards)
+            done += shard.tokens
+            self.progress("sort", done, total)
             self._add("suffix sorting", shard.sort_seconds)
             self._add("table and domain column", shard.write_seconds)
             self._add("checksums", shard.checksum_seconds)

@@ -26,7 +26,7 @@ from memindex.index.partial import INDEX, UNITS
 from memindex.index.pipeline import Progress
 from memindex.index.revising import common_names, revise, shard_names
 from memindex.index.sharding import concurrent_sorters, default_budget, processors, sorting_memory
-from memindex.index.sorting import SortJob
+from memindex.index.sorting import Sorted, SortJob
 from memindex.index.units import identity_of
 
 
@@ -191,7 +191,7 @@ class _Removal:
             if self._mark(shard).is_file():
                 continue
             number, labels = self.now[shard], self.labels[shard]
-            tokens = (self.index / f"tokenized.{number}").stat().st_size // width
+            tokens = self._tokenized(number)
             need = sorting_memory(tokens, len(labels) // 2, width)
             jobs.append(
                 SortJob(
@@ -201,10 +201,21 @@ class _Removal:
             )  # fmt: skip
         if jobs:
             told = progress or (lambda *_: None)
-            done = iter(range(1, len(jobs) + 1))
-            told("sort", 0, len(jobs))
-            sort_here(jobs, concurrent_sorters(jobs, memory, workers), lambda _: told("sort", next(done), len(jobs)))
+            total = sum(self._tokenized(job.shard) for job in jobs)
+            done = 0
+
+            def count(shard: Sorted) -> None:
+                nonlocal done
+                done += shard.tokens
+                told("sort", done, total)
+
+            told("sort", 0, total)
+            sort_here(jobs, concurrent_sorters(jobs, memory, workers), count)
         return len(self._rebuilt())
+
+    def _tokenized(self, number: int) -> int:
+        """Tokens of a shard that is to be sorted."""
+        return (self.index / f"tokenized.{number}").stat().st_size // self.before.token_width
 
     def _stride(self, shard: int) -> int:
         """Suffixes per key of a shard, as its key table says."""

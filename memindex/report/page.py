@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from memindex.errors import MemindexError
 from memindex.index.manifest import write_atomically
+from memindex.progress import Progress
 from memindex.report import numbers
 from memindex.report.families import Families, families_of
 from memindex.report.figures import NARROW, WIDE, inline_svg, why_nothing
@@ -46,19 +47,25 @@ ORDER BY architecture, non_embedding_parameters, model_id, run_id
 _CORPORA = 'SELECT * FROM corpora ORDER BY "index", tokens DESC, domain'
 
 
-def write_report(study: str | Path, out: str | Path | None = None) -> Path:
+def write_report(study: str | Path, out: str | Path | None = None, progress: Progress | None = None) -> Path:
     """Write a study's report and return its file: `out`, or report.html in the study's directory.
 
     The file appears whole or not at all; the same tables give the same bytes.
 
+    Args:
+        study: Directory of the study.
+        out: File to write.
+        progress: Called with (stage, done, total) after every query and every section.
+
     Raises:
         MemindexError: No study there, or tables that can't be read.
     """
+    report = progress or (lambda *_: None)
     config = load_study(study)
     target = config.directory / "report.html" if out is None else Path(out)
     con = connect(study)
     try:
-        page = _page(con, config)
+        page = _page(con, config, report)
     finally:
         con.close()
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -66,15 +73,15 @@ def write_report(study: str | Path, out: str | Path | None = None) -> Path:
     return target
 
 
-def _page(con: duckdb.DuckDBPyConnection, config: StudyConfig) -> str:
+def _page(con: duckdb.DuckDBPyConnection, config: StudyConfig, progress: Progress) -> str:
     title = escape(config.name)
-    answers, families = _answers(con), families_of(con)
+    answers, families = _answers(con, progress), families_of(con)
     body = [
         f"<header><p class=kind>Memorization study</p><h1>{title}</h1>",
         f"<p class=summary>{escape(summary(con))}</p></header>",
         _contents(answers),
         _table_section(con, "models", "Models", "What was scored, and how?", _MODELS),
-        *(_query_section(con, query, table, families) for query, table in answers),
+        *_query_sections(con, answers, families, progress),
         _table_section(con, "corpora", "Corpora", "What do the indexes hold?", _CORPORA),
         "<footer><p>Made by memindex from the study's tables. The SQL under each figure runs with "
         "<code>memindex sql</code>.</p></footer>",
@@ -90,14 +97,31 @@ def _page(con: duckdb.DuckDBPyConnection, config: StudyConfig) -> str:
     )
 
 
-def _answers(con: duckdb.DuckDBPyConnection) -> list[tuple[Query, pa.Table | MemindexError]]:
+def _query_sections(
+    con: duckdb.DuckDBPyConnection,
+    answers: list[tuple[Query, pa.Table | MemindexError]],
+    families: Families,
+    progress: Progress,
+) -> list[str]:
+    sections: list[str] = []
+    progress("draw figures", 0, len(answers))
+    for query, table in answers:
+        sections.append(_query_section(con, query, table, families))
+        progress("draw figures", len(sections), len(answers))
+    return sections
+
+
+def _answers(con: duckdb.DuckDBPyConnection, progress: Progress) -> list[tuple[Query, pa.Table | MemindexError]]:
     """The queries in reading order with their results; without the optional ones that have no rows.
 
     Of a query that needs an index which is not there, what is wrong with that.
     """
     queries = [load_query(name) for name in reading_order(list_queries())]
     answers: list[tuple[Query, pa.Table | MemindexError]] = []
-    for query, answer in zip(queries, run_queries(con, [(query, {}) for query in queries]), strict=True):
+    progress("run queries", 0, len(queries))
+    answered = zip(queries, run_queries(con, [(query, {}) for query in queries]), strict=True)
+    for done, (query, answer) in enumerate(answered, 1):
+        progress("run queries", done, len(queries))
         if isinstance(answer, MemindexError):
             if not lacks_index(con, answer):
                 raise answer

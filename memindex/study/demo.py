@@ -20,7 +20,7 @@ from memindex.extras import require
 from memindex.index.builder import build_index
 from memindex.index.index import Index
 from memindex.index.manifest import write_atomically
-from memindex.progress import Progress
+from memindex.progress import LOAD_TORCH, Progress, report_loading
 from memindex.study.config import FILE, SequenceConfig, load_study
 from memindex.study.demo_corpus import CorpusPlan, write_corpus
 from memindex.study.probe_config import PROBES
@@ -117,11 +117,13 @@ def _indexes(target: Path, tell: Tell, progress: Progress) -> Index:
 def _train(
     index: Index, size: str, plan: DemoPlan, target: Path, tell: Tell, progress: Progress, device: str | None
 ) -> Path:
-    from memindex.models.from_index import train_on_index
-
     out = target / "models" / f"{plan.architecture}-{size}"
     if out.exists():
         return out
+    report_loading(progress)
+    from memindex.models.from_index import train_on_index
+
+    progress(LOAD_TORCH, 1, 1)
     tell(f"Training {plan.architecture} {size} on {plan.passes:g} passes over the index")
     record = train_on_index(
         index,

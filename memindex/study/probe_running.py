@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from memindex.progress import Progress
+from memindex.progress import Progress, report_loading
 from memindex.study.config import ModelConfig, StudyConfig
 from memindex.study.jobs import Done, RunOptions, device_of, do_units
 from memindex.study.planning import Run, check_unchanged, plan_runs
@@ -70,6 +70,7 @@ def run_probes(
     if not missing:
         return Done()
     _tell_of_none(missing)
+    report_loading(report)
     device = device_of(options)
     # Model by model, not probe by probe: each is then loaded once, and worker processes are started once.
     missing.sort(key=lambda one: runs.index(one.run))

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from memindex.errors import MemindexError
 from memindex.extras import require
-from memindex.progress import Progress
+from memindex.progress import Progress, report_loading
 from memindex.study.checking import check_study
 from memindex.study.config import ModelConfig, StudyConfig
 from memindex.study.exposures import ensure_exposures, known_trainings, missing_exposures
@@ -71,8 +71,10 @@ def run_study(
     store = TableStore(config.tables)
     runs = study_runs(config, models, scoring)
     if only in (None, "scores"):
-        if options.engine == LOCAL and not all(store.has("runs", run.run_id) for run in runs):
-            require("models")  # before sequences are sampled and counted
+        if not all(store.has("runs", run.run_id) for run in runs):
+            if options.engine == LOCAL:
+                require("models")  # before sequences are sampled and counted
+            report_loading(report)
         check_unchanged(store, runs, config)
         check_models(config, [run for run in runs if not store.has("runs", run.run_id)])
     if only not in (None, "sequences") and not store.has("frequencies", sample_name(config)):
