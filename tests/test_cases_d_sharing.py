@@ -206,9 +206,11 @@ def test_d9_indexes_share_a_tokenizer_and_keep_its_names(indexes, loads):
 
 def test_d9_threads_that_open_together_load_once(indexes, loads):
     start = threading.Barrier(8)
+    kept = []  # a tokenizer is loaded again when no index has it any more
 
     def ids(place: int) -> list[int]:
         index = Index.open(indexes[place % 2])
+        kept.append(index)
         start.wait(30)
         return index.tokenizer.encode(f" the quick {place}"), index.tokenize([f" the quick {place}"]).values.tolist()
 

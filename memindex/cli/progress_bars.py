@@ -23,6 +23,9 @@ INTERVAL = 15.0
 #: Seconds that a stage takes before it gets a line in a log: errors that are found at once stay alone.
 DELAY = 0.9
 
+#: Columns of a terminal from which on there is room for a bar.
+WIDE = 100
+
 
 class Update(Protocol):
     """Reports a stage; `detail` is shown after the amounts, e.g. a loss."""
@@ -95,14 +98,16 @@ def _bars(shown_on: Console, unit: str) -> Iterator[Update]:
         def render(self, task: Task) -> Text:
             counted = task.fields["unit"]
             rate = speed(task.finished_speed or task.speed, counted)
-            parts = [amounts(int(task.completed), int(task.total or 0), counted), rate, task.fields["detail"]]
+            parts = [amounts(int(task.completed), int(task.total or 0), counted), task.fields["detail"], rate]
             parts.append(duration(task.elapsed or 0))
             left = task.time_remaining
             if counted and left and not task.finished:
                 parts.append(f"{duration(left)} left")
             return Text("  ".join(filter(None, parts)), no_wrap=True)
 
-    columns = [SpinnerColumn(finished_text="✓"), TextColumn("{task.description}"), BarColumn(bar_width=20), Amounts()]
+    # On a narrow terminal the numbers are worth more than the bar.
+    drawn = [BarColumn(bar_width=20)] if shown_on.width >= WIDE else []
+    columns = [SpinnerColumn(finished_text="✓"), TextColumn("{task.description}"), *drawn, Amounts()]
     tasks: dict[str, TaskID] = {}
     with Progress(*columns, console=shown_on, transient=True) as bar:
 

@@ -74,9 +74,11 @@ def run_study(
         if not all(store.has("runs", run.run_id) for run in runs):
             if options.engine == LOCAL:
                 require("models")  # before sequences are sampled and counted
-            report_loading(report)
         check_unchanged(store, runs, config)
-        check_models(config, [run for run in runs if not store.has("runs", run.run_id)])
+        missing = [run for run in runs if not store.has("runs", run.run_id)]
+        check_models(config, missing)
+        if missing:
+            report_loading(report)
     if only not in (None, "sequences") and not store.has("frequencies", sample_name(config)):
         raise MemindexError(f"{config.directory} has no sequences yet: run it with --only sequences first")
     sequences = ensure_sequences(config, report)
