@@ -113,8 +113,20 @@ def block_checksums(path: _Path) -> tuple[str, bytes]: ...
 def checksum(path: _Path) -> str: ...
 def checksum_bytes(bytes: bytes) -> str: ...
 def parse_jsonl(
-    block: bytes, text_field: str, domain_field: str | None = None, first_line: int = 1
-) -> tuple[_Strings, _Strings, _Strings, npt.NDArray[np.int64], list[tuple[int, str]]]: ...
+    block: bytes,
+    text_field: str,
+    domain_field: str | None = None,
+    first_line: int = 1,
+    tokenized: bool | None = None,
+) -> tuple[
+    _Strings,
+    tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64]],
+    bool | None,
+    _Strings,
+    _Strings,
+    npt.NDArray[np.int64],
+    list[tuple[int, str]],
+]: ...
 def sample_windows(
     shards: Sequence[Shard], length: int, per_bucket: int, seed: int
 ) -> tuple[

@@ -109,6 +109,17 @@ def to_arrow(ragged: Ragged) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(ragged.offsets.astype(np.int32)), values)
 
 
+def stacked(parts: Sequence[Ragged]) -> Ragged:
+    """The rows of all parts, one part after the other; at least one part."""
+    if len(parts) == 1:
+        return parts[0]
+    ends = np.cumsum([0, *(part.offsets[-1] for part in parts)])
+    offsets = [part.offsets[1:] + end for part, end in zip(parts, ends, strict=False)]
+    return Ragged(
+        np.concatenate([part.values for part in parts]), np.concatenate([np.zeros(1, dtype=np.int64), *offsets])
+    )
+
+
 def concatenated(first: Ragged, second: Ragged) -> Ragged:
     """Each row of `first` with the same row of `second` behind it."""
     offsets = first.offsets + second.offsets

@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 from memindex import _core
-from memindex.errors import MissingExtraError
+from memindex.extras import missing
 
 
 def ray_cluster() -> Any:
@@ -18,7 +18,7 @@ def ray_cluster() -> Any:
     try:
         import ray  # type: ignore[import-not-found, unused-ignore]
     except ImportError:
-        raise MissingExtraError("ray is not installed; run: pip install 'memindex[ray]'") from None
+        raise missing("ray") from None
     if not ray.is_initialized():
         ray.init(log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR)
     # Ray takes over the signal by which an open index learns that its file shrank.

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,9 @@ import pytest
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import pyarrow.dataset  # noqa: F401
+
+# pytest's workers set it, and tables would be folded to it.
+os.environ.pop("COLUMNS", None)
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -21,6 +27,17 @@ def shared() -> Path:
     if not (SHARED / "corpora").is_dir():
         pytest.skip("needs the development corpora in ../shared, which are not on this machine")
     return SHARED
+
+
+@pytest.fixture
+def sigint() -> Iterator[None]:
+    """SIGINT raises KeyboardInterrupt, here and in processes started meanwhile.
+
+    Who starts the tests may ignore it (`nohup make test &`), which processes inherit.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from memindex.server.app import make_app
 from memindex.server.config import ServerConfig
@@ -17,7 +18,8 @@ from memindex.server.connections import http_server
 def running(config: ServerConfig) -> Iterator[str]:
     """The address of a server that runs until the block ends."""
     listening = socket.create_server(("127.0.0.1", 0))
-    server = http_server(make_app(config), config.limits, grace=2, log_level="error")
+    limits = replace(config.limits, max_stop_seconds=min(config.limits.max_stop_seconds, 2))
+    server = http_server(make_app(config), limits, log_level="error")
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
     until = time.monotonic() + 30

@@ -169,7 +169,7 @@ def test_an_add_that_was_stopped_goes_on_and_leaves_the_same_record(tmp_path, mo
     if resumed:
         with monkeypatch.context() as patch:
             patch.setattr("memindex.index.revising._take_place", full)
-            with pytest.raises(OSError, match="what is finished is kept"):
+            with pytest.raises(OSError, match="finished units are kept"):
                 add_documents(index, given)
         assert sources(index) == [("a.jsonl", 0)]
     assert bool(add_documents(index, given).taken_over) == resumed

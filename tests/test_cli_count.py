@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import subprocess
@@ -46,7 +48,8 @@ def expected(slow, query, ids=None):
         document = slow.encode(row["text"], add_special_tokens=False).ids
         width = len(tokens)
         domains[row["d"]] += sum(document[i : i + width] == tokens for i in range(len(document) - width + 1))
-    return {"query": query, "tokens": tokens, "count": sum(domains.values()), "domains": domains}
+    found = {name: number for name, number in domains.items() if number}
+    return {"query": query, "tokens": tokens, "count": sum(found.values()), "domains": found}
 
 
 def without_domains(answer):
@@ -68,7 +71,7 @@ def test_json_gives_query_tokens_count_and_domains_in_that_order(run, index, slo
     assert answers(result) == [expected(slow, text) for text in TEXTS]
     for line in result.stdout.splitlines():
         assert list(json.loads(line)) == ["query", "tokens", "count", "domains"]
-        assert list(json.loads(line)["domains"]) == DOMAINS
+        assert list(json.loads(line)["domains"]) == [name for name in DOMAINS if name in json.loads(line)["domains"]]
     assert '"é"' in result.stdout
 
 
@@ -150,7 +153,7 @@ def test_people_see_the_same_numbers(run, index, slow):  # noqa: F811
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout.startswith(f"{one['count']} times ({len(one['tokens'])} tokens: ")
     for name, count in one["domains"].items():
-        (line,) = [line for line in result.stdout.splitlines() if line.startswith(f" {name} ")]
+        (line,) = [line for line in result.stdout.splitlines() if line.startswith(f"{name} ")]
         assert line.split()[-2:] == [str(count), f"{count / one['count']:.1%}"]
     many = run("count", "-i", index, *TEXTS).stdout.splitlines()
     for text in TEXTS:
@@ -175,11 +178,12 @@ def test_people_see_the_ids_of_every_query(run, index, slow):  # noqa: F811
         line.split() == ["quick", "brown", *ids.split(), str(len(short["tokens"])), str(short["count"])]
         for line in lines
     )
-    shown = " ".join(map(str, long["tokens"][:12]))
-    assert len(long["tokens"]) > 12
-    assert any(f" {shown} … " in line and line.split()[-2] == str(len(long["tokens"])) for line in lines)
+    shown = " ".join(map(str, long["tokens"]))
+    assert any(f" {shown} " in line and line.split()[-2] == str(len(long["tokens"])) for line in lines)
     many = run("count", "-i", index, *texts, "--by-domain").stdout.splitlines()
-    assert any(line.split()[-3:] == [str(n) for n in short["domains"].values()] and f" {ids} " in line for line in many)
+    columns = [name for name in DOMAINS if name in short["domains"] or name in long["domains"]]
+    numbers = [str(n) for n in (short["count"], *(short["domains"].get(name, 0) for name in columns))]
+    assert any(line.split()[-len(numbers) :] == numbers and f" {ids} " in line for line in many)
 
 
 @pytest.mark.parametrize("by_domain", [False, True])
@@ -191,11 +195,12 @@ def test_many_queries_are_answered_in_plain_lines(run, index, tmp_path, monkeypa
     want = answers(run("count", "-i", index, "--file", tmp_path / "q.txt", "--json", *options))
     result = run("count", "-i", index, "--file", tmp_path / "q.txt", *options)
     assert (result.returncode, result.stderr) == (0, "")
-    names, *rows = [line.split("\t") for line in result.stdout.removesuffix("\n").split("\n")]
-    assert names == ["query", "ids", "tokens", "count", *(DOMAINS if by_domain else [])]
-    assert [row[0].encode().decode("unicode_escape").encode("latin-1").decode() for row in rows] == queries
-    assert [[int(n) for n in row[1].split()] for row in rows] == [answer["tokens"] for answer in want]
-    numbers = [[len(a["tokens"]), a["count"], *a.get("domains", {}).values()] for a in want]
+    names, *rows = csv.reader(io.StringIO(result.stdout, newline=""), delimiter="\t")
+    assert names == ["query", "tokens", "count", *(DOMAINS if by_domain else [])]
+    assert [row[0] for row in rows] == queries
+    assert [json.loads(row[1]) for row in rows] == [answer["tokens"] for answer in want]
+    columns = DOMAINS if by_domain else []
+    numbers = [[a["count"], *(a["domains"].get(name, 0) for name in columns)] for a in want]
     assert [[int(n) for n in row[2:]] for row in rows] == numbers
     (tmp_path / "q.txt").write_bytes("\n".join(queries[1:]).encode())
     assert "\t" not in run("count", "-i", index, "--file", tmp_path / "q.txt", *options).stdout
@@ -335,8 +340,8 @@ def copied(index, tmp_path):
 
 def test_what_is_no_index_is_refused(run, tmp_path):  # noqa: F811
     (tmp_path / "empty").mkdir()
-    assert_refused(run("count", "-i", tmp_path / "empty", "a"), "is not an index", "memindex index build")
-    assert_refused(run("count", "-i", tmp_path / "missing", "a"), "is not an index")
+    assert_refused(run("count", "-i", tmp_path / "empty", "a"), "not an index", "memindex index build")
+    assert_refused(run("count", "-i", tmp_path / "missing", "a"), "no such folder")
     assert_refused(run("count", "a"), "--index")
 
 

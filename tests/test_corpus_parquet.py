@@ -192,12 +192,6 @@ def test_metadata_is_json_for_every_type(tmp_path):
     }
 
 
-def test_a_type_that_has_no_json_is_refused(tmp_path):
-    pq.write_table(pa.table({"text": ["a"], "half": pa.array([1.0], pa.float16())}), tmp_path / "a.parquet")
-    with pytest.raises(CorpusError, match=r"a\.parquet: .*can't become JSON"):
-        read(tmp_path / "a.parquet")
-
-
 def test_a_large_row_group_is_not_held_in_memory(tmp_path):
     file = tmp_path / "a.parquet"
     random = np.random.default_rng(1)

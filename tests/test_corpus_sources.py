@@ -43,8 +43,10 @@ def test_a_text_folder_is_a_document_per_file_with_its_top_folder_as_domain(tmp_
 
 
 def test_text_files_are_taken_byte_for_byte(tmp_path):
-    root = tree(tmp_path, {f"{i:02}.txt": text for i, text in enumerate(AWKWARD)})
-    assert texts(read([root])) == AWKWARD
+    kept = [text for text in AWKWARD if "\0" not in text]
+    root = tree(tmp_path, {f"{i:02}.txt": text for i, text in enumerate(kept)})
+    # All but a byte order mark at the start, and a text with NUL, which is binary.
+    assert texts(read([root])) == [text.removeprefix("\ufeff") for text in kept]
 
 
 def test_files_that_describe_a_corpus_are_no_part_of_it(tmp_path):
@@ -363,7 +365,8 @@ def test_skipping_goes_on_after_a_damaged_or_unreadable_file(tmp_path):
     assert 5999 + 700 < sum(map(len, batches)) < 5999 + 1000
     named = [Path(report.split(": ")[0]).name for report in bad.first]
     assert named == [
-        "2.jsonl.gz", "3.jsonl.gz", "4.parquet", "5.arrow", "6.warc", "7.idx", "8.jsonl:2000", "9.jsonl", "90.parquet",
+        "2.jsonl.gz", "3.jsonl.gz:1", "4.parquet", "5.arrow", "6.warc", "7.idx", "8.jsonl:2000", "9.jsonl",
+        "90.parquet",
     ]  # fmt: skip
     assert bad.count == len(named)
 

@@ -285,7 +285,7 @@ def test_what_is_no_regular_file_is_refused(copy, name):
         Index.open(copy)
     file.unlink()
     file.symlink_to(copy / "nowhere")
-    with pytest.raises(MemindexError, match=r"missing|is not an index"):
+    with pytest.raises(MemindexError, match=r"missing|not an index|no such folder"):
         Index.open(copy)
     file.unlink()
     # A link to a file is as good as the file.
@@ -347,7 +347,7 @@ def test_a_manifest_that_changed_since_open_is_told(copy):
     index = Index.open(copy)
     manifest = json.loads((copy / "index.json").read_text())
     (copy / "index.json").write_bytes(sealed({**manifest, "name": "other"}))
-    with pytest.raises(CorruptIndexError, match=r"index\.json: the content changed since"):
+    with pytest.raises(CorruptIndexError, match="another version took its place: open it again"):
         index.verify()
 
 

@@ -252,8 +252,8 @@ def test_versions_with_other_layouts_are_refused(tmp_path):
 def test_folders_without_an_index_are_refused_as_before(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("x")
-    for name in ("empty", "file", "nothing"):
-        with pytest.raises(MemindexError, match=r"is not an index: it has no index\.json"):
+    for name, said in (("empty", "an empty folder"), ("file", "a file, not an index"), ("nothing", "no such folder")):
+        with pytest.raises(MemindexError, match=said):
             Index.open(tmp_path / name)
 
 

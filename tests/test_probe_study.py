@@ -212,7 +212,7 @@ def test_a_study_runs_the_probes_that_it_lists(study: StudyConfig):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('run = "compresion"', "unknown probe 'compresion'; known: compression"),
+        ('run = "compresion"', "unknown probe 'compresion'; did you mean compression"),
         ("sequences = 0", "sequences must be at least 1"),
         ("seed = -1", "seed must be at least 0"),
         ("lengths = 3", "unknown key lengths"),

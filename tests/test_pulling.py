@@ -237,7 +237,7 @@ def test_pulled_files_of_another_size_are_refused(s3, tmp_path):
 def test_two_pulls_at_a_time_are_refused(s3, tmp_path):
     def second(key: str, start: int, end: int) -> None:
         s3.before = lambda *_: None
-        with pytest.raises(MemindexError, match="another process is pulling"):
+        with pytest.raises(MemindexError, match="is being written by `memindex index pull`"):
             pull(s3, tmp_path / "out")
         met.append(key)
 
@@ -262,7 +262,7 @@ def test_nothing_there_no_access_and_no_server_are_refused(s3, tmp_path):
 
 def test_without_the_package_one_line_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "obstore.store", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'memindex\[s3\]'"):
+    with pytest.raises(MissingExtraError, match=r"obstore.*pip install .*\[s3\]'"):
         pull_files(ADDRESS, tmp_path / "out")
     assert left_in(tmp_path) == []
 
@@ -285,7 +285,7 @@ def test_names_are_those_that_are_published():
         "v4_dolmasample_olmo",
     ]
     for name in ("v4_pileval", "s3://b", "s3:///x", "../x", "https://host/x", "s3://bucket/a?x", ""):
-        with pytest.raises(MemindexError, match=r"no published index .* v4_pileval_llama, v4_pileval_gpt2"):
+        with pytest.raises(MemindexError, match=r"no published index .*(did you mean|known:) v4_pileval"):
             find_address(name)
     with pytest.raises(MemindexError, match=r"AWS account: aws s3 cp --request-payer requester"):
         find_address("v4_piletrain_llama")

@@ -82,7 +82,7 @@ def test_disk_is_about_what_a_build_takes(tmp_path):
     ("text", "part"),
     [
         (MINIMAL + 'domain_feild = "a"\n', "unknown key domain_feild; did you mean domain_field?"),
-        (MINIMAL + "zzz = 1\n", "unknown key zzz; known keys: title"),
+        (MINIMAL + "zzz = 1\n", "unknown key zzz; known: title"),
         (MINIMAL + 'name = "other"\n', "unknown key name"),
         (MINIMAL.replace("tokens = 100", ""), "the key tokens is missing"),
         (MINIMAL + 'files = "a.jsonl"\n', "files must be a list of texts"),
@@ -105,7 +105,7 @@ def test_a_bad_recipe_is_one_clear_line(recipe, text, part):
 
 def test_a_recipe_that_is_not_there(tmp_path):
     assert find_recipe("nothing") is None
-    with pytest.raises(MemindexError, match="no such recipe; recipes are: c4, dolma"):
+    with pytest.raises(MemindexError, match="no such recipe; known: c4, dolma"):
         find_recipe(str(tmp_path / "nothing.toml"))
 
 
@@ -194,7 +194,7 @@ def test_refusals_around_recipes(tmp_path):
     refused("index", "build", "data", "--out", "o", part="Missing option '--tokenizer'")
     refused("index", "build", "data", "--tokenizer", "bytes", part="Missing option '--out'")
     refused("count", "-i", "pile", "x", part="pile is a recipe that is not built yet: memindex index build pile")
-    refused("count", "-i", "nothing", "x", part="nothing is not an index")
+    refused("count", "-i", "nothing", "x", part="no such folder")
 
 
 def test_a_path_is_meant_before_a_name(tmp_path, monkeypatch):

@@ -120,7 +120,7 @@ def test_what_can_not_be_served_is_told(folder, tmp_path):
 def test_without_the_extra_it_says_how_to_get_it(folder, tmp_path):
     (tmp_path / "uvicorn.py").write_text("raise ModuleNotFoundError(\"No module named 'uvicorn'\", name='uvicorn')")
     refused = memindex("serve", "-i", folder, env={"PYTHONPATH": f"{tmp_path}:{':'.join(p for p in sys.path if p)}"})
-    assert_refused(refused, "serving needs uvicorn", "pip install 'memindex[server]'")
+    assert_refused(refused, "serving needs uvicorn", "[server]'")
 
 
 def test_a_count_on_the_command_line_imports_no_server(folder):

@@ -73,7 +73,7 @@ def test_sql_is_answered_in_three_forms(client: TestClient) -> None:
         "rows": [["large", 2], ["small", 2], ["tiny", 2]],
         "truncated": False,
     }
-    csv = client.post("/v1/studies/reading/sql", json=body, headers={"Accept": "text/csv;q=0.9, */*"})
+    csv = client.post("/v1/studies/reading/sql", json=body, headers={"Accept": "text/csv, */*;q=0.9"})
     assert csv.headers["content-type"] == "text/csv; charset=utf-8"
     assert csv.text.split() == ["model_id,a", "large,2", "small,2", "tiny,2"]
     kind = "application/vnd.apache.arrow.stream"

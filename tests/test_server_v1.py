@@ -48,7 +48,9 @@ def test_counts(ask, index, number):
         assert [entry["tokens"] for entry in answer["counts"]] == ids
         assert [entry["count"] for entry in answer["counts"]] == index.count(ids).tolist()
         domains = ask.v1("count", queries=queries, by_domain=True)["counts"]
-        assert [list(entry["domains"].values()) for entry in domains] == index.count_by_domain(ids).tolist()
+        in_domains = [[entry["domains"].get(name, 0) for name in index.domains] for entry in domains]
+        assert in_domains == index.count_by_domain(ids).tolist()
+        assert all(all(entry["domains"].values()) for entry in domains)
         assert [entry["count"] for entry in domains] == index.count(ids).tolist()
 
 
@@ -83,7 +85,7 @@ def test_next_tokens(ask, index):
     found = index.next_tokens(" quick", by_domain=True)
     assert [entry["token"] for entry in answer["next"]] == found.ids[:3].tolist()
     assert [entry["count"] for entry in answer["next"]] == found.counts[:3].tolist()
-    assert list(answer["next"][0]["domains"].values()) == found.domains[0].tolist()
+    assert [answer["next"][0]["domains"].get(name, 0) for name in index.domains] == found.domains[0].tolist()
     assert answer["distinct"] == len(found.ids)
     assert answer["next"][0]["text"].startswith(" ")
     never = ask.v1("next", query="dogdogdogdog")
@@ -128,6 +130,20 @@ def test_tokenize(ask, index):
         assert entry["tokens"] == index.tokenizer.encode(text)
         assert len(entry["pieces"]) == len(entry["characters"]) == len(entry["tokens"])
     assert "".join(answer["texts"][0]["pieces"]).replace("\ufffd", "") == TEXT.replace("é", "").replace("ü", "")
+
+
+def test_ids_are_written_as_text(ask, index):
+    ids = index.tokenizer.encode(f" {TEXT}")
+    (entry,) = ask.v1("tokenize", texts=[ids])["texts"]
+    assert entry == {
+        "tokens": ids,
+        "text": f" {TEXT}",
+        "pieces": ask.v1("tokenize", texts=[f" {TEXT}"])["texts"][0]["pieces"],
+        "characters": None,
+    }
+    assert ask.v1("tokenize", texts=[[]])["texts"][0] == {"tokens": [], "text": "", "pieces": [], "characters": None}
+    assert "out of range" in ask.v1("tokenize", 400, texts=[[1 << 20]])["detail"]
+    assert "too long" in ask.v1("tokenize", 413, texts=[[1] * 100_000])["detail"]
 
 
 def stream(column: pa.Array, **options: object) -> bytes:
@@ -308,7 +324,7 @@ def test_attribution_as_olmotrace_asks(ask, index):
             assert document.metadata["metadata"]["n"] == document.metadata["linenum"]
     whole = ask.post("/served/attribution", body | {"delimiters": ["."], "spanRankingMethod": "unigram_logprob_sum"})
     assert all("." not in span["text"][:-1] for span in whole.json()["spans"])
-    for wrong in ({}, {"response": 5}, {"response": TEXT, "maximumSpanDensity": 2}):
+    for wrong in ({}, {"response": 5}, {"response": TEXT, "maximumSpanDensity": 0}):
         assert ask.post("/served/attribution", wrong).status_code == 422
     assert ask.post("/nothing/attribution", {"response": "a"}).status_code == 404
 

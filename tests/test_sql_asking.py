@@ -79,6 +79,7 @@ def test_an_empty_table_is_named_with_its_command(
     assert "is still empty; fill it with: memindex " in unfilled(empty, text)
 
 
+@pytest.mark.usefixtures("sigint")
 @pytest.mark.parametrize("ours", [True, False])
 def test_ctrl_c_stops_a_query_and_nothing_else(con: duckdb.DuckDBPyConnection, ours: bool) -> None:
     text = "SELECT sum(sqrt(a.range * b.range)) FROM range(1000000) a, range(1000000) b"

@@ -74,11 +74,11 @@ def test_dot_commands_answer_in_the_mode_chosen(shell: Shell, capfd: pytest.Capt
     type_in(shell, "".join(line + ENTER for line in lines) + CTRL_D)
     out, _ = capfd.readouterr()
     rows = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
-    assert rows[0] == {"table": "models", "one row is": "one model (a checkpoint) of the study"}
+    assert rows[0] == {"table": "models", "one_row_is": "one model (a checkpoint) of the study"}
     assert {"column": "model_id", "type": "VARCHAR", "meaning": "name of the model, unique in the study"} in rows
     assert {"query", "question", "parameters"} in [set(row) for row in rows]
     assert any("share_sample" in row for row in rows)
-    assert out.endswith('"n"\n1\n')
+    assert out.endswith("\nn\n1\n")
 
 
 def test_history_outlives_the_prompt(shell: Shell, capfd: pytest.CaptureFixture[str]) -> None:
@@ -106,7 +106,8 @@ class Terminal:
         environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
         streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
         # A session of its own, whose controlling terminal the pty becomes: Ctrl-C is a signal there.
-        starter = "import fcntl, os, sys, termios; os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+        starter = "import fcntl, os, signal, sys, termios; os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+        starter += "signal.signal(signal.SIGINT, signal.SIG_DFL); "
         starter += "os.execv(sys.argv[1], sys.argv[1:])"
         self.process = subprocess.Popen([sys.executable, "-c", starter, *command], cwd=cwd, env=environment, **streams)
         os.close(theirs)

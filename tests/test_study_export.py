@@ -128,4 +128,4 @@ def test_the_command(study, tmp_path):
     assert (done.returncode, done.stdout.strip()) == (0, str(tmp_path / "results"))
     assert "memindex: rate_by_copies has no rows" in done.stderr
     assert_refused(memindex("study", "export", study, "--out", tmp_path / "results"), "--replace")
-    assert_refused(memindex("study", "export", tmp_path, "--out", tmp_path / "more"), "is not a study")
+    assert_refused(memindex("study", "export", tmp_path, "--out", tmp_path / "more"), "not a study")

@@ -138,7 +138,7 @@ def test_the_plan_is_told_before_anything_is_made(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("texts/lines/train", "texts/nowhere", "nowhere is missing"),
+        ("texts/lines/train", "texts/nowhere", "texts/nowhere; put the corpus, or a link to it, there"),
         ("vocabulary = 400", 'tokenizer = "nothing.json"', "unknown tokenizer nothing.json"),
         ("vocabulary = 400", 'vocabulary = 400\ntokenizer = "bytes"', "name a tokenizer, or the vocabulary"),
         ('"gpt_neox", "llama"', '"gpt_neox", "mamba"', "unknown architecture 'mamba'; known: gpt_bigcode, "),
@@ -152,7 +152,7 @@ def test_the_plan_is_told_before_anything_is_made(tmp_path):
         ('[[other]]\nsources = ["texts/other"]', "", "train needs [[other]] beside it"),
         ('index = "index/mixed"', 'index = "index/other"', "the index of [[other]] is called other"),
         ('models = ["llama-*"]', 'models = ["olmo-*"]', "names no model of the study"),
-        ('models = ["llama-*"]', 'models = ["llama-*", "olmo-*"]', "names no model of the study (olmo-*); there are"),
+        ('models = ["llama-*"]', 'models = ["llama-*", "olmo-*"]', "names no model of the study (olmo-*); known: "),
         (
             'controlled = ["gpt_neox-5k"]',
             'controlled = ["gpt_neo-5k"]',
@@ -300,7 +300,7 @@ def test_machines_that_share_nothing_take_some_of_the_models_each(made, tmp_path
             run_study(part, options=RunOptions(device="cpu"))
         assert {state for _, state in status(part)} <= {"done", "too few sequences"}
     assert len(with_models(whole, ["llama-5k@1k"]).train) == 1
-    with pytest.raises(MemindexError, match=r"no model of the study is called bert; there are gpt_neox-5k@1k, "):
+    with pytest.raises(MemindexError, match=r"no model of the study is called bert; known: gpt_neox-5k@1k, "):
         with_models(whole, ["llama-*", "bert"])
     for table in (folders[1] / "tables").iterdir():
         shutil.copytree(table, folders[0] / "tables" / table.name, dirs_exist_ok=True)

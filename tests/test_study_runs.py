@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 import pickle
 import shutil
-import subprocess
-import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +29,7 @@ torch = pytest.importorskip("torch")
 
 from memindex.models.loading import load_model  # noqa: E402
 from memindex.models.scoring import Decoding, score_sequences  # noqa: E402
+from memindex.processes import Process  # noqa: E402
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -250,9 +249,10 @@ def test_a_ray_cluster_gives_the_same_tables(undisturbed, tmp_path, monkeypatch)
 
 def test_a_dead_worker_is_told(undisturbed, tmp_path, monkeypatch):
     study = copied(undisturbed, tmp_path / "s")
-    dying = [sys.executable, "-c", "import os, sys; sys.stdin.buffer.read(1); os._exit(3)"]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    monkeypatch.setattr(local, "_start", lambda *_: subprocess.Popen(dying, **pipes))
+    (tmp_path / "dying.py").write_text("import os, sys; sys.stdin.buffer.read(1); os._exit(3)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(local, "_start", lambda *_: Process("dying"))
     with pytest.raises(MemindexError, match="ended with exit code 3"):
         run_study(study, options=replace(SMALL, workers=2))
     assert not rows_of(study, "runs")

@@ -76,7 +76,9 @@ def empty(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("filled", [True, False])
 def test_views_have_the_documented_columns_and_types(study: Path, empty: Path, name: str, filled: bool) -> None:
     con = connect(study if filled else empty)
-    table = con.sql(f'SELECT * FROM "{name}"').to_arrow_table()
+    # The documents of an index that is not there can't be read; their columns can.
+    few = "" if filled or name not in {"documents", "corpora"} else " LIMIT 0"
+    table = con.sql(f'SELECT * FROM "{name}"{few}').to_arrow_table()
     documented = (TABLES | VIEWS)[name].columns
     assert table.column_names == [c.name for c in documented]
     assert [_plain(t) for t in table.schema.types] == [_plain(c.type) for c in documented]

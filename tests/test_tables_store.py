@@ -102,7 +102,7 @@ def test_a_missing_column_is_named(store: TableStore) -> None:
 
 
 def test_an_unknown_table_is_an_error(store: TableStore) -> None:
-    with pytest.raises(MemindexError, match="the tables are: models"):
+    with pytest.raises(MemindexError, match="there is no table 'model'; did you mean models"):
         store.read("model")
 
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use numpy::{IntoPyArray, PyArray1, PyReadonlyArray1};
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PyTuple};
 
 use crate::build::{Built, DomainColumn, build_shard};
 use crate::documents::{self, Documents};
@@ -48,7 +48,13 @@ impl PyShard {
         let sidecars = Sidecars { keys, domains, columns, domain_block };
         let opened = FolderIdentity::of(&directory)?;
         let inner = py.detach(|| Shard::open(&directory, &beside, shard, token_width, sidecars))?;
-        Ok(PyShard { inner, directory, opened, number: shard, documents: std::sync::OnceLock::new() })
+        let documents = std::sync::OnceLock::new();
+        // Now, so that they are of the tokens' version, whatever takes the index's place. Counts need none: what is
+        // missing or damaged is said when documents are asked for.
+        if let Ok(found) = Documents::open(&directory, shard) {
+            let _ = documents.set(found);
+        }
+        Ok(PyShard { inner, directory, opened, number: shard, documents })
     }
 
     fn __len__(&self) -> usize {
@@ -326,7 +332,7 @@ impl PyShard {
         })
     }
 
-    /// The document files, opened at first use: counting never needs them.
+    /// The document files; where they could not be opened with the shard, the error says why.
     fn documents(&self) -> Result<&Documents> {
         if self.documents.get().is_none() {
             let documents = Documents::open(&self.directory, self.number);
@@ -574,27 +580,31 @@ fn block_checksums<'py>(py: Python<'py>, path: PathBuf) -> PyResult<(String, Bou
 
 type Column<'py> = (Bound<'py, PyArray1<u8>>, Bound<'py, PyArray1<i64>>);
 
-/// Parses JSON lines; returns (texts, domains, metadata, line numbers, bad lines), strings as (bytes, offsets).
+/// Parses JSON lines; returns (texts, token ids, whether the lines hold ids, domains, metadata, line numbers, bad lines),
+/// strings as (bytes, offsets), ids as (uint32, offsets). `tokenized` says what the lines before held.
 #[pyfunction]
-#[pyo3(signature = (block, text_field, domain_field=None, first_line=1))]
-#[allow(clippy::type_complexity)]
+#[pyo3(signature = (block, text_field, domain_field=None, first_line=1, tokenized=None))]
 fn parse_jsonl<'py>(
     py: Python<'py>,
     block: &Bound<'py, PyBytes>,
     text_field: &str,
     domain_field: Option<&str>,
     first_line: i64,
-) -> (Column<'py>, Column<'py>, Column<'py>, Bound<'py, PyArray1<i64>>, Vec<(i64, String)>) {
+    tokenized: Option<bool>,
+) -> PyResult<Bound<'py, PyTuple>> {
     let bytes = block.as_bytes();
-    let documents = py.detach(|| jsonl::parse(bytes, text_field, domain_field, first_line));
+    let documents = py.detach(|| jsonl::parse(bytes, text_field, domain_field, first_line, tokenized));
     let column = |strings: jsonl::Strings| (strings.values.into_pyarray(py), strings.offsets.into_pyarray(py));
     (
         column(documents.texts),
+        (documents.tokens.into_pyarray(py), documents.token_offsets.into_pyarray(py)),
+        documents.tokenized,
         column(documents.domains),
         column(documents.metadata),
         documents.lines.into_pyarray(py),
         documents.bad,
     )
+        .into_pyobject(py)
 }
 
 /// Parses infini-gram's metadata lines; returns (paths, labels, whether there is a label as 0 or 1, metadata, lines from

@@ -10,15 +10,21 @@ import errno
 import importlib
 import io
 import os
+import re
 import sys
 import warnings
-from typing import Any, TextIO
+from contextlib import suppress
+from typing import Any, NoReturn, TextIO
+
+import memindex.cli.interrupt_hook  # noqa: F401 (before all that takes time to import)
 
 import click
 
 from memindex import __version__
 from memindex.cli.output import printable
+from memindex.cli.stopping import EXIT_CODE, interrupt_behind, message
 from memindex.errors import MemindexError
+from memindex.memory import address_space_limit, memory_problem, refuse_imports_without_room
 
 #: command: (module in memindex.cli, attribute, one line for the list of commands)
 COMMANDS = {
@@ -42,7 +48,27 @@ COMMANDS = {
 }
 
 
-class LazyGroup(click.Group):
+class NamingGroup(click.Group):
+    """A group that names the commands like one that it does not have."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that is called, as click finds it."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError:
+            if args[0].startswith("-") or self.get_command(ctx, args[0]) is not None:
+                raise
+            from memindex.near_names import either, near_names
+
+            names = self.list_commands(ctx)
+            near = near_names(args[0], names)
+            what = f"Did you mean {either(near)}?" if near else f"The commands: {', '.join(names)}"
+            raise click.UsageError(f"No such command {args[0]!r}. {what}", ctx) from None
+
+
+class LazyGroup(NamingGroup):
     """A group whose commands are imported when they are run."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -85,32 +111,79 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper) and not sys.stdout.isatty():
         # Files and pipes get UTF-8 in every locale: JSON is defined so, and texts hold any character.
         sys.stdout.reconfigure(encoding="utf-8")
+    refuse_imports_without_room()
     try:
         cli.main(standalone_mode=False, prog_name="memindex")
     except click.UsageError as error:
         _fail_usage(error)
     except click.ClickException as error:
         fail(error.format_message(), error.exit_code)
-    except (click.exceptions.Abort, KeyboardInterrupt):
-        fail("stopped", 130)
+    except (click.exceptions.Abort, KeyboardInterrupt) as error:
+        _stop(error)
     except MemindexError as error:
         fail(str(error))
     except BrokenPipeError:
         # The reader of our output went away, as `| head` does.
         _abandon_stdout()
         sys.exit(1)
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            _abandon_stdout()
-        place = f"{error.filename}: " if error.filename else ""
-        fail(f"{place}{error.strerror or error}")
+    except BaseException as error:
+        if not isinstance(error, SystemExit) and interrupt_behind(error) is not None:
+            _stop(error)
+        # A panic of the core is not an Exception.
+        message = _environment_problem(error)
+        if message is None:
+            raise
+        fail(message)
+
+
+def _stop(error: BaseException) -> NoReturn:
+    click.echo(message(error), err=True)
+    connection = sys.modules.get("memindex.tables.connection")
+    if connection is not None and connection.is_one_left_open():
+        # At exit Python would wait for it.
+        sys.stdout.flush()
+        os._exit(EXIT_CODE)
+    sys.exit(EXIT_CODE)
+
+
+def _environment_problem(error: BaseException) -> str | None:
+    """What is wrong with the machine or the installation; None where the error is another one."""
+    from memindex.extras import missing_extra_of
+
+    if isinstance(error, ImportError) and (extra := missing_extra_of(error)) is not None:
+        return str(extra)
+    problem = memory_problem(error)
+    if problem is None:
+        return _file_problem(error) if isinstance(error, OSError) else None
+    limit = address_space_limit()
+    limited = [] if limit is None else [f"the limit of this process is {limit >> 20:,} MB (ulimit -v)"]
+    return "; ".join([problem, *limited, *getattr(error, "__notes__", ())])
+
+
+def _file_problem(error: OSError) -> str:
+    if error.errno == errno.ENOSPC:
+        _abandon_stdout()
+    place = f"{error.filename}: " if error.filename else ""
+    return f"{place}{error.strerror or error}"
 
 
 def _fail_usage(error: click.UsageError) -> None:
     if error.ctx is None or isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):
         error.show()
         sys.exit(error.exit_code)
-    fail(f"{error.format_message()} (see {error.ctx.command_path} --help)", error.exit_code)
+    fail(f"{error.format_message()}{_near_choice(error)} (see {error.ctx.command_path} --help)", error.exit_code)
+
+
+def _near_choice(error: click.UsageError) -> str:
+    """The choice that a wrong value of an option was probably meant to be."""
+    choice = getattr(getattr(error, "param", None), "type", None)
+    found = re.match(r"'([^']*)' is not one of", error.message)
+    if not found or not isinstance(choice, click.Choice):
+        return ""
+    from memindex.near_names import near_names
+
+    near = near_names(found[1], map(str, choice.choices), 1)
+    return f" Did you mean {near[0]}?" if near else ""
 
 
 def _show_warning(
@@ -122,7 +195,8 @@ def _show_warning(
     line: str | None = None,
 ) -> None:
     """One line; where in our code a warning was raised says nothing to a user."""
-    click.echo(f"memindex: {' '.join(str(message).splitlines())}", err=True)
+    with suppress(OSError):  # a full or closed stderr is no reason to fail
+        click.echo(f"memindex: {' '.join(str(message).splitlines())}", err=True)
 
 
 def _abandon_stdout() -> None:
@@ -133,5 +207,6 @@ def _abandon_stdout() -> None:
 def fail(message: str, code: int = 2) -> Any:
     """Print one line to stderr and exit."""
     # A message may quote text of a corpus, which must not rule the terminal.
-    click.echo(f"memindex: {printable(' '.join(message.splitlines()))}", err=True)
+    with suppress(OSError):  # the exit code still says it
+        click.echo(f"memindex: {printable(' '.join(message.splitlines()))}", err=True)
     sys.exit(code)

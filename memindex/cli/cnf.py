@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
-import click
-
+from memindex.cli.forms import print_objects
 from memindex.index.index import Index
 
 
-def count_cnf(index: Index, texts: Sequence[str], max_distance: int, as_json: bool) -> None:
+def count_cnf(index: Index, texts: Sequence[str], max_distance: int, form: str) -> None:
     """Answer all queries, then print: a bad one leaves no half of an answer."""
     answers = [_answer(index, text, max_distance) for text in texts]
-    if as_json:
-        for answer in answers:
-            click.echo(json.dumps(answer, ensure_ascii=False))
+    if form != "table":
+        print_objects(form, answers)
         return
     from memindex.cli.output import print_table
 

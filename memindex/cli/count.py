@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
-import json
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
+from memindex.cli.forms import form_options, print_objects, print_rows
 from memindex.cli.queries import ids_option, index_option, largest_id, parse_ids, read_text, tokens_of
 from memindex.errors import MemindexError, QueryError
 from memindex.index.index import Index
@@ -20,15 +21,12 @@ MOST_TABLE_ROWS = 3000
 #: Ids of a query that a table shows.
 MOST_TABLE_IDS = 12
 
-#: What would break a line of tab-separated values, as it is written there.
-ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
-
 
 @click.command()
 @click.argument("texts", nargs=-1, metavar="TEXT…")
 @index_option
 @ids_option
-@click.option("--by-domain", is_flag=True, help="Also count in every domain.")
+@click.option("--by-domain", is_flag=True, help="Also count by domain; a domain without occurrences is not listed.")
 @click.option(
     "--file",
     "file",
@@ -46,7 +44,7 @@ ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
     show_default=True,
     help="With --cnf: tokens between the starts of neighbouring matches at most.",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object per query and line.")
+@form_options("One JSON object per query and line.", "one line per query, a column per domain")
 def count(
     texts: tuple[str, ...],
     index_path: str,
@@ -56,15 +54,15 @@ def count(
     column: str,
     cnf: bool,
     max_distance: int,
-    as_json: bool,
+    form: str,
 ) -> None:
     """Count how often each TEXT stands in the corpus of an index.
 
     Texts are tokenized with the index's own tokenizer, without special tokens; the ids are reported. Mind the first
     token: " the" and "the" are different ids in most tokenizers.
 
-    Answers come as a table, which shows the first 12 ids of each query; for more than 3,000 queries as tab-separated
-    lines under a line of names, with all ids; tabs, line ends and backslashes of a query are escaped there, as in \\t.
+    Answers come as a table, on a terminal with the first 12 ids of each query; those of more than 3,000 queries come as
+    with --tsv.
 
     With --cnf a TEXT is clauses joined by " AND ", each of texts joined by " OR ", which binds tighter; every other
     space belongs to the texts. Counted are the places of the rarest clause near which all others stand in the same
@@ -86,18 +84,20 @@ def count(
     if cnf:
         from memindex.cli.cnf import count_cnf
 
-        count_cnf(index, texts, max_distance, as_json)
+        count_cnf(index, texts, max_distance, form)
         return
     if file and file.endswith(".parquet"):
-        answers = _answer_batch(index, *_from_parquet(index, Path(file), column), by_domain)
+        answers, domains = _answer_batch(index, *_from_parquet(index, Path(file), column), by_domain)
     elif file:
         queries = _lines(file)
         place = "standard input" if file == "-" else file
-        answers = _answer_batch(index, queries, _tokens(index, queries, ids, f"{place}: line"), by_domain)
+        answers, domains = _answer_batch(index, queries, _tokens(index, queries, ids, f"{place}: line"), by_domain)
     else:
         # All of them before the first is printed: a bad one leaves no half of an answer.
-        answers = iter([_answer_one(index, text, ids, by_domain) for text in texts])
-    _print(answers, by_domain, as_json)
+        every = [_answer_one(index, text, ids, by_domain) for text in texts]
+        found = {name for answer in every for name in answer.get("domains", ())}
+        answers, domains = iter(every), [name for name in index.domains if name in found]
+    _print(answers, domains, by_domain, form)
 
 
 def _answer_one(index: Index, text: str, ids: bool, by_domain: bool) -> dict[str, Any]:
@@ -105,24 +105,32 @@ def _answer_one(index: Index, text: str, ids: bool, by_domain: bool) -> dict[str
     answer: dict[str, Any] = {"query": text, "tokens": tokens}
     if by_domain:
         counts = index.count_by_domain_one(tokens)
-        answer |= {"count": sum(counts), "domains": dict(zip(index.domains, counts, strict=True))}
+        domains = {name: number for name, number in zip(index.domains, counts, strict=True) if number}
+        answer |= {"count": sum(counts), "domains": domains}
     else:
         answer["count"] = index.count_one(tokens)
     return answer
 
 
-def _answer_batch(index: Index, queries: list[str], tokens: Any, by_domain: bool) -> Iterator[dict[str, Any]]:
-    counts = index.count_by_domain(tokens) if by_domain else index.count(tokens)
-    for i, query in enumerate(queries):
-        answer: dict[str, Any] = {"query": query, "tokens": tokens.row(i).tolist()}
-        if by_domain:
-            answer |= {
-                "count": int(counts[i].sum()),
-                "domains": dict(zip(index.domains, counts[i].tolist(), strict=True)),
-            }
-        else:
-            answer["count"] = int(counts[i])
-        yield answer
+def _answer_batch(
+    index: Index, queries: list[str], tokens: Any, by_domain: bool
+) -> tuple[Iterator[dict[str, Any]], list[str]]:
+    """Answers one by one, and the domains in which any of the queries occurs."""
+    rows = ({"query": query, "tokens": tokens.row(i).tolist()} for i, query in enumerate(queries))
+    if not by_domain:
+        counts = index.count(tokens).tolist()
+        return (row | {"count": number} for row, number in zip(rows, counts, strict=True)), []
+    from memindex.index.domain_counts import domain_counts
+
+    if not index.domains:
+        index.count_by_domain(tokens.slice(0, 1))  # says so
+    found = domain_counts(index, tokens)
+    names = index.domains
+    by_name = found.by_name(names, 0, tokens.rows)
+    answers = (
+        row | {"count": sum(domains.values()), "domains": domains} for row, domains in zip(rows, by_name, strict=True)
+    )
+    return answers, [names[domain] for domain in sorted(set(found.domain.tolist()))]
 
 
 def _tokens(index: Index, queries: list[str], ids: bool, place: str) -> Any:
@@ -204,47 +212,44 @@ def _strings(values: Any, place: str) -> list[str]:
     return texts
 
 
-def _print(answers: Iterable[dict[str, Any]], by_domain: bool, as_json: bool) -> None:
-    if as_json:
-        for answer in answers:
-            click.echo(json.dumps(answer, ensure_ascii=False))
+def _print(answers: Iterable[dict[str, Any]], domains: list[str], by_domain: bool, form: str) -> None:
+    if form == "json":
+        print_objects(form, answers)
         return
     answers = iter(answers)
     first = list(itertools.islice(answers, MOST_TABLE_ROWS + 1))
-    if len(first) > MOST_TABLE_ROWS:
-        _print_lines(itertools.chain(first, answers), list(first[0].get("domains", [])))
+    if form != "table" or len(first) > MOST_TABLE_ROWS:
+        rows = (_row(answer, domains) for answer in itertools.chain(first, answers))
+        print_rows("tsv" if form == "table" else form, ["query", "tokens", "count", *domains], rows)
     elif len(first) == 1 and by_domain:
         _print_domains(first[0])
     else:
-        _print_table(first, list(first[0].get("domains", [])))
+        _print_table(first, domains)
 
 
-def _print_lines(answers: Iterable[dict[str, Any]], domains: list[str]) -> None:
-    click.echo("\t".join(name.translate(ESCAPES) for name in ["query", "ids", "tokens", "count", *domains]))
-    for answer in answers:
-        ids = " ".join(map(str, answer["tokens"]))
-        numbers = [len(answer["tokens"]), answer["count"], *answer.get("domains", {}).values()]
-        click.echo("\t".join([answer["query"].translate(ESCAPES), ids, *map(str, numbers)]))
+def _row(answer: dict[str, Any], domains: list[str]) -> list[Any]:
+    counts = answer.get("domains", {})
+    return [answer["query"], answer["tokens"], answer["count"], *(counts.get(name, 0) for name in domains)]
 
 
 def _print_domains(answer: dict[str, Any]) -> None:
-    from memindex.cli.output import print_table
+    from memindex.cli.output import Share, print_table
 
     total = answer["count"]
     click.echo(f"{total:,} times ({len(answer['tokens'])} tokens: {' '.join(map(str, answer['tokens']))})")
     ranked = sorted(answer["domains"].items(), key=lambda item: -item[1])
-    print_table(["domain", "count", "share"], [[d, n, f"{n / total:.1%}" if total else None] for d, n in ranked])
+    if not ranked:
+        return
+    print_table(["domain", "count", "share"], [[d, n, Share(n / total)] for d, n in ranked])
 
 
 def _print_table(answers: list[dict[str, Any]], domains: list[str]) -> None:
     from memindex.cli.output import print_table
 
-    rows = [
-        [a["query"], _shortened(a["tokens"]), len(a["tokens"]), a["count"], *a.get("domains", {}).values()]
-        for a in answers
-    ]
+    most = MOST_TABLE_IDS if sys.stdout.isatty() else None
+    rows = [[a["query"], _shortened(a["tokens"], most), len(a["tokens"]), *_row(a, domains)[2:]] for a in answers]
     print_table(["query", "ids", "tokens", "count", *domains], rows)
 
 
-def _shortened(tokens: list[int]) -> str:
-    return " ".join([*map(str, tokens[:MOST_TABLE_IDS]), *(["…"] if len(tokens) > MOST_TABLE_IDS else [])])
+def _shortened(tokens: list[int], most: int | None) -> str:
+    return " ".join([*map(str, tokens[:most]), *(["…"] if most is not None and len(tokens) > most else [])])

@@ -30,15 +30,17 @@ def demo(out: str, device: str | None) -> None:
     Example:
       memindex demo --out /tmp/demo
     """
-    from memindex.cli.output import note, print_table, progress_bar
+    from memindex.cli.output import note, print_table
+    from memindex.cli.progress_bars import progress_bar
+    from memindex.cli.stopping import resumable
     from memindex.report import write_report
     from memindex.study.demo import DemoPlan, run_demo
 
     start = time.perf_counter()
-    with progress_bar() as progress:
+    with progress_bar("sequences") as progress, resumable("finished stages"):
         study = run_demo(Path(out), DemoPlan(), note, progress, device)
-    note("Drawing the report")
-    page = write_report(study)
+        note("Drawing the report")
+        page = write_report(study, progress=progress)
     for title, columns, rows in _results(study):
         print_table(columns, rows, title=title)
     click.echo(f"Report: {page}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from memindex.cli.forms import form_options, print_objects
 from memindex.cli.queries import AtLeast, ids_option, index_option, tokens_of
 from memindex.index.describing import Answer, excerpt_pieces, parsed_metadata
 from memindex.index.index import Index
@@ -36,7 +37,7 @@ MATCH_STYLE = "bold black on yellow"
     type=click.IntRange(min=0),
     help="Take occurrences from a random place on. [default: from the first in the order of what follows]",
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object per occurrence and line.")
+@form_options("One JSON object per occurrence and line.", "one line per occurrence")
 def documents(
     texts: tuple[str, ...],
     index_path: str,
@@ -44,7 +45,7 @@ def documents(
     limit: int,
     max_tokens: int,
     seed: int | None,
-    as_json: bool,
+    form: str,
 ) -> None:
     """Show the documents around occurrences of each TEXT, and where they come from.
 
@@ -52,11 +53,11 @@ def documents(
     occurrences of each TEXT are counted, and the documents that hold them: exactly for up to a million occurrences in
     each shard, else within bounds.
 
-    With --json "count" is the number of all occurrences, "documents_at_least" and "documents_at_most" that of the
-    documents, equal where it is exact. "document" is the document's number in its shard, "position" the token of the
-    match in the shard, "match" in the document; "excerpt" are the ids of the part shown, from token "start" of the
-    document on, and "text" is their text. "line" counts from 1. A TEXT that never occurs gives no line, but a note on
-    stderr.
+    With --json (--csv, --tsv) "query_tokens" are the ids of the query, "count" is the number of all occurrences, and
+    "documents_at_least" and "documents_at_most" that of the documents, equal where it is exact. "document" is the
+    document's number in its shard, "position" the token of the match in the shard, "match" in the document. "tokens"
+    are the ids of the excerpt, from token "start" of the document on, and "text" is their text, as in Python's
+    Index.documents and over HTTP. "line" counts from 1. A TEXT that never occurs gives no line, but a note on stderr.
 
     \b
     Examples:
@@ -68,26 +69,34 @@ def documents(
     tokens = tokens_of(index, texts, ids)
     counts, within = index.count(tokens), index.document_count(tokens)
     totals = [
-        {"query": text, "tokens": row, "count": count, "documents_at_least": low, "documents_at_most": high}
+        {"query": text, "query_tokens": row, "count": count, "documents_at_least": low, "documents_at_most": high}
         for text, row, count, low, high in zip(
             texts, tokens, counts.tolist(), within.low.tolist(), within.high.tolist(), strict=True
         )
     ]
     rows: list[Answer] = index.documents(tokens, limit, max_tokens=max_tokens, seed=seed).to_pylist()
-    if as_json:
-        _print_json(totals, rows)
+    if form != "table":
+        _print_objects(form, totals, rows)
     else:
         _print(index, totals, rows)
 
 
-def _print_json(totals: list[Answer], rows: list[Answer]) -> None:
-    from memindex.cli.output import note, one_line, print_json
+#: The keys of what is printed of each occurrence, behind those of its query.
+KEYS = (
+    *("shard", "document", "position", "match", "document_tokens", "start", "tokens", "text", "domain", "path", "line"),
+    "metadata",
+)
 
-    for row in rows:
-        number, excerpt = row.pop("query"), row.pop("tokens")
-        where = {name: row.pop(name) for name in ("shard", "document", "position", "match", "document_tokens", "start")}
-        metadata = parsed_metadata(row.pop("metadata"))
-        print_json(totals[number] | where | {"excerpt": excerpt} | row | {"metadata": metadata})
+
+def _print_objects(form: str, totals: list[Answer], rows: list[Answer]) -> None:
+    from memindex.cli.output import note, one_line
+
+    objects = (
+        totals[row["query"]] | {key: parsed_metadata(row[key]) if key == "metadata" else row[key] for key in KEYS}
+        for row in rows
+    )
+    columns = ("query", "query_tokens", "count", "documents_at_least", "documents_at_most", *KEYS)
+    print_objects(form, objects, columns)
     for total in totals:
         if not total["count"]:
             note(f'"{one_line(total["query"])}": 0 times')
@@ -97,7 +106,7 @@ def _print(index: Index, totals: list[Answer], rows: list[Answer]) -> None:
     from memindex.cli.output import console
 
     shown_on = console()
-    pieces = excerpt_pieces(index, rows, [len(total["tokens"]) for total in totals])
+    pieces = excerpt_pieces(index, rows, [len(total["query_tokens"]) for total in totals])
     excerpts = zip(rows, pieces, strict=True)
     shown = Counter(row["query"] for row in rows)
     for number, total in enumerate(totals):
@@ -115,7 +124,7 @@ def _print_total(shown_on: Console, total: Answer, shown: int) -> None:
     low, high, count = total["documents_at_least"], total["documents_at_most"], total["count"]
     within = f"{low:,}" if low == high else f"{low:,} to {high:,}"
     some = f"; {shown:,} of them:" if shown < count else ""
-    ids = " ".join(map(str, total["tokens"]))
+    ids = " ".join(map(str, total["query_tokens"]))
     query = one_line(total["query"])
     line = f'"{query}": {count:,} times in {within} documents (ids {ids}){some}'
     shown_on.print(line, markup=False, soft_wrap=True)

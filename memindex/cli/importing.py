@@ -7,11 +7,12 @@ from typing import Any
 
 import click
 
+from memindex.cli import NamingGroup
 from memindex.cli.importing_runs import import_all, import_options, tell
 from memindex.errors import MemindexError
 
 
-@click.group("import")
+@click.group("import", cls=NamingGroup)
 def import_() -> None:
     """Read results of other runners into a study's tables.
 

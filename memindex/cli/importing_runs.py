@@ -49,7 +49,8 @@ def import_options(*, decoding: str | None, model_required: bool) -> Decorator:
 
 def import_all(sources: list[tuple[Source, str | None]], name: str, options: dict[str, Any]) -> None:
     """Import runs, each with what tells it from others of its name, and print what came in."""
-    from memindex.cli.output import progress_bar
+    from memindex.cli.progress_bars import progress_bar
+    from memindex.cli.stopping import resumable
     from memindex.importers.checking import Protocol
     from memindex.importers.writing import import_run
     from memindex.study.config import load_study
@@ -64,7 +65,7 @@ def import_all(sources: list[tuple[Source, str | None]], name: str, options: dic
     index = None if options["no_lookup"] else open_index(config, config.index)
     store = TableStore(config.tables)
     for source, trial in sources:
-        with progress_bar() as progress:
+        with progress_bar() as progress, resumable("finished runs"):
             report = import_run(store, source, name, protocol, index=index, trial=trial, progress=progress)
         _print_report(report, name, source, index is not None, options["as_json"])
 

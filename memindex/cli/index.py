@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from memindex.cli import NamingGroup
+from memindex.cli.forms import form_options, print_rows
 from memindex.cli.index_list import list_indexes
 from memindex.cli.index_open import open_index
 from memindex.cli.index_path import INDEX
 from memindex.cli.index_pull import pull
 from memindex.cli.index_reading import check_room, difference, reading_options, request_from
 from memindex.cli.index_revising import add, remove
-from memindex.cli.index_scale import MOST_LINES, note_malformed, print_estimate, resumable, scale_options
+from memindex.cli.index_scale import MOST_LINES, note_malformed, print_estimate, resumable, scale_options, timing_option
 from memindex.cli.index_stats import stats
-from memindex.errors import MemindexError
+from memindex.errors import MemindexError, ReplacedIndexError
 from memindex.index.index import Index
 from memindex.index.manifest import SKIPPED_FILE
 
@@ -25,7 +29,11 @@ if TYPE_CHECKING:
     from memindex.index.builder import BuildReport
 
 
-@click.group()
+#: Times that `verify` begins anew because another version of the index took its place.
+_VERIFICATIONS = 3
+
+
+@click.group(cls=NamingGroup)
 def index() -> None:
     """Build, list, describe and verify indexes."""
 
@@ -53,6 +61,7 @@ index.add_command(remove)
     "--dry-run", is_flag=True, help="Only say which units there are, and estimate disk, memory and time from samples."
 )
 @click.option("--skip-bad", is_flag=True, help="Leave malformed documents out and report them, instead of stopping.")
+@timing_option
 @click.option("--json", "as_json", is_flag=True, help="Print what was built as JSON.")
 def build(
     sources: tuple[str, ...],
@@ -60,6 +69,7 @@ def build(
     key_stride: int,
     dry_run: bool,
     skip_bad: bool,
+    timing: bool,
     as_json: bool,
     **given: Any,
 ) -> None:
@@ -69,11 +79,16 @@ def build(
     (https://, s3://, hf://datasets/…), or @ and a file that lists addresses. RECIPE is a name that
     `memindex index list` shows, or a .toml file like those.
 
-    Formats: .jsonl, .ndjson, .json (one object per line), .wet and .warc (text of Common Crawl), all also with .gz or
-    .zst; .parquet; .arrow and folders of `datasets`; .idx with .bin (Megatron, GPT-NeoX: token ids). Any other file is
-    one document of plain text. A folder that holds both is refused: choose with --include. Plain .json files beside
-    text files are text too. Hidden files are not read,
-    nor are links to files that SRC holds anyway.
+    Formats: .jsonl, .ndjson, .json (one object per line), .wet and .warc (text of Common Crawl), .parquet, .arrow and
+    folders of `datasets`, .idx with .bin (Megatron, GPT-NeoX: token ids). Any other file is one document of plain text,
+    .csv too. Lines, records and texts may be packed with gzip, zstd, xz or bzip2 (.gz, .zst, .xz, .bz2): the first
+    bytes of a file decide, not its name. Archives and other binary files are refused by name; --skip-bad skips them.
+
+    A folder that holds both corpus and text files is refused: choose with --include. Plain .json files next to text
+    files are text too. Hidden files are not read. Links are followed, and each file and folder is read once.
+
+    A corpus file that changes during the build is reported; the index has the documents that were read. A packed file
+    whose window does not fit into --memory stops the build, even with --skip-bad.
 
     A build that was stopped or killed goes on where it was when the same command is given again; the files come out the
     same. What it finished lies in a hidden folder beside DIR until then. Shards hold up to 2 billion tokens, and take 6
@@ -88,7 +103,8 @@ def build(
       memindex index build src/ --out mine --tokenizer bytes --include '*.py' --include '*.md'
       memindex index build dolma/ --out dolma --tokenizer olmo-1 --memory 100GB --dry-run
     """
-    from memindex.cli.output import note, progress_bar
+    from memindex.cli.output import note
+    from memindex.cli.progress_bars import progress_bar
     from memindex.index.builder import build_index
     from memindex.index.estimating import estimate_build
 
@@ -102,13 +118,13 @@ def build(
         report = build_index(
             wanted.sources, wanted.out, key_stride=key_stride, skip_bad=skip_bad, progress=progress, **how
         )
-    print_build(wanted.out, report, as_json)
+    print_build(wanted.out, report, as_json, timing)
     if told := difference(wanted, report.manifest):
         note(told)
 
 
-def print_build(out: str, report: BuildReport, as_json: bool) -> None:
-    """Say what was built: stdout has the result, stderr the stages."""
+def print_build(out: str, report: BuildReport, as_json: bool, timing: bool = False) -> None:
+    """Print what was built on stdout; what to type next, and the stages if asked for, on stderr."""
     from memindex.cli.output import note, print_table
 
     manifest = report.manifest
@@ -118,6 +134,10 @@ def print_build(out: str, report: BuildReport, as_json: bool) -> None:
         note_malformed(f"left out {report.skipped.count:,} malformed documents:", report.skipped.first)
         if report.skipped.count > MOST_LINES:
             note(f"  … all of them in {Path(out) / SKIPPED_FILE}")
+    for changed in report.changed[:MOST_LINES]:
+        note(f"warning: {changed}")
+    if len(report.changed) > MOST_LINES:
+        note(f"warning: {len(report.changed) - MOST_LINES:,} more files changed while they were indexed")
     if as_json:
         facts = {
             "index": out,
@@ -127,16 +147,20 @@ def print_build(out: str, report: BuildReport, as_json: bool) -> None:
             "skipped_documents": report.skipped.count,
             "skipped": report.skipped.first,
             "taken_over": report.taken_over,
+            "changed_files": [dataclasses.asdict(changed) for changed in report.changed],
             "domains": {d.name: {"documents": d.documents, "tokens": d.tokens} for d in manifest.domains},
-            "seconds": {stage: round(seconds, 3) for stage, seconds in report.seconds.items()},
+            "seconds": {stage.replace(" ", "_"): round(seconds, 3) for stage, seconds in report.seconds.items()},
             "peak_memory": report.peak_memory,
             "sorting_peak_memory": report.sorting_peak_memory,
         }
         click.echo(json.dumps(facts, ensure_ascii=False))
         return
     click.echo(f"{out}: {manifest.tokens:,} tokens in {manifest.documents:,} documents")
-    rows = [[stage, seconds, _rate(manifest.tokens, seconds)] for stage, seconds in report.seconds.items()]
-    print_table(["stage", "seconds", "M tokens/s"], rows, stderr=True)
+    if timing:
+        rows = [[stage, seconds, _rate(manifest.tokens, seconds)] for stage, seconds in report.seconds.items()]
+        print_table(["stage", "seconds", "M tokens/s"], rows, stderr=True)
+    text = '"some text"' if manifest.tokenizer else "--ids 1,2,3"
+    note(f"Next: memindex count -i {shlex.quote(out)} {text}")
 
 
 def _rate(tokens: int, seconds: float) -> float | None:
@@ -145,8 +169,8 @@ def _rate(tokens: int, seconds: float) -> float | None:
 
 @index.command()
 @click.argument("directory", type=INDEX)
-@click.option("--json", "as_json", is_flag=True, help="Print the whole manifest as JSON.")
-def info(directory: str, as_json: bool) -> None:
+@form_options("Print the whole manifest as JSON.", "one line per domain")
+def info(directory: str, form: str) -> None:
     """Say what an index holds.
 
     \b
@@ -155,10 +179,15 @@ def info(directory: str, as_json: bool) -> None:
     """
     opened = Index.open(directory)
     manifest = opened.manifest
-    if as_json:
+    if form == "json":
         click.echo(json.dumps(dataclasses.asdict(manifest), ensure_ascii=False))
         return
-    from memindex.cli.output import print_table
+    ranked = sorted(manifest.domains, key=lambda domain: -domain.tokens)
+    if form != "table":
+        shares = ([d.name, d.documents, d.tokens, d.tokens / max(manifest.tokens, 1)] for d in ranked)
+        print_rows(form, ["domain", "documents", "tokens", "share"], shares)
+        return
+    from memindex.cli.output import Share, print_table
     from memindex.index.layout import shard_files
 
     # A folder that was built elsewhere has no list of files.
@@ -182,8 +211,7 @@ def info(directory: str, as_json: bool) -> None:
         ["", opened.name],
         [[name, value if isinstance(value, str) else f"{value:,}"] for name, value in facts],
     )
-    ranked = sorted(manifest.domains, key=lambda domain: -domain.tokens)
-    rows = [[d.name, d.documents, d.tokens, f"{d.tokens / max(manifest.tokens, 1):.1%}"] for d in ranked]
+    rows = [[d.name, d.documents, d.tokens, Share(d.tokens / max(manifest.tokens, 1))] for d in ranked]
     if rows:
         print_table(["domain", "documents", "tokens", "share"], rows)
 
@@ -205,10 +233,19 @@ def verify(directory: str, as_json: bool) -> None:
     from memindex.cli.output import note
 
     try:
-        opened = Index.open(directory)
-        opened.verify(note)
+        _verify(directory, note)
     except MemindexError as error:
         if as_json:
             click.echo(json.dumps({"index": directory, "ok": False, "error": str(error)}))
         raise
     click.echo(json.dumps({"index": directory, "ok": True}) if as_json else f"{directory}: all files are as built")
+
+
+def _verify(directory: str, note: Callable[[str], None]) -> None:
+    """Verify the version that is there; anew where another one takes its place meanwhile."""
+    for _ in range(_VERIFICATIONS):
+        try:
+            return Index.open(directory).verify(note)
+        except ReplacedIndexError as error:
+            note(f"memindex: {error}: verifying that")
+    return Index.open(directory).verify(note)

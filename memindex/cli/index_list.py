@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import click
 
+from memindex.cli.forms import form_options, print_objects
+
+#: The columns of recipes and indexes.
+LISTED = (
+    *("kind", "name", "path", "title", "page", "files", "tokenizer", "documents", "tokens", "shards", "disk"),
+    "memory",
+)
+
 
 @click.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print both lists as JSON.")
-def list_indexes(as_json: bool) -> None:
+@form_options("Print one JSON object with both lists.", "one line per recipe or index, its kind first")
+def list_indexes(form: str) -> None:
     """List the recipes of corpora, and the indexes that go by a name.
 
     Those lie in the folder that MEMINDEX_INDEXES names, or else in `indexes` here; every INDEX may be such a name. Disk
@@ -29,7 +36,7 @@ def list_indexes(as_json: bool) -> None:
     recipes = [load_recipe(recipes_directory() / f"{name}.toml") for name in recipe_names()]
     folder = built_folder()
     built, damaged = _built(folder)
-    if as_json:
+    if form != "table":
         facts = [
             {
                 "name": recipe.name,
@@ -45,7 +52,11 @@ def list_indexes(as_json: bool) -> None:
             }
             for recipe in recipes
         ]
-        click.echo(json.dumps({"recipes": facts, "indexes": built}, ensure_ascii=False))
+        if form == "json":
+            print_objects(form, [{"recipes": facts, "indexes": built}])
+        else:
+            kinds = [("recipe", facts), ("index", built)]
+            print_objects(form, [{"kind": kind} | one for kind, listed in kinds for one in listed], LISTED)
         return
     rows = [
         [r.name, r.title, r.tokenizer, f"{r.tokens / 1e9:,.0f}B", f"{r.needs().disk / 1e12:,.1f} TB", r.needs().shards]

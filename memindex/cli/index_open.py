@@ -31,7 +31,8 @@ def open_index(directory: str, out: str | None, tokenizer: str | None, domain_pa
       memindex index open v4_pileval_llama --tokenizer llama-2/ --domain-path meta.pile_set_name
       memindex index open /mnt/readonly/v4_c4train_llama --out c4train --tokenizer llama-2/
     """
-    from memindex.cli.output import print_table, progress_bar
+    from memindex.cli.output import print_table
+    from memindex.cli.progress_bars import progress_bar
     from memindex.index.adopting import adopt_index
 
     with progress_bar() as progress:
@@ -45,7 +46,7 @@ def open_index(directory: str, out: str | None, tokenizer: str | None, domain_pa
             "documents": manifest.documents,
             "tokens": manifest.tokens,
             "domains": {d.name: {"documents": d.documents, "tokens": d.tokens} for d in manifest.domains},
-            "seconds": {stage: round(seconds, 3) for stage, seconds in report.seconds.items()},
+            "seconds": {stage.replace(" ", "_"): round(seconds, 3) for stage, seconds in report.seconds.items()},
             "peak_memory": report.peak_memory,
         }
         click.echo(json.dumps(facts, ensure_ascii=False))

@@ -162,6 +162,7 @@ def _recipe(sources: tuple[str, ...]) -> Recipe | None:
 def _check_recipe_name(source: str) -> None:
     """Raise MemindexError when a source without options looks like a recipe's name and is none."""
     from memindex.index.recipes import recipe_names
+    from memindex.near_names import hint
 
     if source.replace("-", "").isalnum() and not Path(source).exists():
-        raise MemindexError(f"{source}: no such file, folder or recipe; recipes are: {', '.join(recipe_names())}")
+        raise MemindexError(f"{source}: no such file, folder or recipe; {hint(source, recipe_names())}")

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from memindex.cli.index_path import INDEX
-from memindex.cli.index_scale import Size, resumable, scale_options
+from memindex.cli.index_scale import Size, resumable, scale_options, timing_option
 
 
 @click.command()
@@ -27,6 +27,7 @@ from memindex.cli.index_scale import Size, resumable, scale_options
 @scale_options
 @click.option("--skip-bad", is_flag=True, help="Leave malformed documents out and report them, instead of stopping.")
 @click.option("--again", is_flag=True, help="Add also files that went into the index before, changed since or not.")
+@timing_option
 @click.option("--json", "as_json", is_flag=True, help="Print what was built as JSON.")
 def add(
     directory: str,
@@ -38,6 +39,7 @@ def add(
     include: tuple[str, ...],
     skip_bad: bool,
     again: bool,
+    timing: bool,
     as_json: bool,
     **scale: Any,
 ) -> None:
@@ -55,7 +57,7 @@ def add(
       memindex index add pile more/ --memory 16GB
     """
     from memindex.cli.index import print_build
-    from memindex.cli.output import progress_bar
+    from memindex.cli.progress_bars import progress_bar
     from memindex.corpus.domains import names_domain, read_domain_map
     from memindex.index.adding import add_documents, options_of
     from memindex.index.manifest import Manifest
@@ -70,7 +72,7 @@ def add(
     with progress_bar() as progress, resumable(directory):
         scale |= {"skip_bad": skip_bad, "again": again}
         report = add_documents(directory, sources, options=options, progress=progress, **scale)
-    print_build(directory, report, as_json)
+    print_build(directory, report, as_json, timing)
 
 
 @click.command()
@@ -111,7 +113,8 @@ def remove(
       memindex index remove stack --path train/python-00000.parquet
       memindex index remove stack --where "metadata->>'max_stars_repo_name' = 'somebody/something'" --dry-run
     """
-    from memindex.cli.output import print_json, progress_bar
+    from memindex.cli.output import print_json
+    from memindex.cli.progress_bars import progress_bar
     from memindex.index.choosing import choose_documents
     from memindex.index.removing import remove_documents
 

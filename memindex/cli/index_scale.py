@@ -99,15 +99,20 @@ def print_estimate(estimate: Estimate, as_json: bool) -> None:
         note("the disk has too little room for this build")
 
 
+def timing_option(command: Any) -> Any:
+    """The option --timing of commands that build."""
+    return click.option("--timing", is_flag=True, help="Print the seconds of each stage on stderr.")(command)
+
+
 @contextmanager
 def resumable(out: str) -> Iterator[None]:
-    """Tell, when a build is stopped by hand, that another one can go on."""
+    """Say, when a build is stopped, that its finished units are kept, if there are any."""
     try:
         yield
-    except KeyboardInterrupt:
-        from memindex.cli.output import note
+    except KeyboardInterrupt as error:
+        from memindex.cli.stopping import keep
         from memindex.index.partial import finished_units, partial_of
 
         if any(finished_units(partial_of(Path(out).absolute()))):
-            note("what is finished is kept, and the same command goes on with it")
+            keep(error)
         raise

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from memindex.cli.forms import form_options, print_objects
 from memindex.errors import MemindexError
 
 if TYPE_CHECKING:
@@ -42,9 +43,9 @@ SHOWN, BAR = 60, 40
     help="Megabytes to mark repeated text in; less takes longer.",
 )
 @click.option("--figure", type=click.Path(), help="Draw the shares of repeated text, as .svg or .png.")
-@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@form_options("Print everything as JSON.", "one line per domain")
 def stats(
-    directory: str, windows: tuple[int, ...], ngrams: int, top: int, memory: int, figure: str | None, as_json: bool
+    directory: str, windows: tuple[int, ...], ngrams: int, top: int, memory: int, figure: str | None, form: str
 ) -> None:
     """Say what an index holds, by domain: sizes, lengths, duplicate documents, repeated text, frequent n-grams.
 
@@ -58,10 +59,10 @@ def stats(
       memindex index stats pile-index --ngrams 5 --top 20 --json > statistics.json
       memindex index stats pile-index --window 50 --figure repeated.svg
     """
-    from memindex.cli.output import print_json, progress_bar
+    from memindex.cli.progress_bars import progress_bar
     from memindex.index.index import Index
     from memindex.index.statistics import index_statistics
-    from memindex.index.statistics_json import as_object
+    from memindex.index.statistics_json import as_object, domain_rows
 
     target = _checked_target(figure)
     index = Index.open(directory)
@@ -77,8 +78,10 @@ def stats(
         )
     if target is not None:
         _draw(index.name, found, target)
-    if as_json:
-        print_json(as_object(index, found))
+    if form == "json":
+        print_objects(form, [as_object(index, found)])
+    elif form != "table":
+        print_objects(form, domain_rows(found))
     else:
         _print(index, found)
 
@@ -97,8 +100,10 @@ def _checked_target(figure: str | None) -> Path | None:
     return target
 
 
-def _percent(part: Any, whole: Any) -> str | None:
-    return f"{int(part) / int(whole):.2%}" if whole else None
+def _percent(part: Any, whole: Any) -> Any:
+    from memindex.cli.output import FineShare
+
+    return FineShare(int(part) / int(whole)) if whole else None
 
 
 def _print(index: Index, found: IndexStatistics) -> None:
@@ -162,7 +167,8 @@ def _print_duplicates(found: IndexStatistics) -> None:
     from memindex.cli.output import one_line, print_table
 
     copies, documents = found.duplicates, int(found.documents.sum())
-    saved = _percent(copies.redundant_tokens, found.tokens.sum()) or "0%"
+    tokens = int(found.tokens.sum())
+    saved = f"{int(copies.redundant_tokens) / tokens:.2%}" if tokens else "0%"
     more = f"{copies.redundant_documents:,} documents and {copies.redundant_tokens:,} tokens ({saved})"
     click.echo(
         f"{copies.documents.sum():,} of {documents:,} documents have an exact copy ({copies.texts:,} texts); "

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from memindex.cli.forms import form_options, print_objects
 from memindex.errors import MemindexError
+from memindex.near_names import hint
 
 if TYPE_CHECKING:
     from memindex.models.families import Family
@@ -14,8 +16,8 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("family", required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def models(family: str | None, as_json: bool) -> None:
+@form_options("Print one JSON object.", "one line per family, or per checkpoint of the FAMILY")
+def models(family: str | None, form: str) -> None:
     """List the families of models, or the checkpoints and revisions of one FAMILY.
 
     Any checkpoint's name is a model for `study init --model`; so is a folder, and any other causal language model that
@@ -26,12 +28,13 @@ def models(family: str | None, as_json: bool) -> None:
       memindex models
       memindex models pythia
     """
-    from memindex.cli.output import note, print_json, print_table
+    from memindex.cli.output import note, print_table
     from memindex.models.families import FAMILIES
 
     if family is None:
-        if as_json:
-            print_json({"families": [_facts(one) for one in FAMILIES.values()]})
+        if form != "table":
+            facts = [_facts(one) for one in FAMILIES.values()]
+            print_objects(form, [{"families": facts}] if form == "json" else facts)
             return
         rows = [
             [f.name, f.title, f.architecture, f.corpus, f.tokenizer, f"u{8 * f.token_width}", len(f.checkpoints)]
@@ -40,10 +43,11 @@ def models(family: str | None, as_json: bool) -> None:
         print_table(["family", "title", "architecture", "corpus", "tokenizer", "ids", "checkpoints"], rows)
         return
     if family not in FAMILIES:
-        raise MemindexError(f"there is no family {family}; known: {', '.join(FAMILIES)}")
+        raise MemindexError(f"there is no family {family}; {hint(family, FAMILIES)}")
     chosen = FAMILIES[family]
-    if as_json:
-        print_json(_facts(chosen))
+    if form != "table":
+        listed = _facts(chosen)
+        print_objects(form, [listed] if form == "json" else listed["checkpoints"])
         return
     columns = ["checkpoint", "parameters", "outside embeddings", "layers", "hidden", "heads", "training tokens"]
     rows = [[c.name, c.parameters, c.non_embedding, c.layers, c.hidden, c.heads, c.tokens] for c in chosen.checkpoints]
@@ -63,7 +67,8 @@ def _facts(family: Family) -> dict[str, Any]:
         "tokenizer": family.tokenizer,
         "token_width": family.token_width,
         "context": family.context,
-        "revisions": family.revisions,
+        "revisions": list(family.revision_names),
+        "revision_patterns": list(family.revision_patterns),
         "modules": vars(PATHS[family.architecture]),
         "checkpoints": [
             vars(c) | {"corpus": c.corpus or family.corpus, "tokenizer": c.tokenizer or family.tokenizer}

@@ -1,17 +1,16 @@
-"""How commands print: tables on stdout, progress on stderr, both with rich; loaded when something is printed."""
+"""How commands print: tables on stdout and notes on stderr; rich is loaded when something is printed."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from memindex.tables.plain_values import json_number
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import Task, TaskID
 
 #: Control characters, which would rule the terminal they are printed on, as pictures; line feeds and tabs stay.
 PICTURES = {code: 0x2400 + code for code in range(0x20) if code not in (0x09, 0x0A)} | {0x7F: 0x2421}
@@ -24,11 +23,11 @@ LINE_BREAKS = str.maketrans(
 
 
 def console(stderr: bool = False) -> Console:
-    """A console that follows NO_COLOR and the terminal's width; a pipe gets plain text of any width."""
+    """A console that follows NO_COLOR, COLUMNS and the terminal's width; a pipe gets plain text of any width."""
     from rich.console import Console
 
     made = Console(stderr=stderr, highlight=False)
-    if not made.is_terminal:
+    if not made.is_terminal and not os.environ.get("COLUMNS", "").isdecimal():
         # Folded lines would be of no use to the program that reads them.
         made = Console(stderr=stderr, highlight=False, width=1_000_000)
     return made
@@ -37,25 +36,73 @@ def console(stderr: bool = False) -> Console:
 def print_table(
     columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None, stderr: bool = False
 ) -> None:
-    """Print rows; numbers right-aligned, with thousands separators for whole ones."""
+    """Print rows; numbers right-aligned, whole ones with thousands separators. A pipe gets columns without a box."""
+    shown_on = console(stderr)
+    if title:
+        shown_on.print(title, style="bold")
+    numeric = [bool(rows) and all(_is_number(row[place]) for row in rows) for place in range(len(columns))]
+    if not shown_on.is_terminal:
+        # In a pipe a row is a line.
+        cells = [[shown(value).translate(LINE_BREAKS) for value in row] for row in rows]
+        _print_plain(shown_on, [printable(name) for name in columns], cells, numeric)
+        return
     from rich import box
     from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for number, name in enumerate(columns):
-        numeric = all(_is_number(row[number]) for row in rows)
-        table.add_column(escape(printable(name)), justify="right" if numeric and rows else "left", overflow="fold")
+    for name, is_numeric in zip(columns, numeric, strict=True):
+        table.add_column(escape(printable(name)), justify="right" if is_numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(escape(shown(value)) for value in row))
-    shown_on = console(stderr)
-    if title:
-        shown_on.print(title, style="bold")
     shown_on.print(table)
 
 
+def _print_plain(on: Console, columns: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[bool]) -> None:
+    """Aligned columns, two blanks between them; folded where COLUMNS says how wide lines may be."""
+    from rich.cells import cell_len
+
+    lines = [columns, *rows]
+    widths = [max(cell_len(line[place]) for line in lines) for place in range(len(columns))]
+    if sum(widths) + 2 * len(widths) - 2 > on.width:
+        _print_folded(on, columns, rows, numeric)
+        return
+    written = []
+    for line in lines:
+        filled = [" " * (width - cell_len(cell)) for cell, width in zip(line, widths, strict=True)]
+        cells = [fill + cell if right else cell + fill for cell, fill, right in zip(line, filled, numeric, strict=True)]
+        written.append("  ".join(cells).rstrip() + "\n")
+    on.file.write("".join(written))
+
+
+def _print_folded(on: Console, columns: Sequence[str], rows: Sequence[Sequence[str]], numeric: Sequence[bool]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False)
+    for name, right in zip(columns, numeric, strict=True):
+        table.add_column(Text(name), justify="right" if right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    with on.capture() as captured:
+        on.print(table)
+    on.file.write("".join(f"{line.rstrip()}\n" for line in captured.get().split("\n")[:-1]))
+
+
+class Share(float):
+    """A share that people read as per cent, with `decimals`; CSV and JSON have the number."""
+
+    decimals = 1
+
+
+class FineShare(Share):
+    """A share with two decimals."""
+
+    decimals = 2
+
+
 def _is_number(value: Any) -> bool:
-    return value is None or isinstance(value, int | float) or (isinstance(value, str) and value.endswith("%"))
+    return value is None or isinstance(value, int | float)
 
 
 def shown(value: Any) -> str:
@@ -66,6 +113,8 @@ def shown(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
+    if isinstance(value, Share):
+        return f"{value:.{value.decimals}%}"
     if isinstance(value, float):
         return f"{value:.4g}"
     return printable(str(value))
@@ -107,38 +156,6 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(inner) for inner in value]
     return json_number(value) if isinstance(value, float) else value
-
-
-@contextmanager
-def progress_bar(rate: str | None = None) -> Iterator[Callable[[str, int, int], None]]:
-    """A callback (stage, done, total) that draws one bar per stage on stderr; nothing when stderr is no terminal.
-
-    `rate` names the unit of a column of speeds.
-    """
-    shown_on = console(stderr=True)
-    if not shown_on.is_terminal:
-        yield lambda stage, done, total: None
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
-    from rich.text import Text
-
-    class Rate(ProgressColumn):
-        def render(self, task: Task) -> Text:
-            speed = task.finished_speed or task.speed
-            return Text(f"{speed:,.0f} {rate}" if speed else "")
-
-    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
-    columns += [Rate()] if rate else []
-    tasks: dict[str, TaskID] = {}
-    with Progress(*columns, console=shown_on, transient=True) as bar:
-
-        def update(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                # What was done before says nothing about the speed.
-                tasks[stage] = bar.add_task(stage, total=total, completed=done)
-            bar.update(tasks[stage], completed=done, total=total)
-
-        yield update
 
 
 def note(text: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from memindex.cli.forms import form_options, print_objects
 from memindex.cli.queries import index_option
 from memindex.errors import MemindexError
 
@@ -20,7 +21,7 @@ from memindex.errors import MemindexError
 @click.option("--text-field", default="text", show_default=True, help="Dotted path of the text in SRC, and in --out.")
 @click.option("--domain-field", help="Dotted path in --out where the domain `planted` is put. [default: nowhere]")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Seed of texts and their order.")
-@click.option("--json", "as_json", is_flag=True, help="Print what was planted as JSON, one text a line.")
+@form_options("Print what was planted as JSON, one text per line.", "one line per planted text")
 def plant(
     sources: tuple[str, ...],
     index_path: str,
@@ -31,7 +32,7 @@ def plant(
     text_field: str,
     domain_field: str | None,
     seed: int,
-    as_json: bool,
+    form: str,
 ) -> None:
     """Choose texts of SRC that a corpus does not hold, and write copies of them to be indexed and trained with it.
 
@@ -49,7 +50,7 @@ def plant(
       memindex index build corpus/ planted/documents --out with-planted --tokenizer tokenizer.json
       memindex sql -s my-study rate_by_copies
     """
-    from memindex.cli.output import note, print_json
+    from memindex.cli.output import note
     from memindex.corpus.documents import ReadOptions
     from memindex.index.index import Index
     from memindex.study import planting
@@ -59,9 +60,8 @@ def plant(
     done = planting.plant(Index.open(index_path), sources, out, plan, ReadOptions(text_field=text_field))
     if done.known:
         note(f"{done.known:,} drawn texts stand in {index_path} already, up to {done.most_known:,} times: left out")
-    if as_json:
-        for row in done.table.to_pylist():
-            print_json(row)
+    if form != "table":
+        print_objects(form, done.table.to_pylist(), done.table.column_names)
         return
     tokens = length.replace(",", ", ")
     click.echo(

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from memindex.cli.forms import form_options, print_objects
 from memindex.cli.scoring_options import WHERE, options_from, with_options
 from memindex.errors import MemindexError
 from memindex.study.config import ModelConfig, StudyConfig, load_study
@@ -36,8 +37,8 @@ from memindex.study.protocol import DTYPES
 @click.option("--dtype", type=click.Choice(DTYPES), help="What the run was scored with, where that was named.")
 @click.option("--attention", help="Likewise.")
 @with_options(WHERE)
-@click.option("--json", "as_json", is_flag=True, help="Print the probes as JSON, one per line.")
-def probe(name: str, directory: str, models: tuple[str, ...], as_json: bool, **given: Any) -> None:
+@form_options("Print the probes as JSON, one per line.", "one line per run")
+def probe(name: str, directory: str, models: tuple[str, ...], form: str, **given: Any) -> None:
     """Measure NAME inside the models of a study, on sequences they were scored on, into its tables.
 
     A probe looks at runs of the main protocol that are finished: greedy, with the whole prefix and suffix. One that was
@@ -59,11 +60,16 @@ def probe(name: str, directory: str, models: tuple[str, ...], as_json: bool, **g
       memindex probe compression -s my-study
       memindex probe noise -s my-study --model pythia-1b --sequences 500 --alpha 0 --alpha 0.1 --draws 5
     """
-    from memindex.cli.output import note, progress_bar
+    from memindex.cli.output import note
+    from memindex.cli.progress_bars import progress_bar
+    from memindex.cli.stopping import resumable
+    from memindex.extras import require
     from memindex.study.planning import name_models
     from memindex.study.probe_running import run_probes
 
     config = load_study(directory)
+    if given["engine"] != "ray":
+        require("models")
     settings = _settings(config.probes, given)
     scoring = replace(
         config.scoring, **{key: value for key in ("dtype", "attention") if (value := given.pop(key)) is not None}
@@ -71,13 +77,13 @@ def probe(name: str, directory: str, models: tuple[str, ...], as_json: bool, **g
     config = replace(config, scoring=scoring)
     named = name_models(config, models) if models else config.models
     run_ids = _scored(config, named)
-    with progress_bar(rate="sequences/s") as progress:
+    with progress_bar("sequences") as progress, resumable():
         done = run_probes(
             config, [name], models=named, settings=settings, options=options_from(given), progress=progress
         )
     if done.sequences:
         note(f"measured {done.sequences:,} sequences in {done.seconds:,.1f} s (with loading)")
-    _print(config, name, run_ids, as_json)
+    _print(config, name, run_ids, form)
 
 
 def _settings(base: ProbeConfig, given: dict[str, Any]) -> ProbeConfig:
@@ -114,8 +120,8 @@ def _scored(config: StudyConfig, models: Sequence[ModelConfig]) -> list[str]:
     return found
 
 
-def _print(config: StudyConfig, name: str, run_ids: Sequence[str], as_json: bool) -> None:
-    from memindex.cli.output import print_json, print_table
+def _print(config: StudyConfig, name: str, run_ids: Sequence[str], form: str) -> None:
+    from memindex.cli.output import print_table
     from memindex.tables.store import TableStore
 
     done = {(row["run_id"], row["probe"]): row for row in TableStore(config.tables).read("probes").to_pylist()}
@@ -123,10 +129,9 @@ def _print(config: StudyConfig, name: str, run_ids: Sequence[str], as_json: bool
     rows = []
     for run_id in run_ids:
         row = done.get((run_id, name))
-        state = ["done", row["sequences"], row["seconds"]] if row else ["units are missing", None, None]
+        state = ["done", row["sequences"], row["seconds"]] if row else ["missing", None, None]
         rows.append([run_id, name, *state])
-    if as_json:
-        for row in rows:
-            print_json(dict(zip(columns, row, strict=True)))
+    if form != "table":
+        print_objects(form, (dict(zip(columns, row, strict=True)) for row in rows), columns)
     else:
         print_table(columns, rows)

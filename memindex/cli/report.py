@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,12 +34,12 @@ def report(study: str, out: Path | None, figure: str | None, parameters: tuple[s
       memindex report -s my-study --figure rate_by_frequency --out frequency.png
       memindex report -s my-study --figure domain_shares -p sample=bucket --out domains.svg
     """
+    # Without a home, or with one that may not be written, matplotlib says so at length, and works all the same.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     if figure is None:
         if parameters or dark:
             raise click.UsageError("--parameter and --dark need a --figure; the page shows every query as it is")
-        from memindex.report import write_report
-
-        click.echo(str(write_report(study, out)))
+        click.echo(str(_write_page(study, out)))
         return
     from memindex.tables.queries import load_query
 
@@ -49,7 +50,30 @@ def report(study: str, out: Path | None, figure: str | None, parameters: tuple[s
     click.echo(str(_draw(study, query, target, parameters, dark)))
 
 
+def _write_page(study: str, out: Path | None) -> Path:
+    from memindex.cli.progress_bars import progress_bar
+
+    with progress_bar() as progress:
+        # Before DuckDB and matplotlib are imported.
+        progress("load the study", 0, 1)
+        from memindex.report import write_report
+
+        def report(stage: str, done: int, total: int) -> None:
+            progress("load the study", 1, 1)
+            progress(stage, done, total)
+
+        return write_report(study, out, report)
+
+
 def _draw(study: str, query: Query, target: Path, parameters: tuple[str, ...], dark: bool) -> Path:
+    from memindex.cli.progress_bars import progress_bar
+
+    with progress_bar() as progress:
+        progress(f"draw {query.name}", 0, 1)
+        return _draw_figure(study, query, target, parameters, dark)
+
+
+def _draw_figure(study: str, query: Query, target: Path, parameters: tuple[str, ...], dark: bool) -> Path:
     from memindex.cli.sql_shell import Shell
     from memindex.report import families_of, save_figure
     from memindex.tables.connection import connect

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from memindex.cli.forms import form_options, print_objects
 from memindex.cli.index_path import INDEX
 from memindex.cli.scoring_options import PROTOCOL, WHERE, options_from, run_and_tell, scoring_from, with_options
 from memindex.errors import MemindexError
@@ -33,7 +34,7 @@ from memindex.study.study_toml import study_toml
     "corpus. Repeatable.",
 )
 @with_options(PROTOCOL, WHERE)
-@click.option("--json", "as_json", is_flag=True, help="Print the runs as JSON, one per line.")
+@form_options("Print the runs as JSON, one per line.", "one line per run")
 def run(
     models: tuple[str, ...],
     revisions: tuple[str, ...],
@@ -41,7 +42,7 @@ def run(
     index_path: str | None,
     heldout: str | None,
     controls: tuple[str, ...],
-    as_json: bool,
+    form: str,
     **given: Any,
 ) -> None:
     """Score models on a study's sequences, into its tables.
@@ -72,7 +73,7 @@ def run(
         config.directory.mkdir(parents=True, exist_ok=True)
         write_atomically(config.directory / FILE, text.encode())
     run_and_tell(config, options, scoring, named)
-    _print_runs(config, [one.run_id for one in runs], as_json)
+    _print_runs(config, [one.run_id for one in runs], form)
 
 
 def _study(
@@ -100,8 +101,8 @@ def _study(
     return parse_study(text, target.resolve()), text
 
 
-def _print_runs(config: StudyConfig, run_ids: Sequence[str], as_json: bool) -> None:
-    from memindex.cli.output import print_json, print_table
+def _print_runs(config: StudyConfig, run_ids: Sequence[str], form: str) -> None:
+    from memindex.cli.output import print_table
     from memindex.tables.store import TableStore
 
     done = {row["run_id"]: row for row in TableStore(config.tables).read("runs").to_pylist()}
@@ -109,11 +110,10 @@ def _print_runs(config: StudyConfig, run_ids: Sequence[str], as_json: bool) -> N
     rows = [
         [run_id, "done", done[run_id]["sequences"], done[run_id]["seconds"]]
         if run_id in done
-        else [run_id, "units are missing", None, None]
+        else [run_id, "missing", None, None]
         for run_id in run_ids
     ]
-    if as_json:
-        for row in rows:
-            print_json(dict(zip(columns, row, strict=True)))
+    if form != "table":
+        print_objects(form, (dict(zip(columns, row, strict=True)) for row in rows), columns)
     else:
         print_table(columns, rows)

@@ -119,10 +119,12 @@ def run_and_tell(
     only: str | None = None,
 ) -> None:
     """Run a study with a bar per run on stderr, and one line of what was done at the end."""
-    from memindex.cli.output import note, progress_bar
+    from memindex.cli.output import note
+    from memindex.cli.progress_bars import progress_bar
+    from memindex.cli.stopping import resumable
     from memindex.study.running import run_study
 
-    with progress_bar(rate="sequences/s") as progress:
+    with progress_bar("sequences") as progress, resumable():
         done = run_study(config, models=models, scoring=scoring, only=only, options=options, progress=progress)
     if done.sequences:
         rate = done.sequences / done.seconds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable
 from dataclasses import fields
@@ -11,12 +12,11 @@ from typing import Any
 import click
 
 from memindex.cli.index_path import INDEX
-from memindex.errors import MemindexError, MissingExtraError
+from memindex.errors import MemindexError
+from memindex.extras import missing
 from memindex.server.config import ABOUT, Limits, ServerConfig, by_name, read_api_keys
 from memindex.server.hosts import allowed_at, is_loopback
-
-#: Seconds that requests under way have when the server is stopped.
-GRACE = 10
+from memindex.server.log import log, open_closed_streams
 
 
 def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -87,7 +87,8 @@ def serve(
     machine can ask, unless --host says otherwise; then --api-key-file should name who may. Behind a proxy,
     --allowed-host names what the proxy is called. A request that meets a limit is told which one.
 
-    Stop it with Ctrl-C or SIGTERM: requests under way are answered first.
+    Stop it with Ctrl-C or SIGTERM: requests under way are answered first, for --max-stop-seconds at most; others get
+    503. A second Ctrl-C or SIGTERM stops it at once.
 
     \b
     Examples:
@@ -98,6 +99,7 @@ def serve(
       curl localhost:8080/v1/indexes/pile/count -H 'Content-Type: application/json' -d '{"queries": [" the"]}'
       curl localhost:8080 -H 'Content-Type: application/json' -d '{"index": "pile", "query_type": "ntd", "query": "by"}'
     """
+    open_closed_streams()
     keys = read_api_keys(api_key_file) if api_key_file else ()
     paths = tuple(Path(index) for index in indexes) or _indexes_of(studies)
     # Before anything is loaded: names that no request could tell apart.
@@ -123,18 +125,24 @@ def _run(config: ServerConfig, host: str, port: int) -> None:
         from memindex.server.app import make_app
         from memindex.server.connections import http_server
     except ImportError as error:
-        if (error.name or "").partition(".")[0] == "memindex":
+        package = (error.name or "").partition(".")[0]
+        if package in {"", "memindex"}:
             raise
-        raise MissingExtraError(f"serving needs {error.name}: pip install 'memindex[server]'") from None
+        raise missing(package, "serving", "server") from None
     app = make_app(config)
     if not config.api_keys and not is_loopback(host):
-        click.echo(f"memindex: everybody who reaches {host} may ask: --api-key-file would name who may", err=True)
-    server = http_server(app, config.limits, GRACE)
+        log(f"everybody who reaches {host} may ask: --api-key-file would name who may")
+    server = http_server(app, config.limits)
     with _listen(host, port) as listening:
         address, bound = listening.getsockname()[:2]
         shown = f"[{address}]" if ":" in address else address
-        click.echo(f"memindex: serving {_named(config)} at http://{shown}:{bound}", err=True)
-        server.run(sockets=[listening])
+        log(f"serving {_named(config)} at http://{shown}:{bound}")
+        try:
+            server.run(sockets=[listening])
+        except KeyboardInterrupt:
+            log("stopped")
+            # Python itself would wait for lookups that are under way, whose requests were given up.
+            os._exit(130)
     if not server.started:
         raise MemindexError("the server did not start; its log says why")
 

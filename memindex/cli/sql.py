@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from memindex.cli.forms import form_options
 from memindex.errors import MemindexError
 
 if TYPE_CHECKING:
@@ -59,8 +60,7 @@ class _NamingAll(click.Command):
 @click.option(
     "-p", "--parameter", "parameters", multiple=True, metavar="NAME=VALUE", help="Of a named query; repeatable."
 )
-@click.option("--csv", "as_csv", is_flag=True, help="Print CSV; lists, maps and structs stand in it as JSON.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per row and line.")
+@form_options("Print one JSON object per row and line.")
 @click.option("--parquet", type=click.Path(path_type=Path), metavar="FILE", help="Write a Parquet file instead.")
 @click.option("--list", "list_names", is_flag=True, help="List the named queries; needs no study.")
 def sql(
@@ -68,8 +68,7 @@ def sql(
     study: str | None,
     file: str | None,
     parameters: tuple[str, ...],
-    as_csv: bool,
-    as_json: bool,
+    form: str,
     parquet: Path | None,
     list_names: bool,
 ) -> None:
@@ -97,7 +96,8 @@ def sql(
       memindex sql -s my-study -f question.sql --csv > answer.csv
       memindex sql -s my-study "FROM memorization" --parquet answer.parquet
     """
-    form = _form(as_csv, as_json, parquet)
+    if parquet is not None and form != "table":
+        raise click.UsageError(f"choose one of --{form} and --parquet")
     if list_names:
         from memindex.cli.sql_shell import print_queries
 
@@ -105,6 +105,10 @@ def sql(
         return
     if query is not None and file is not None:
         raise click.UsageError("give a QUERY or a file with -f, not both")
+    if query is not None and _is_name(query):
+        from memindex.tables.queries import load_query
+
+        load_query(query.strip())  # an unknown name is said before a missing study is
     if study is None:
         raise click.UsageError(NO_STUDY)
     _check_target(parquet)
@@ -113,14 +117,14 @@ def sql(
     if not interactive and not text.strip():
         raise click.UsageError("give a QUERY, or a file with -f (see --list for the named ones)")
     from memindex.cli.sql_shell import Shell
-    from memindex.tables.connection import connect
+    from memindex.tables.connection import close, connect
 
     con = connect(study)
     try:
         shell = Shell(con, form)
         if not interactive:
             # What stands in a file is SQL, even if it is one word.
-            _run_once(shell, text, parameters, parquet, is_name=query is not None and len(text.split()) < 2)
+            _run_once(shell, text, parameters, parquet, is_name=query is not None and _is_name(query))
             return
         if parameters or parquet:
             raise click.UsageError("--parameter and --parquet need a QUERY; in the prompt: .run NAME NAME=VALUE")
@@ -128,13 +132,11 @@ def sql(
 
         prompt(shell)
     finally:
-        con.close()
+        close(con)
 
 
-def _form(as_csv: bool, as_json: bool, parquet: Path | None) -> str:
-    if as_csv + as_json + (parquet is not None) > 1:
-        raise click.UsageError("choose one of --csv, --json and --parquet")
-    return "csv" if as_csv else "json" if as_json else "table"
+def _is_name(query: str) -> bool:
+    return len(query.split()) == 1 and not query.strip().startswith(".")
 
 
 def _check_target(parquet: Path | None) -> None:
@@ -178,6 +180,6 @@ def _run_once(shell: Shell, text: str, parameters: tuple[str, ...], parquet: Pat
 def _read(file: str) -> str:
     content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     try:
-        return content.decode("utf-8")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise MemindexError(f"{file}: not UTF-8 text (byte {error.start})") from None

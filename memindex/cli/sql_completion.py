@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from memindex.cli.forms import FORMS
 from memindex.cli.sql_shell import COMMANDS
-from memindex.cli.sql_writing import FORMS
 from memindex.tables.asking import column_names, function_names
 from memindex.tables.queries import list_queries, load_query
 

@@ -7,9 +7,11 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from memindex.cli.forms import FORMS, print_objects
 from memindex.cli.output import note, one_line
-from memindex.cli.sql_writing import FORMS, write
+from memindex.cli.sql_writing import write
 from memindex.errors import MemindexError
+from memindex.near_names import hint
 from memindex.tables.asking import ask, table_names, unfilled
 from memindex.tables.queries import Parameter, list_queries, load_query, not_in_study, query_values
 from memindex.tables.schema import TABLES, VIEWS, Table
@@ -34,7 +36,7 @@ class Shell:
     """A connection and how answers are printed."""
 
     def __init__(self, con: duckdb.DuckDBPyConnection, form: str = "table") -> None:
-        """Answers from `con`, printed in `form`, one of `memindex.cli.sql_writing.FORMS`."""
+        """Answers from `con`, printed in `form`, one of `memindex.cli.forms.FORMS`."""
         self.con = con
         self.form = form
         self._asked = ""
@@ -49,10 +51,8 @@ class Shell:
 
     def named(self, name: str, parameters: Sequence[str] = (), *, for_file: bool = False) -> pa.Table:
         """The answer to a query of queries/; each parameter is NAME=VALUE."""
-        if name not in list_queries():
-            raise MemindexError(f"there is no query {name!r}; the named ones are: {', '.join(list_queries())}")
-        pairs = dict(_pair(parameter) for parameter in parameters)
         query = load_query(name)
+        pairs = dict(_pair(parameter) for parameter in parameters)
         self._asked, self._values = query.sql, query_values(query, pairs)
         answer = ask(self.con, query.sql, self._values, for_file=for_file)
         assert answer is not None  # a file of queries/ is one SELECT
@@ -93,7 +93,7 @@ class Shell:
             ".help": self._help,
         }
         if name not in actions:
-            raise MemindexError(f"there is no command {name}; the commands: {', '.join(COMMANDS)}")
+            raise MemindexError(f"there is no command {name}; {hint(name, COMMANDS)}")
         most = {".schema": 1, ".mode": 1, ".run": len(rest)}.get(name, 0)
         if len(rest) > most or (name == ".run" and not rest):
             raise MemindexError(f"write it as {' '.join([name, COMMANDS[name][0]]).strip()}")
@@ -130,7 +130,7 @@ class Shell:
         names = table_names(self.con)
         wanted = names if name is None else [known for known in names if known == name.lower().rstrip(";")]
         if not wanted:
-            raise MemindexError(f"there is no table {name}; the tables: {', '.join(names)}")
+            raise MemindexError(f"there is no table {name}; {hint(str(name), names, '.tables lists them')}")
         rows = [row for table in wanted for row in self._columns(table)]
         if name is None:
             self._print(["table", "column", "type", "meaning"], rows)
@@ -150,7 +150,7 @@ class Shell:
         elif form in FORMS:
             self.form = form
         else:
-            raise MemindexError(f"there is no mode {form}; the modes: {', '.join(FORMS)}")
+            raise MemindexError(f"there is no mode {form}; {hint(form, FORMS)}")
 
     def _help(self) -> None:
         self._print(
@@ -164,10 +164,17 @@ class Shell:
 
 def print_queries(form: str) -> None:
     """List the named queries: name, question, parameters with their defaults."""
-    rows = []
-    for name in list_queries():
-        query = load_query(name)
-        rows.append((name, query.question, " ".join(f"{key}={value}" for key, value in query.parameters.items())))
+    queries = [load_query(name) for name in list_queries()]
+    if form != "table":
+        objects = (
+            {"query": query.name, "question": query.question, "parameters": dict(query.parameters)} for query in queries
+        )
+        print_objects(form, objects)
+        return
+    rows = [
+        (query.name, query.question, " ".join(f"{key}={value}" for key, value in query.parameters.items()))
+        for query in queries
+    ]
     write_rows(["query", "question", "parameters"], rows, form)
 
 
@@ -175,6 +182,8 @@ def write_rows(columns: list[str], rows: Sequence[Sequence[str]], form: str) -> 
     """Print rows of text as an answer is printed."""
     import pyarrow as pa
 
+    if form != "table":
+        columns = [name.replace(" ", "_") for name in columns]
     write(pa.table({name: pa.array([row[n] for row in rows], pa.string()) for n, name in enumerate(columns)}), form)
 
 

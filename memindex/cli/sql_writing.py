@@ -11,11 +11,11 @@ from typing import Any
 
 import click
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from memindex.cli.forms import SEPARATORS, field, write_text
 from memindex.errors import MemindexError
 from memindex.tables.plain_values import encode, rows, values
-
-FORMS = ("table", "csv", "json")
 
 #: A terminal shows no more rows, and no more characters of a text: thousands would only scroll away.
 MOST_ROWS = 200
@@ -26,8 +26,8 @@ _BATCH = 10_000
 
 def write(answer: pa.Table, form: str) -> None:
     """Print an answer to stdout in one of `FORMS`."""
-    if form == "csv":
-        _write_csv(answer)
+    if form in SEPARATORS:
+        _write_lines(answer, SEPARATORS[form])
     elif form == "json":
         _one_name_each(answer.column_names, "JSON")
         for batch in answer.to_batches(_BATCH):
@@ -76,19 +76,46 @@ def _write_table(answer: pa.Table) -> None:
         )
 
 
-def _write_csv(answer: pa.Table) -> None:
-    import pyarrow.csv
-
+def _write_lines(answer: pa.Table, separator: str) -> None:
+    """CSV or TSV, as `memindex.cli.forms` writes it, whole columns at a time."""
     from memindex.cli.output import printable
 
-    columns = [_flat(column) for column in answer.columns]
-    table = pa.Table.from_arrays(columns, names=answer.column_names)
-    if not sys.stdout.isatty():
-        pyarrow.csv.write_csv(table, sys.stdout.buffer)
-        return
-    text = io.BytesIO()
-    pyarrow.csv.write_csv(table, text)
-    click.echo(printable(text.getvalue().decode("utf-8")), nl=False)
+    safe = printable if sys.stdout.isatty() else str
+    write_text(safe(separator.join(field(name, separator) for name in answer.column_names)) + "\n")
+    for batch in answer.to_batches(_BATCH):
+        columns = [_flat(column).combine_chunks() for column in pa.Table.from_batches([batch]).columns]
+        write_text(safe(_lines(columns, separator)))
+
+
+def _lines(columns: list[pa.Array], separator: str) -> str:
+    """The lines of some rows; Arrow writes those of which no text needs quotes."""
+    import pyarrow.csv
+
+    needed = [_needs_quotes(column, separator) for column in columns]
+    if not any(where is not None for where in needed):
+        options = pyarrow.csv.WriteOptions(include_header=False, delimiter=separator, quoting_style="none")
+        written = io.BytesIO()
+        pyarrow.csv.write_csv(pa.table(columns, names=list(map(str, range(len(columns))))), written, options)
+        return written.getvalue().decode("utf-8")
+    quote, between, end, nothing = (pa.scalar(part, pa.large_string()) for part in ('"', separator, "\n", ""))
+    texts = []
+    for column, where in zip(columns, needed, strict=True):
+        text = column.cast(pa.large_string())
+        if where is not None:
+            doubled = pc.replace_substring(text, '"', '""')
+            text = pc.if_else(where, pc.binary_join_element_wise(quote, doubled, quote, nothing), text)
+        texts.append(text)
+    rows = pc.binary_join_element_wise(*texts, between, null_handling="replace", null_replacement="")
+    whole = pa.ListArray.from_arrays(pa.array([0, len(rows)], pa.int32()), rows)
+    return f"{pc.binary_join(whole, end)[0].as_py()}\n"
+
+
+def _needs_quotes(column: pa.Array, separator: str) -> pa.Array | None:
+    """Which values of a column of text need quotes; None when none does."""
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        return None
+    special = pc.match_substring_regex(column, f'^$|[{separator}"\r\n]')
+    return pc.fill_null(special, False) if pc.any(special).as_py() else None
 
 
 def _flat(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
+from memindex.cli import NamingGroup
+from memindex.cli.forms import form_options, print_objects
 from memindex.cli.index_path import INDEX
 from memindex.cli.scoring_options import PROTOCOL, WHERE, options_from, run_and_tell, scoring_from, with_options
 from memindex.errors import MemindexError
@@ -16,7 +18,7 @@ from memindex.study.config import FILE, STEPS, StudyConfig, load_study, with_mod
 from memindex.study.protocol import ScoringConfig
 
 
-@click.group()
+@click.group(cls=NamingGroup)
 def study() -> None:
     """Sample sequences and score models on them, into tables."""
 
@@ -71,8 +73,8 @@ def init(
 
 @study.command()
 @click.argument("directory", type=click.Path(), default=".")
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON, one piece per line.")
-def check(directory: str, as_json: bool) -> None:
+@form_options("Print JSON, one piece per line.", "one line per piece")
+def check(directory: str, form: str) -> None:
     """Say what a study consists of, and whether it can be run, before any work starts.
 
     What can't be run gets one line: an unknown key, text or a model that is missing, a corpus that is shorter than what
@@ -82,14 +84,14 @@ def check(directory: str, as_json: bool) -> None:
     Example:
       memindex study check studies/families
     """
-    from memindex.cli.output import print_json, print_table
+    from memindex.cli.output import print_table
     from memindex.study.checking import check_study
 
     plan = check_study(load_study(directory))
     states = {True: "done", False: "missing", None: ""}
-    if as_json:
-        for one in plan:
-            print_json({"what": one.what, "amount": one.amount, "state": states[one.there] or None})
+    if form != "table":
+        objects = [{"kind": p.kind, "name": p.name, "state": states[p.there] or None} | p.facts for p in plan]
+        print_objects(form, objects)
     else:
         print_table(["what", "amount", "state"], [[one.what, one.amount, states[one.there]] for one in plan])
 
@@ -122,20 +124,20 @@ def run(directory: str, only: str | None, models: tuple[str, ...], **given: Any)
     config = with_models(config, models) if models else config
     scoring = scoring_from(config.scoring, given)
     run_and_tell(config, options_from(given), scoring, only=only)
-    _print_status(config, as_json=False, scoring=scoring)
+    _print_status(config, "table", scoring)
 
 
 @study.command()
 @click.argument("directory", type=click.Path(), default=".")
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def status(directory: str, as_json: bool) -> None:
+@form_options("Print JSON, one piece of work per line.", "one line per piece of work")
+def status(directory: str, form: str) -> None:
     """Say what of a study is done.
 
     \b
     Example:
       memindex study status my-study
     """
-    _print_status(load_study(directory), as_json)
+    _print_status(load_study(directory), form)
 
 
 @study.command()
@@ -160,14 +162,14 @@ def export(directory: str, out: str, replace: bool) -> None:
     click.echo(str(folder))
 
 
-def _print_status(config: StudyConfig, as_json: bool, scoring: ScoringConfig | None = None) -> None:
+def _print_status(config: StudyConfig, form: str, scoring: ScoringConfig | None = None) -> None:
     from memindex.cli.output import print_table
-    from memindex.study.running import status as work_status
+    from memindex.study.running import work_of
     from memindex.tables.origins import unusable_indexes, warn_of_changes
 
     warn_of_changes(config, unusable_indexes(config))
-    work = work_status(config, scoring=scoring)
-    if as_json:
-        click.echo(json.dumps(dict(work), ensure_ascii=False))
+    work = work_of(config, scoring=scoring)
+    if form != "table":
+        print_objects(form, [asdict(one) for one in work], ["kind", "name", "state", "probe", "in_study"])
     else:
-        print_table(["work", "state"], work)
+        print_table(["work", "state"], [[one.title, one.state.replace("_", " ")] for one in work])

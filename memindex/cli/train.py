@@ -66,7 +66,9 @@ def train(
       memindex train -i pile --architecture llama --size 1M --passes 2 --out models/llama-1M
       memindex train -i pile --size 25M --tokens 100M --checkpoints 1M,10M --batch-size 64 --out models/neox-25M
     """
-    from memindex.cli.output import print_json, progress_bar
+    from memindex.cli.output import print_json
+    from memindex.cli.progress_bars import loading_torch, progress_bar
+    from memindex.cli.stopping import resumable
     from memindex.index.index import Index
     from memindex.models.shapes import parse_size
 
@@ -75,16 +77,17 @@ def train(
     parse_size(size)
     marks = tuple(parse_size(part) for part in checkpoints.split(",")) if checkpoints else ()
     # Torch takes seconds to load: a slip above is told before.
-    from memindex.models.from_index import train_on_index
+    with loading_torch():
+        from memindex.models.from_index import train_on_index
 
-    with progress_bar() as progress:
+    with progress_bar() as progress, resumable("states saved every two minutes and at each checkpoint"):
 
-        def told(done: int, total: int, _loss: float) -> None:
+        def told(done: int, total: int, loss: float) -> None:
             # What can be wrong with the arguments was found before the first step.
             if not told_before:
                 told_before.append(True)
                 _tell_shape(size)
-            progress(f"train {architecture} {size}", done, total)
+            progress(f"train {architecture} {size}", done, total, f"loss {loss:.3f}")
 
         told_before: list[bool] = []
         record = train_on_index(

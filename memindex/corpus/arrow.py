@@ -13,7 +13,9 @@ import pyarrow as pa
 
 from memindex.corpus.columns import check_columns, documents_of
 from memindex.corpus.documents import BATCH_BYTES, BadDocuments, BytesRead, ReadOptions, SourceFile
+from memindex.corpus.leftover import Leftover
 from memindex.corpus.remote import Location
+from memindex.corpus.slices import slices
 from memindex.corpus.streams import arrow_file, opened
 from memindex.errors import CorpusError, first_line
 
@@ -29,12 +31,12 @@ def read_arrow(
 ) -> Iterator[pa.RecordBatch]:
     """Yield the documents of one file; raises CorpusError with file and row."""
     with arrow_file(source.file) as raw:
-        row = 1
+        row, leftover = 1, Leftover(source)
         try:
             for batch in _batches(raw, source, options):
                 read.inside = raw.tell()
-                for part in _split(batch):
-                    yield documents_of(part, source, options, row, bad)
+                for part in slices(batch, BATCH_BYTES):
+                    yield documents_of(part, source, options, row, bad, leftover)
                     row += len(part)
         except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
             if isinstance(error, OSError) and error.errno is not None:
@@ -46,7 +48,7 @@ def _batches(raw: pa.NativeFile, source: SourceFile, options: ReadOptions) -> It
     is_file = raw.read(len(FILE_MAGIC)) == FILE_MAGIC
     raw.seek(0)
     reader = pa.ipc.open_file(raw) if is_file else pa.ipc.open_stream(raw)
-    check_columns(reader.schema.names, source, options)
+    check_columns(reader.schema, source, options)
     if is_file:
         yield from (reader.get_batch(i) for i in range(reader.num_record_batches))
         return
@@ -61,12 +63,6 @@ def _ended(raw: pa.NativeFile) -> bool:
     place = raw.tell()
     raw.seek(max(place - 8, 0))
     return bool(raw.read(8) == b"\xff\xff\xff\xff\0\0\0\0")
-
-
-def _split(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-    """Slices of about BATCH_BYTES."""
-    rows = max(1, len(batch) * BATCH_BYTES // max(batch.nbytes, 1))
-    yield from (batch.slice(start, rows) for start in range(0, len(batch), rows))
 
 
 def without_caches(files: Sequence[tuple[str, Location]]) -> list[tuple[str, Location]]:

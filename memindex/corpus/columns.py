@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import itertools
+from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -16,29 +17,82 @@ from memindex.corpus.documents import (
     SourceFile,
     repeat,
 )
-from memindex.errors import CorpusError, first_line
+from memindex.corpus.leftover import Leftover
+from memindex.corpus.slices import decoded
+from memindex.errors import CorpusError
+
+#: Columns that an error names, at most.
+MOST_NAMES = 30
 
 
-def check_columns(names: list[str], source: SourceFile, options: ReadOptions) -> None:
+def check_columns(schema: pa.Schema, source: SourceFile, options: ReadOptions) -> None:
     """Raise CorpusError when a table lacks a column that is asked for, or has two of one name."""
-    for name in filter(None, (options.text_field, options.domain_field)):
-        if name.split(".")[0] not in names:
-            raise CorpusError(f"{source.file}: no column {name}; it has {', '.join(names)}")
+    names = schema.names
     if len(set(names)) < len(names):
         raise CorpusError(f"{source.file}: two columns have the same name: {', '.join(names)}")
+    for name in filter(None, (options.text_field, options.domain_field)):
+        if column_path(schema, name) is None:
+            raise CorpusError(f"{source.file}: no column {name}; it has {_names_of(schema)}")
+
+
+def column_path(fields: pa.Schema | pa.StructType, dotted: str) -> list[str] | None:
+    """The names of the columns, from outer to inner, that a dotted path leads through; None when there are none.
+
+    A name may hold dots itself: at each level the longest name that fits is taken, so that the exact name comes first.
+    """
+    parts = dotted.split(".")
+    for length in range(len(parts), 0, -1):
+        name = ".".join(parts[:length])
+        at = fields.get_field_index(name)
+        if at < 0:
+            continue
+        if length == len(parts):
+            return [name]
+        kind = _plain_type(fields.field(at).type)
+        below = column_path(kind, ".".join(parts[length:])) if pa.types.is_struct(kind) else None
+        if below:
+            return [name, *below]
+    return None
+
+
+def _plain_type(kind: pa.DataType) -> pa.DataType:
+    """The type of the values of a column that is dictionary or run-end encoded."""
+    while pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
+        kind = kind.value_type
+    return kind
+
+
+def _names_of(fields: pa.Schema | pa.StructType) -> str:
+    names = list(itertools.islice(_leaves(fields, ""), MOST_NAMES + 1))
+    return ", ".join(names[:MOST_NAMES]) + (", …" if len(names) > MOST_NAMES else "")
+
+
+def _leaves(fields: pa.Schema | pa.StructType, prefix: str) -> Iterator[str]:
+    for field in fields:
+        kind = _plain_type(field.type)
+        if pa.types.is_struct(kind):
+            yield from _leaves(kind, f"{prefix}{field.name}.")
+        else:
+            yield prefix + field.name
 
 
 def documents_of(
-    batch: pa.RecordBatch, source: SourceFile, options: ReadOptions, first_row: int, bad: BadDocuments
+    batch: pa.RecordBatch,
+    source: SourceFile,
+    options: ReadOptions,
+    first_row: int,
+    bad: BadDocuments,
+    leftover: Leftover,
 ) -> pa.RecordBatch:
     """The rows of a table as documents (`documents.SCHEMA`, or TOKENS_SCHEMA where the text is a list of ids).
 
     Args:
-        batch: All columns.
+        batch: All columns; none is dictionary or run-end encoded.
         source: The file.
         options: Where text and domain stand.
         first_row: Number of the first row in the file, from 1.
         bad: Told about rows that are no documents.
+        leftover: Writes the metadata.
     """
     text = _column(batch, options.text_field, source)
     tokenized = _is_list_of_ids(text.type)
@@ -66,7 +120,7 @@ def documents_of(
             domain,
             repeat(source.name, len(batch), pa.string()),
             pa.array(rows),
-            _leftover_json(batch, options.text_field, source),
+            leftover.objects(batch, column_path(batch.schema, options.text_field) or []),
         ],
         schema=TOKENS_SCHEMA if tokenized else SCHEMA,
     )
@@ -74,11 +128,17 @@ def documents_of(
 
 def _is_list_of_ids(kind: pa.DataType) -> bool:
     is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    is_list = is_list or pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind)
     return bool(is_list and pa.types.is_integer(kind.value_type))
 
 
 def _ids(column: pa.Array, source: SourceFile, first_row: int) -> pa.Array:
     """Lists of token ids as large_list<uint32>."""
+    if pa.types.is_list_view(column.type) or pa.types.is_large_list_view(column.type):
+        # Arrow's cast of a slice of views loses values.
+        lengths = pc.list_value_length(column).cast(pa.int64())
+        offsets = pa.array(np.concatenate([[0], np.cumsum(lengths.fill_null(0))]), pa.int64())
+        column = pa.LargeListArray.from_arrays(offsets, column.flatten(), mask=column.is_null())
     try:
         ids = column.cast(TOKENS_SCHEMA.field("tokens").type)
     except pa.ArrowInvalid:
@@ -89,19 +149,17 @@ def _ids(column: pa.Array, source: SourceFile, first_row: int) -> pa.Array:
 
 
 def _column(batch: pa.RecordBatch, dotted: str, source: SourceFile) -> pa.Array:
-    first, *inner = dotted.split(".")
-    column = batch.column(first)
-    for name in inner:
-        if not pa.types.is_struct(column.type) or column.type.get_field_index(name) < 0:
-            raise CorpusError(f"{source.file}: no column {dotted}: {first} is {column.type}")
-        column = pc.struct_field(column, name)
-    return column
+    path = column_path(batch.schema, dotted)
+    if path is None:
+        raise CorpusError(f"{source.file}: no column {dotted}; it has {_names_of(batch.schema)}")
+    column = batch.column(path[0])
+    for name in path[1:]:
+        column = pc.struct_field(column, [column.type.get_field_index(name)])
+    return decoded(column)
 
 
 def _strings(column: pa.Array, name: str, source: SourceFile) -> pa.Array:
     """A column of text in any of its encodings, as large_string."""
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
     kind = column.type
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
         raise CorpusError(f"{source.file}: the column {name} is {kind}, not text")
@@ -130,56 +188,3 @@ def _is_text(value: bytes | None) -> bool:
         return value is not None and value.decode("utf-8") is not None
     except UnicodeDecodeError:
         return False
-
-
-def _leftover_json(batch: pa.RecordBatch, text_field: str, source: SourceFile) -> pa.Array:
-    """All fields but the text as one JSON object a row; DuckDB writes JSON of any Arrow type."""
-    import duckdb
-
-    names, columns = _leftover(batch, text_field.split("."))
-    if not names:
-        return repeat("{}", len(batch), pa.large_string())
-    # DuckDB takes "Lang" and "lang" for the same column, so columns get names of their own and keys are spelt out.
-    leftover = pa.table(columns, names=[f"c{i}" for i in range(len(columns))])
-    pairs = ", ".join(f"'{name.replace(chr(39), chr(39) * 2)}', c{i}" for i, name in enumerate(names))
-    try:
-        with duckdb.connect() as connection:
-            connection.register("leftover", leftover)
-            query = f"SELECT CAST(json_object({pairs}) AS VARCHAR) AS j FROM leftover"
-            table = connection.sql(query).to_arrow_table()
-    except duckdb.Error as error:
-        raise CorpusError(
-            f"{source.file}: the columns beside the text can't become JSON: {first_line(error)}"
-        ) from None
-    return _without_nan(pa.array(table.column("j").combine_chunks(), pa.large_string()))
-
-
-def _leftover(batch: pa.RecordBatch | pa.StructArray, text_path: list[str]) -> tuple[list[str], list[pa.Array]]:
-    """Names and columns without the text, whose neighbours in a nested column stay."""
-    first, *inner = text_path
-    names, columns = [], []
-    for i, field in enumerate(batch.schema if isinstance(batch, pa.RecordBatch) else batch.type):
-        column = batch.column(i) if isinstance(batch, pa.RecordBatch) else pc.struct_field(batch, [i])
-        if field.name == first and not inner:
-            continue
-        if field.name == first:
-            below, fields = _leftover(column, inner)
-            # A struct without fields can't be written as JSON by DuckDB.
-            if not below:
-                continue
-            column = pa.StructArray.from_arrays(fields, names=below)
-        names.append(field.name)
-        columns.append(column)
-    return names, columns
-
-
-def _without_nan(objects: pa.Array) -> pa.Array:
-    """JSON has no NaN and no infinity, though DuckDB writes them: they become null."""
-    suspect = pc.match_substring_regex(objects, r"[:,\[](NaN|-?Infinity)")
-    if not pc.any(suspect).as_py():
-        return objects
-    mended = [
-        json.dumps(json.loads(text, parse_constant=lambda _: None), ensure_ascii=False)
-        for text in objects.filter(suspect).to_pylist()
-    ]
-    return pc.replace_with_mask(objects, suspect, pa.array(mended, pa.large_string()))

@@ -65,6 +65,11 @@ class ReadOptions:
     domain_map: Mapping[str, str] = field(default_factory=dict)
     rows_per_step: int | None = None
 
+    def __post_init__(self) -> None:
+        patterns: object = self.include
+        if isinstance(patterns, str):  # a text is also a sequence, of letters
+            object.__setattr__(self, "include", (patterns,))
+
 
 @dataclass(frozen=True)
 class SourceFile:
@@ -117,10 +122,14 @@ class BadDocuments:
 
 @dataclass
 class BytesRead:
-    """How much of the files was read, in bytes as they lie on the disk: packed where they are packed."""
+    """How much of the files was read, in bytes as they are stored: packed where they are packed.
+
+    `most_window` is given by the caller: the bytes that a window of compression may take; None sets no limit.
+    """
 
     finished: int = 0
     inside: int = 0
+    most_window: int | None = None
 
     @property
     def total(self) -> int:

@@ -35,6 +35,9 @@ _CLOCKS = (
     "transaction_timestamp",
 )
 
+#: Parts of a dotted path whose dots may belong to keys; each more doubles the readings.
+MOST_PARTS = 4
+
 #: The name in a mapping that stands for all domains it does not name.
 OTHERS = "*"
 
@@ -212,9 +215,23 @@ def _columns(fields: list[tuple[str, ...]]) -> str:
 
 def _value(path: tuple[str, ...], below: dict[str, Any] | None) -> str:
     if below is None:
-        pointer = "".join("/" + name.replace("~", "~0").replace("/", "~1") for name in path)
-        return "metadata ->> '" + pointer.replace("'", "''") + "'"
+        values = [f"metadata ->> '{_pointer(keys)}'" for keys in _readings(path)]
+        return values[0] if len(values) == 1 else f"coalesce({', '.join(values)})"
     return "{" + ", ".join(f"{_name(name)}: {_value((*path, name), inner)}" for name, inner in below.items()) + "}"
+
+
+def _readings(path: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """What a dotted path may mean: keys of nested objects, or, where there are none, keys that hold dots themselves."""
+    if len(path) == 1 or len(path) > MOST_PARTS:
+        return [path]
+    rest = _readings(path[1:])
+    return [*((path[0], *keys) for keys in rest), *((f"{path[0]}.{keys[0]}", *keys[1:]) for keys in rest)]
+
+
+def _pointer(keys: tuple[str, ...]) -> str:
+    """The JSON pointer of a field, for between quotes of SQL."""
+    pointer = "".join("/" + key.replace("~", "~0").replace("/", "~1") for key in keys)
+    return pointer.replace("'", "''")
 
 
 def _name(name: str) -> str:
@@ -224,7 +241,7 @@ def _name(name: str) -> str:
 def read_domain_map(file: str | Path) -> dict[str, str]:
     """A TOML file of lines `"old name" = "new name"`, for `ReadOptions.domain_map`; MemindexError when it is none."""
     try:
-        table = tomllib.loads(Path(file).read_text(encoding="utf-8"))
+        table = tomllib.loads(Path(file).read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise MemindexError(f"{file}: {first_line(error)}") from None
     return checked_domain_map(table, str(file))

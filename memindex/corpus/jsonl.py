@@ -1,10 +1,11 @@
-"""JSON lines, plain or compressed (.jsonl, .json, with .gz, .zst): one document a line.
+"""JSON lines (.jsonl, .json, .ndjson), plain or packed: one document a line.
 
 Blocks of whole lines are parsed by the compiled core; a file is never in memory as a whole.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 
@@ -17,6 +18,7 @@ from memindex.corpus.documents import (
     BATCH_BYTES,
     LONGEST_DOCUMENT,
     SCHEMA,
+    TOKENS_SCHEMA,
     BadDocuments,
     BytesRead,
     ReadOptions,
@@ -43,10 +45,10 @@ def read_jsonl(
     source: SourceFile, options: ReadOptions, bad: BadDocuments, read: BytesRead
 ) -> Iterator[pa.RecordBatch]:
     """Yield the documents of one file; raises CorpusError with file and line."""
+    tokenized: bool | None = None
     for line, block in _blocks(source, bad, read):
-        whole = block.removeprefix(BYTE_ORDER_MARK) if line == 1 else block
-        texts, domains, metadata, lines, wrong = _core.parse_jsonl(
-            whole, options.text_field, options.domain_field, line
+        texts, tokens, tokenized, domains, metadata, lines, wrong = _core.parse_jsonl(
+            block, options.text_field, options.domain_field, line, tokenized
         )
         for number, reason in wrong:
             bad.report(f"{source.file}:{number}", reason)
@@ -58,14 +60,18 @@ def read_jsonl(
         )
         yield pa.record_batch(
             [
-                large_binary(*texts, pa.large_binary()),
+                _ids(*tokens) if tokenized else large_binary(*texts, pa.large_binary()),
                 labels,
                 repeat(source.name, rows, pa.string()),
                 pa.array(lines),
                 large_binary(_without_halves(metadata[0]), metadata[1], pa.large_string()),
             ],
-            schema=SCHEMA,
+            schema=TOKENS_SCHEMA if tokenized else SCHEMA,
         )
+
+
+def _ids(values: npt.NDArray[np.uint32], offsets: npt.NDArray[np.int64]) -> pa.Array:
+    return pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(values))
 
 
 def _blocks(source: SourceFile, bad: BadDocuments, read: BytesRead) -> Iterator[tuple[int, bytes]]:
@@ -93,11 +99,26 @@ def _blocks(source: SourceFile, bad: BadDocuments, read: BytesRead) -> Iterator[
                 bad.report(f"{source.file}:{line}", f"the line is longer than {LONGEST_LINE >> 20} MiB")
                 held, size, dropping = [], 0, True
     except CorpusError as error:
-        if line == 1 or not str(error).startswith(f"{source.file}: can't"):
-            raise
-        raise CorpusError(f"{error}; it was read up to line {line - 1}") from None
+        yield from _up_to_damage(source, error, line, b"".join(held))
     if held:
         yield line, b"".join(held)
+
+
+def _up_to_damage(source: SourceFile, error: CorpusError, line: int, last: bytes) -> Iterator[tuple[int, bytes]]:
+    """The line before the damage, if only its end is missing; then the error, with the line that was read up to."""
+    if not str(error).startswith(f"{source.file}: can't"):
+        raise error
+    if _is_object(last):
+        yield line, last
+        line += 1
+    raise (CorpusError(f"{error}; it was read up to line {line - 1}") if line > 1 else error) from None
+
+
+def _is_object(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _without_halves(metadata: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import fnmatch
-import functools
 import glob
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 from memindex.corpus.documents import ReadOptions
+from memindex.corpus.folders import Found, files_below, without_second_names
 from memindex.corpus.remote import Location, fixed_part, is_address, list_remote, read_list
 from memindex.errors import CorpusError
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -44,9 +47,8 @@ def list_source(source: str | Path, options: ReadOptions) -> Listing:
     # Not resolve: a linked source keeps the name that it was given by.
     absolute = Path(os.path.abspath(path_given))  # noqa: PTH100
     if path_given.is_dir():
-        inside: list[tuple[str, Location]] = [(p.relative_to(path_given).as_posix(), p) for p in _walk(path_given)]
-        own = _without_links(path_given, _chosen(inside, options.include))
-        return Listing(str(source), absolute.parts, own, alone=False)
+        inside, _ = files_below(str(path_given))
+        return Listing(str(source), absolute.parts, _local(str(path_given), inside, options), alone=False)
     if path_given.is_file():
         return Listing(str(source), absolute.parts, [(path_given.name, path_given)], alone=True)
     if glob.has_magic(str(source)):
@@ -60,38 +62,28 @@ def _parts_of(address: str) -> tuple[str, ...]:
 
 
 def _matching(pattern: str, options: ReadOptions) -> Listing:
-    root = Path(fixed_part(pattern) or ("/" if pattern.startswith("/") else "."))
-    found = [Path(name) for name in glob.iglob(pattern, recursive=True)]  # noqa: PTH207 (it takes absolute patterns)
-    files: list[tuple[str, Location]] = [(p.relative_to(root).as_posix(), p) for p in found if p.is_file()]
-    if not files:
-        hint = f": it matches folders only: for the files in them write {pattern.rstrip('/')}/**" if found else ""
+    root = fixed_part(pattern) or ("/" if pattern.startswith("/") else "")
+    parts = [part for part in pattern[len(root) :].strip("/").split("/") if part] + [""] * pattern.endswith("/")
+    found, folders = files_below(root, parts) if not root or Path(root).is_dir() else ([], False)
+    if not found:
+        hint = f": it matches folders only: for the files in them write {pattern.rstrip('/')}/**" if folders else ""
         raise CorpusError(f"{pattern}: no files match{hint}")
-    own = _without_links(root, _chosen(files, options.include))
-    return Listing(pattern, Path(os.path.abspath(root)).parts, own, alone=False)  # noqa: PTH100
+    return Listing(pattern, Path(os.path.abspath(root)).parts, _local(root, found, options), alone=False)  # noqa: PTH100
 
 
-def _without_links(root: Path, files: Sequence[tuple[str, Location]]) -> list[tuple[str, Location]]:
-    """The files without those that links lead to a second time: what has two names is in the corpus once."""
-    folder = functools.cache(os.path.realpath)
-    top = folder(root).rstrip("/") + "/"
-    listed = {top + name for name, _ in files}
-
-    def is_again(name: str, path: Path) -> bool:
-        entry = os.path.join(folder(path.parent), path.name)  # noqa: PTH118 (there are millions of files)
-        places = {entry, os.path.realpath(entry)} if path.is_symlink() else {entry}
-        return bool((places - {top + name}) & listed)
-
-    return [(name, file) for name, file in files if not (isinstance(file, Path) and is_again(name, file))]
+def _local(root: str, found: Sequence[Found], options: ReadOptions) -> list[tuple[str, Location]]:
+    """The files that are chosen, each once whatever links lead to it."""
+    return [(name, Path(root, name)) for name in without_second_names(root, _chosen(found, options.include))]
 
 
-def _chosen(files: Iterable[tuple[str, Location]], include: Sequence[str]) -> list[tuple[str, Location]]:
+def _chosen(files: Iterable[tuple[str, Value]], include: Sequence[str]) -> list[tuple[str, Value]]:
     """The files that are not hidden and, by their last names, match a pattern; sorted folder by folder."""
     kept = []
-    for name, location in files:
+    for name, value in files:
         *folders, last = name.split("/")
         hidden = any(part.startswith(".") for part in (*folders, last))
         if not hidden and (not include or any(fnmatch.fnmatch(last, pattern) for pattern in include)):
-            kept.append((name, location))
+            kept.append((name, value))
     return sorted(kept, key=lambda file: file[0].split("/"))
 
 
@@ -105,14 +97,3 @@ def labels_of(listings: Sequence[Listing]) -> list[str]:
     while len({p[-depth:] for p in parts}) < len(set(parts)):
         depth += 1
     return ["/".join(p[1:][-depth:]) for p in parts]
-
-
-def _walk(root: Path) -> Iterator[Path]:
-    """The files below root but in hidden folders; a folder that can't be listed is an error, not an empty one."""
-
-    def refuse(error: OSError) -> None:
-        raise error
-
-    for folder, folders, names in os.walk(root, onerror=refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (path for name in names if (path := Path(folder, name)).is_file())

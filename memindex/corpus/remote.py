@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple, TypeAlias, cast
 
 from memindex.errors import MemindexError, first_line
+from memindex.extras import EXTRAS, missing
 
 #: protocol://…; a drive letter or a file name with a colon is none.
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(::[A-Za-z][A-Za-z0-9+.-]+)*://")
@@ -70,6 +71,18 @@ class RemoteFile:
     def stat(self) -> Facts:
         """Size and time of change."""
         return self.facts
+
+    def now(self) -> Facts | None:
+        """What the server says now; None where it says nothing."""
+        from fsspec.core import url_to_fs
+
+        try:
+            with _told(self.source):
+                system, _ = url_to_fs(self.source)
+                system.invalidate_cache()
+                return _facts(system.info(self.path))
+        except MemindexError:
+            return None
 
     @contextmanager
     def open(self) -> Iterator[BinaryIO]:
@@ -174,10 +187,10 @@ def read_list(source: str) -> tuple[str, list[tuple[str, RemoteFile]]]:
         if is_address(source):
             import fsspec
 
-            with fsspec.open(source, "rt", encoding="utf-8") as stream:
+            with fsspec.open(source, "rt", encoding="utf-8-sig") as stream:
                 text = stream.read()
         else:
-            text = Path(source).read_text(encoding="utf-8")
+            text = Path(source).read_text(encoding="utf-8-sig")
     addresses = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
     wrong = next((line for line in addresses if not is_address(line)), None)
     if wrong or not addresses:
@@ -223,7 +236,10 @@ def _told(url: str) -> Iterator[None]:
     except ImportError as error:
         protocol = url.split("://", maxsplit=1)[0].rpartition("::")[2]
         package = PACKAGES.get(protocol) or getattr(error, "name", None) or "its package"
-        raise MemindexError(f"{shown(url)}: to read {protocol}:// addresses: pip install {package}") from None
+        purpose = f"{shown(url)}: reading {protocol}:// addresses"
+        if package in EXTRAS:
+            raise missing(package, purpose) from None
+        raise MemindexError(f"{purpose} needs {package}, which is not installed; run: pip install {package}") from None
     except (FileNotFoundError, NotADirectoryError):
         raise MemindexError(f"{shown(url)}: no such file or folder") from None
     except PermissionError:

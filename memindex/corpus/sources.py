@@ -3,8 +3,8 @@
 A source is a file, a folder, a pattern of files (`data/*.jsonl.gz`, `**` for folders below), the address of one of
 these, or `@` and a file that lists addresses. A folder whose files all have a corpus format is read as that corpus; one
 without such files is a folder of text files, a document each; one that holds both is refused, for half of it would be
-lost. A link to a file that the source holds anyway is not read. Files are taken in sorted order, so a build gives the
-same index every time.
+lost. Links are followed, and each real file and folder is read once. Files are taken in sorted order, so a build gives
+the same index every time.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, TypeAlias
 
+from memindex.corpus import packing
 from memindex.corpus.documents import BadDocuments, BytesRead, Format, ReadOptions, SourceFile
 from memindex.corpus.listing import Listing, labels_of, list_source
 from memindex.corpus.remote import Location
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ReadOptions", "find_files", "read_documents"]
 
-_PACKINGS = ("", ".gz", ".zst")
+_PACKINGS = ("", *packing.SUFFIXES)
 SUFFIXES: dict[Format, tuple[str, ...]] = {
     "jsonl": tuple(base + packed for base in (".jsonl", ".json", ".ndjson") for packed in _PACKINGS),
     "parquet": (".parquet",),
@@ -43,13 +44,15 @@ SUFFIXES: dict[Format, tuple[str, ...]] = {
 UNREADABLE = (errno.EACCES, errno.EPERM, errno.ENOENT, errno.EIO)
 
 
-def find_files(sources: Sequence[str | Path], options: ReadOptions) -> list[SourceFile]:
-    """The corpus files that the sources name, sorted within each.
+def find_files(sources: str | Path | Sequence[str | Path], options: ReadOptions) -> list[SourceFile]:
+    """The corpus files that the sources (or a single one) name, sorted within each.
 
     Raises:
         CorpusError: A source is missing or holds no file, two of them hold the same file, or a folder holds both corpus
             and text files.
     """
+    if isinstance(sources, str | Path):  # a text is also a sequence, of letters
+        sources = [sources]
     listings = [list_source(source, options) for source in sources]
     found: list[SourceFile] = []
     for listing, label in zip(listings, labels_of(listings), strict=True):

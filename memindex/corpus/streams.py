@@ -1,31 +1,28 @@
-"""Bytes of corpus files, unpacked while they are read: local or remote, plain, gzip or zstd."""
+"""Bytes of corpus files, unpacked while they are read: local or remote, plain or packed in any way `packing` knows."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 import pyarrow as pa
 
 from memindex.corpus.documents import BytesRead, SourceFile
+from memindex.corpus.packing import CUT, READ, SUFFIXES, DamageError, RawFile, is_cut, packing_of, unpacked
 from memindex.corpus.remote import Location
-from memindex.errors import CorpusError
+from memindex.corpus.signatures import HEAD, looks_like_text, not_lines
+from memindex.corpus.windows import WindowError, window_of
+from memindex.errors import CorpusError, MemindexError
 
-COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
-
-#: Packed files are unpacked in steps of so many bytes: those of the step that meets the damage are lost.
-UNPACKED_STEP = 4096
-
-#: What a reader that ends before the end of its file raises.
-CUT = "the file ends too early"
+__all__ = ["CUT", "arrow_file", "chunks", "content", "first_window", "opened"]
 
 
 @contextmanager
 def opened(location: Location) -> Iterator[BinaryIO]:
-    """A stream of the bytes of a file as they lie there."""
+    """A stream of the bytes of a file as they are stored."""
     if isinstance(location, Path):
         with location.open("rb") as stream:
             yield stream
@@ -47,38 +44,109 @@ def arrow_file(location: Location) -> Iterator[pa.NativeFile]:
 
 
 def chunks(source: SourceFile, read: BytesRead, size: int) -> Iterator[bytes]:
-    """The unpacked bytes of a file, `size` at a time; CorpusError where its packing is damaged."""
-    compression = COMPRESSIONS.get(Path(source.file.name).suffix.lower())
-    if compression and isinstance(source.file, Path) and source.file.stat().st_size == 0:
-        # Nothing compresses to nothing: this is what a download that failed leaves.
-        raise CorpusError(f"{source.file}: can't be decompressed: the file is empty")
-    unpacked = 0
-    with arrow_file(source.file) as raw, pa.input_stream(raw, compression=compression) as stream:
-        for data in _whole(source, stream, size) if compression else iter(lambda: stream.read(size), b""):
-            read.inside = raw.tell()
-            unpacked += len(data)
-            yield cast(bytes, data)
-    if compression and not unpacked and not read.inside and not isinstance(source.file, Path):
-        raise CorpusError(f"{source.file}: can't be decompressed: the file is empty")
+    """The unpacked bytes of a file of lines or records, about `size` at a time.
+
+    Raises:
+        CorpusError: Its packing is damaged, after all that could be unpacked; or it is something else, e.g. an archive.
+        WindowError: Unpacking takes more memory than `read` grants.
+    """
+    first = True
+    for chunk in _chunks(source, read, size):
+        if first and (what := not_lines(chunk[:HEAD])):
+            raise CorpusError(f"{source.file}: {what}")
+        first = False
+        yield chunk
 
 
-def _whole(source: SourceFile, stream: pa.NativeFile, size: int) -> Iterator[bytes]:
-    """What a packed stream holds, `size` bytes at a time; before the error, what was unpacked until then."""
-    steps: list[bytes] = []
-    held = 0
+def content(source: SourceFile, read: BytesRead, most: int) -> bytes:
+    """The unpacked bytes of a small file; of one with more than `most`, more than `most` of them.
+
+    `read.inside` is set to the bytes of the file that were read. Errors as of `chunks`.
+    """
+    with ExitStack() as stack:
+        raw = RawFile(stack.enter_context(opened(source.file)))
+        head = raw.peek(HEAD)
+        if packing_of(head) is None:
+            _check_plain(source, head)
+            # A small file was read whole by now.
+            whole = head if len(head) < HEAD else raw.read_all(most + 1)
+            read.inside = len(whole)
+            return whole
+        pieces: list[bytes] = []
+        left = most
+        for piece in _unpacked(source, raw, stack, read, READ):
+            pieces.append(piece)
+            left -= len(piece)
+            if left < 0:
+                break
+        read.inside = raw.at
+        return b"".join(pieces)
+
+
+def first_window(source: SourceFile) -> int:
+    """Bytes of memory that the window of a packed file takes, as far as its first member tells; 0 for other files."""
+    with opened(source.file) as stream:
+        return window_of(stream.read(HEAD)).bytes
+
+
+def _chunks(source: SourceFile, read: BytesRead, size: int) -> Iterator[bytes]:
+    with ExitStack() as stack:
+        raw = RawFile(stack.enter_context(opened(source.file)))
+        head = raw.peek(HEAD)
+        if packing_of(head) is None:
+            _check_plain(source, head)
+            pieces = iter(lambda: raw.read(size), b"")
+        else:
+            pieces = _unpacked(source, raw, stack, read, size)
+        for chunk in _joined(pieces, size):
+            read.inside = raw.at
+            yield chunk
+
+
+def _check_plain(source: SourceFile, head: bytes) -> None:
+    """Raise CorpusError for a file that its name says is packed and that is neither packed nor text."""
+    suffix = Path(source.file.name).suffix.lower()
+    if suffix not in SUFFIXES:
+        return
+    # Nothing compresses to nothing: an empty file is what a download that failed leaves.
+    why = "the file is empty" if not head else CUT if is_cut(head) else f"it is not packed as {suffix} says"
+    if not head or is_cut(head) or not looks_like_text(head):
+        raise CorpusError(f"{source.file}: can't be decompressed: {why}")
+
+
+def _unpacked(source: SourceFile, raw: RawFile, stack: ExitStack, read: BytesRead, size: int) -> Iterator[bytes]:
+    """The pieces of a packed file, with errors that name it."""
+
+    def reopened(place: int) -> RawFile:
+        again = RawFile(stack.enter_context(opened(source.file)))
+        again.skip(place)
+        return again
+
     try:
-        while step := stream.read(min(size, UNPACKED_STEP)):
-            steps.append(step)
-            held += len(step)
-            if held >= size:
-                whole, steps, held = b"".join(steps), [], 0
+        yield from unpacked(raw, reopened, size, read.most_window)
+    except DamageError as damage:
+        raise CorpusError(f"{source.file}: can't be decompressed: {damage.reason}") from None
+    except WindowError as error:
+        raise WindowError(f"{source.file}: {error}", error.need) from None
+    except MemoryError:
+        raise MemindexError(f"{source.file}: there is not enough memory to unpack it") from None
+
+
+def _joined(pieces: Iterator[bytes], size: int) -> Iterator[bytes]:
+    """The pieces, joined to `size` bytes or more; what came before an error comes before it."""
+    held: list[bytes] = []
+    length = 0
+    try:
+        for piece in pieces:
+            held.append(piece)
+            length += len(piece)
+            if length >= size:
+                whole = b"".join(held)
+                held, length = [], 0
                 yield whole
-    except OSError as error:
-        if error.errno is not None:
-            raise
-        if steps:
-            yield b"".join(steps)
-        # Arrow reports damaged compression as an OSError without errno.
-        raise CorpusError(f"{source.file}: can't be decompressed: {error}") from None
-    if steps:
-        yield b"".join(steps)
+    except (CorpusError, OSError):
+        if held:
+            yield b"".join(held)
+        raise
+    if held:
+        yield b"".join(held)

@@ -1,14 +1,17 @@
-"""Folders of text or source files: one document a file."""
+"""Folders of text or source files, which may be packed: one document a file."""
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
 
 from memindex.corpus.documents import BATCH_BYTES, LONGEST_DOCUMENT, SCHEMA, BadDocuments, BytesRead, SourceFile
-from memindex.corpus.streams import opened
+from memindex.corpus.signatures import not_text
+from memindex.corpus.streams import content
+from memindex.errors import CorpusError
 
 #: A file that is longer than this is no document.
 LONGEST_FILE = LONGEST_DOCUMENT
@@ -20,8 +23,8 @@ def read_text(sources: Iterable[SourceFile], bad: BadDocuments, read: BytesRead)
     texts: list[bytes] = []
     size = 0
     for source in sources:
-        text = _text_of(source, bad)
-        read.finish(len(text) if text is not None else 0)
+        text = _text_of(source, bad, read)
+        read.finish(read.inside)
         if text is None:
             continue
         files.append(source)
@@ -34,10 +37,14 @@ def read_text(sources: Iterable[SourceFile], bad: BadDocuments, read: BytesRead)
         yield _batch(files, texts)
 
 
-def _text_of(source: SourceFile, bad: BadDocuments) -> bytes | None:
+def _text_of(source: SourceFile, bad: BadDocuments, read: BytesRead) -> bytes | None:
     try:
-        with opened(source.file) as stream:
-            text = stream.read(LONGEST_FILE + 1)
+        text = content(source, read, LONGEST_FILE)
+    except CorpusError as error:
+        if not bad.skip:
+            raise
+        bad.note(str(error))
+        return None
     except OSError as error:
         if not bad.skip or not isinstance(source.file, Path):
             raise
@@ -46,12 +53,11 @@ def _text_of(source: SourceFile, bad: BadDocuments) -> bytes | None:
     if len(text) > LONGEST_FILE:
         bad.report(str(source.file), f"longer than {LONGEST_FILE >> 20} MiB")
         return None
-    try:
-        text.decode("utf-8")
-    except UnicodeDecodeError as error:
-        bad.report(str(source.file), f"not UTF-8 text (byte {error.start})")
+    if reason := not_text(source.file.name, text):
+        bad.report(str(source.file), reason)
         return None
-    return text
+    # Windows programs write it; it says only that the file is UTF-8.
+    return text.removeprefix(codecs.BOM_UTF8)
 
 
 def _batch(files: list[SourceFile], texts: list[bytes]) -> pa.RecordBatch:

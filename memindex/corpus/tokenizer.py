@@ -1,9 +1,9 @@
 """Text to token ids, without special tokens around it.
 
 Three kinds: a Hugging Face tokenizer.json (by file, folder, or name), and `bytes`, whose ids are the UTF-8 bytes.
-Batches go through gigatoken, which gives the ids of `tokenizers` an order of magnitude faster; because a wrong id
-would spoil an index silently, the first texts of every build are compared with `tokenizers`, which also takes over
-what gigatoken can't read, and texts with characters that the two know from different versions of Unicode.
+Batches go through gigatoken, which gives the ids of `tokenizers` an order of magnitude faster. A wrong id would spoil
+an index silently, so `fast_tokenizer` derives from the tokenizer.json what gigatoken can do, and the first texts of
+every build are compared; everything else goes through `tokenizers`.
 """
 
 from __future__ import annotations
@@ -21,10 +21,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memindex.errors import MemindexError, QueryError
+from memindex.mistaken_paths import looks_like_path, no_such
+from memindex.near_names import did_you_mean
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from memindex.corpus.offsets import Offsets
     from memindex.ragged import Ragged
 
 BYTES = "bytes"
@@ -50,23 +53,19 @@ HUB_TIMEOUT = 5.0
 #: Names of the end-of-text token, by how often the families use them.
 END_OF_TEXT = ("<|endoftext|>", "</s>", "<eos>", "<|end_of_text|>")
 
-#: Blocks with characters that came to Unicode since version 10, the emoji excepted: there the two engines differ in
-#: which are letters and in the order of combining marks. Found by comparing every code point (4,811 differ).
-NEWER_CHARACTERS = (
-    r"[\x{7FD}\x{860}-\x{8FF}\x{9FE}\x{C3C}\x{C5C}\x{CDC}\x{D3B}-\x{D3C}\x{EBA}\x{1715}\x{1AB0}-\x{1AFF}"
-    r"\x{1DC0}-\x{1DFF}\x{A7C0}-\x{A7FF}\x{A82C}\x{10900}-\x{1CFFF}\x{1E000}-\x{1EFFF}\x{2A6E0}-\x{3FFFF}]"
-)
+#: Text compared between gigatoken and `tokenizers` when a build starts: in all, and of one text.
+COMPARED_BYTES, COMPARED_OF_TEXT = 200_000, 20_000
 
-#: Bytes that one of them starts with; a search for single bytes costs next to nothing.
-NEWER_LEADS = (b"\xdf", b"\xe0", b"\xe1", b"\xea", b"\xf0")
-
-#: Text compared between gigatoken and `tokenizers` when a build starts.
-COMPARED_BYTES = 200_000
+#: Bytes of text that `tokenizers` gets at a time: it takes some 130 bytes of memory for each.
+SLOW_BYTES = 1 << 20
 
 #: Characters of a text from which on it is tokenized beside other threads.
 LONG_TEXT = 4000
 
-_CHOOSING = threading.Lock()
+#: Dropout in a tokenizer.json, found without parsing it.
+_DROPOUT = re.compile(rb'"dropout"\s*:\s*[^n\s]')
+
+_CHOOSING, _LOADING = threading.Lock(), threading.Lock()
 
 
 class Tokenizer:
@@ -76,7 +75,7 @@ class Tokenizer:
         self.name = name
         self.definition = definition
         self._single: Any = None
-        self._batch: Any = None
+        self._fast: Any = None
         self._compared = False
 
     @property
@@ -84,7 +83,7 @@ class Tokenizer:
         """Whether ids are UTF-8 bytes."""
         return self.definition is None
 
-    @property
+    @cached_property
     def checksum(self) -> str:
         """SHA-256 of the tokenizer.json; `bytes` for the byte tokenizer."""
         return BYTES if self.definition is None else hashlib.sha256(self.definition).hexdigest()
@@ -94,12 +93,26 @@ class Tokenizer:
         """One more than the largest id the tokenizer can give."""
         if self.definition is None:
             return 256
-        loaded = json.loads(self.definition)
+        loaded = self._loaded
         vocab = loaded["model"]["vocab"]
         ids = list(vocab.values()) if isinstance(vocab, dict) else [len(vocab) - 1]
         return int(max([*ids, *(token["id"] for token in loaded.get("added_tokens", []))])) + 1
 
-    @property
+    @cached_property
+    def _loaded(self) -> dict[str, Any]:
+        """The tokenizer.json, parsed, without dropout."""
+        assert self.definition is not None
+        loaded: dict[str, Any] = json.loads(self.definition)
+        model = loaded.get("model")
+        if isinstance(model, dict) and model.get("dropout"):
+            warnings.warn(
+                f"tokenizer {self.name}: dropout {model['dropout']} is switched off: the same text gets the same ids",
+                stacklevel=2,
+            )
+            loaded["model"] = {**model, "dropout": None}
+        return loaded
+
+    @cached_property
     def eos_token_id(self) -> int | None:
         """Id of the token that stands between documents in training data, or None when none is named so.
 
@@ -107,7 +120,7 @@ class Tokenizer:
         """
         if self.definition is None:
             return 255
-        added = {t["content"]: int(t["id"]) for t in json.loads(self.definition).get("added_tokens", [])}
+        added = {t["content"]: int(t["id"]) for t in self._loaded.get("added_tokens", [])}
         return next((added[name] for name in END_OF_TEXT if name in added), None)
 
     def token_width(self) -> int:
@@ -137,7 +150,8 @@ class Tokenizer:
     def encode_with_offsets(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """Ids of one text, and for each the characters it was made from, as (first, end); errors as `encode`.
 
-        A character of several tokens belongs to each of them; some tokenizers leave out the space before a word.
+        The ranges are in order and cover the text: a character of several tokens belongs to each of them, a combining
+        mark to the letter before it, the space before a word to the word.
         """
         raw = _utf8(text)
         if self.definition is None:
@@ -145,7 +159,14 @@ class Tokenizer:
             ends = list(itertools.accumulate(byte & 0xC0 != 0x80 for byte in raw))
             return list(raw), [(end - 1, end) for end in ends]
         encoded = self._encoded(text)
-        return encoded.ids, encoded.offsets
+        return encoded.ids, self._offsets.of(text, encoded.ids, encoded.offsets)
+
+    @cached_property
+    def _offsets(self) -> Offsets:
+        from memindex.corpus.offsets import Offsets
+
+        assert self.definition is not None
+        return Offsets(self._tokenizers(), self.definition)
 
     def _encoded(self, text: str) -> Any:
         # A batch lets other threads go on; one text by itself does not, for 3 seconds per million characters.
@@ -160,10 +181,12 @@ class Tokenizer:
         text: str = self._tokenizers().decode(ids, skip_special_tokens=False)
         return text
 
-    def decode_batch(self, rows: list[list[int]]) -> list[str]:
-        """Texts of lists of ids; as `decode`."""
+    def decode_batch(self, rows: Sequence[list[int]] | list[int]) -> list[str]:
+        """Texts of lists of ids; as `decode`. A single list of ids is a batch of one."""
+        if rows and isinstance(rows[0], int):
+            return self.decode_batch([list(rows)])  # type: ignore[arg-type]
         if self.definition is None:
-            return [self.decode(ids) for ids in rows]
+            return [self.decode(ids) for ids in rows]  # type: ignore[arg-type]
         texts: list[str] = self._tokenizers().decode_batch(rows, skip_special_tokens=False)
         return texts
 
@@ -196,9 +219,10 @@ class Tokenizer:
         return texts
 
     def encode_texts(self, texts: Sequence[str]) -> Ragged:
-        """Ids of texts, without special tokens; UnicodeEncodeError for half a surrogate pair."""
+        """Ids of texts, without special tokens; UnicodeEncodeError for half a surrogate pair. One text is one row."""
         import pyarrow as pa
 
+        texts = [texts] if isinstance(texts, str) else texts
         return self.encode_batch(pa.array(texts, type=pa.large_string()).cast(pa.large_binary()))
 
     def as_queries(self, rows: Ragged) -> Ragged:
@@ -221,72 +245,89 @@ class Tokenizer:
 
     def encode_batch(self, texts: pa.Array) -> Ragged:
         """Ids of an Arrow array of texts (large_binary, UTF-8): uint32 values, int64 offsets."""
+        import pyarrow as pa
+
+        if texts.type != pa.large_binary():
+            texts = texts.cast(pa.large_binary())
         if self.definition is None:
             return _bytes_as_ids(texts)
         with _CHOOSING:  # another thread must not use gigatoken before it is compared
             if not self._compared:
                 self._choose_engine(texts)
                 self._compared = True
-        return self._with_both(texts) if self._batch is not None else self._with_tokenizers(texts)
+        return self._with_both(texts) if self._fast is not None else self._with_tokenizers(texts)
 
     def _tokenizers(self) -> Any:
         if self._single is None:
-            import tokenizers
-
-            assert self.definition is not None
-            try:
-                self._single = tokenizers.Tokenizer.from_buffer(self.definition)
-            except Exception as error:
-                raise MemindexError(f"tokenizer {self.name}: not a usable tokenizer.json: {error}") from None
-            self._single.no_truncation()
-            self._single.no_padding()
+            with _LOADING:  # threads that share it load it once, and none uses it half set up
+                if self._single is None:
+                    self._single = self._load()
         return self._single
 
-    def _choose_engine(self, texts: pa.Array) -> None:
-        try:
-            import gigatoken
+    def _load(self) -> Any:
+        import tokenizers
 
-            self._batch = gigatoken.Tokenizer.from_json(self.definition)
+        assert self.definition is not None
+        try:
+            definition = self.definition
+            if _DROPOUT.search(definition):
+                definition = json.dumps(self._loaded).encode()
+            loaded = tokenizers.Tokenizer.from_buffer(definition)
         except Exception as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise MemindexError(f"tokenizer {self.name}: not a usable tokenizer.json: {error}") from None
+        loaded.no_truncation()
+        loaded.no_padding()
+        # Without special tokens it changes no ids, only offsets, and those wrongly.
+        loaded.post_processor = None
+        return loaded
+
+    def _choose_engine(self, texts: pa.Array) -> None:
+        from memindex.corpus.fast_tokenizer import FastTokenizer, UnsupportedError, plan
+
+        try:
+            self._fast = FastTokenizer(plan(self._loaded))
+        except (UnsupportedError, KeyError, TypeError, ValueError, AttributeError) as error:
+            reason = error if isinstance(error, UnsupportedError) else repr(error)
             warnings.warn(f"gigatoken can't read {self.name} ({reason}): tokenizing slowly", stacklevel=2)
             return
-        sample = texts.slice(0, _rows_within(texts, COMPARED_BYTES))
+        sample = _sample(texts)
         fast, slow = self._with_both(sample), self._with_tokenizers(sample)
         if not ((fast.offsets == slow.offsets).all() and (fast.values == slow.values).all()):
             warnings.warn(f"gigatoken differs from tokenizers for {self.name}: tokenizing slowly", stacklevel=2)
-            self._batch = None
+            self._fast = None
 
     def _with_both(self, texts: pa.Array) -> Ragged:
-        """Gigatoken's ids, but those of `tokenizers` for texts with characters that gigatoken knows otherwise."""
-        fast = self._with_gigatoken(texts)
-        newer = _holding_newer_characters(texts)
-        if not len(newer):
-            return fast
-        slow = self._with_tokenizers(texts.take(newer))
-        return _replaced(fast, newer.to_numpy(), slow)
-
-    def _with_gigatoken(self, texts: pa.Array) -> Ragged:
-        import awkward
+        """Gigatoken's ids, but those of `tokenizers` for texts that its plan leaves out."""
         import numpy as np
-        import pyarrow as pa
 
-        from memindex.ragged import Ragged
+        from memindex.corpus.text_pieces import cut, joined
+        from memindex.ragged import stacked
 
-        encoded = self._batch.encode_batch(awkward.from_arrow(texts.cast(pa.large_string())))
-        layout = awkward.to_packed(encoded).layout
-        offsets = np.asarray(layout.offsets, dtype=np.int64)
-        return Ragged(np.asarray(layout.content.data, dtype=np.uint32), offsets)
+        pieces, first = cut(texts, self._fast.plan.cut)
+        slow = np.flatnonzero(self._fast.slow_rows(pieces))
+        ids = self._fast.encode(pieces)
+        if len(slow):
+            rows = np.arange(ids.rows)
+            rows[slow] = ids.rows + np.arange(len(slow))
+            ids = stacked([ids, self._with_tokenizers(pieces.take(slow))]).take(rows)
+        return joined(ids, first)
 
     def _with_tokenizers(self, texts: pa.Array) -> Ragged:
         import numpy as np
         import pyarrow as pa
+        import pyarrow.compute as pc
 
-        from memindex.ragged import Ragged, from_lists
+        from memindex.ragged import Ragged, from_lists, stacked
 
-        strings = texts.cast(pa.large_string()).to_pylist()
-        encoded = self._tokenizers().encode_batch_fast(strings, add_special_tokens=False)
-        ragged = from_lists(row.ids for row in encoded)
+        sizes = np.cumsum(pc.binary_length(texts).to_numpy(zero_copy_only=False))
+        edges = np.unique(np.searchsorted(sizes, np.arange(0, max(int(sizes[-1:].sum()), 1), SLOW_BYTES)))
+        ends = [*edges[1:].tolist(), len(texts)]
+        parts = []
+        for start, end in zip([0, *ends[:-1]], ends, strict=True):
+            strings = texts.slice(start, end - start).cast(pa.large_string()).to_pylist()
+            encoded = self._tokenizers().encode_batch_fast(strings, add_special_tokens=False)
+            parts.append(from_lists(row.ids for row in encoded))
+        ragged = stacked(parts)
         return Ragged(ragged.values.astype(np.uint32), ragged.offsets)
 
 
@@ -309,32 +350,6 @@ def _tells_all(texts: list[str], pieces: list[list[int]]) -> bool:
     return len(texts) == len(pieces) and all(text or not ids for text, ids in zip(texts, pieces, strict=True))
 
 
-def _holding_newer_characters(texts: pa.Array) -> pa.Array:
-    """The rows of texts with one of NEWER_CHARACTERS."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    buffer = texts.buffers()[2]
-    data = b"" if buffer is None else buffer.to_pybytes()
-    if not any(lead in data for lead in NEWER_LEADS):
-        return pa.array([], pa.uint64())
-    return pc.indices_nonzero(pc.match_substring_regex(texts.cast(pa.large_string()), NEWER_CHARACTERS))
-
-
-def _replaced(ragged: Ragged, rows: Any, by: Ragged) -> Ragged:
-    """The batch with other ids in some rows."""
-    import numpy as np
-
-    from memindex.ragged import Ragged
-
-    parts = [ragged.row(i) for i in range(ragged.rows)]
-    lengths = ragged.lengths()
-    for number, row in enumerate(rows):
-        parts[row] = by.row(number)
-        lengths[row] = len(parts[row])
-    return Ragged(np.concatenate(parts), np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
-
-
 def _bytes_as_ids(texts: pa.Array) -> Ragged:
     import numpy as np
 
@@ -346,12 +361,19 @@ def _bytes_as_ids(texts: pa.Array) -> Ragged:
     return Ragged(raw[offsets[0] : offsets[-1]].astype(np.uint32), offsets - offsets[0])
 
 
-def _rows_within(texts: pa.Array, limit: int) -> int:
-    import numpy as np
-    import pyarrow.compute as pc
+def _sample(texts: pa.Array) -> pa.Array:
+    """The beginnings of the first texts, COMPARED_BYTES at most."""
+    import pyarrow as pa
 
-    sizes = np.cumsum(pc.binary_length(texts).to_numpy(zero_copy_only=False))
-    return max(1, int(np.searchsorted(sizes, limit)))
+    beginnings: list[bytes] = []
+    room = COMPARED_BYTES
+    for text in texts:
+        if room <= 0:
+            break
+        beginning = text.as_py()[: min(room, COMPARED_OF_TEXT)]
+        room -= max(len(beginning), 1)
+        beginnings.append(beginning.decode("utf-8", errors="ignore").encode())
+    return pa.array(beginnings, type=pa.large_binary())
 
 
 def load_tokenizer(name: str | Path) -> Tokenizer:
@@ -367,10 +389,21 @@ def load_tokenizer(name: str | Path) -> Tokenizer:
         # An index whose tokenizer is called `bytes` would be opened with the byte tokenizer.
         label = f"{label}.json" if label == BYTES else label
         return _checked(Tokenizer(label, file.read_bytes()), text)
-    if text in HUB_NAMES or (HUB_NAME.fullmatch(text) and file.suffix != ".json"):
+    if text in HUB_NAMES or (HUB_NAME.fullmatch(text) and file.suffix != ".json" and not looks_like_path(text)):
         return _checked(Tokenizer(text, _from_hub(HUB_NAMES.get(text, text))), text)
-    known = ", ".join([BYTES, *HUB_NAMES])
-    raise MemindexError(f"unknown tokenizer {text}: give a tokenizer.json, a hub name (org/name), or one of {known}")
+    raise MemindexError(_not_a_tokenizer(text, path))
+
+
+def _not_a_tokenizer(text: str, path: Path) -> str:
+    if path.is_dir():
+        others = [name for name in ("tokenizer.model", "vocab.json", "spiece.model") if (path / name).is_file()]
+        has = f"; it has {', '.join(others)}, which transformers can convert" if others else ""
+        return f"unknown tokenizer {text}: the folder has no tokenizer.json{has}"
+    if looks_like_path(text) or path.suffix == ".json":
+        return f"unknown tokenizer {text}: {no_such(text)}"
+    near = did_you_mean(text, [BYTES, *HUB_NAMES])
+    known = near or f"give a tokenizer.json, a hub name (org/name), or one of {', '.join([BYTES, *HUB_NAMES])}"
+    return f"unknown tokenizer {text}: {known}"
 
 
 def _checked(tokenizer: Tokenizer, name: str) -> Tokenizer:
@@ -398,4 +431,6 @@ def _from_hub(repository: str) -> bytes:
         raise MemindexError(f"tokenizer {repository}: pip install huggingface_hub to load it by name") from None
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise MemindexError(f"tokenizer {repository}: not on the model hub or not reachable: {reason}") from None
+        # What was given may have been meant as a path.
+        here = "" if repository in HUB_NAMES.values() else f"; there is no folder {Path(repository).absolute()} either"
+        raise MemindexError(f"tokenizer {repository}: not on the model hub or not reachable: {reason}{here}") from None

@@ -1,4 +1,4 @@
-"""WET files of Common Crawl (.wet, .warc.wet, .warc with .gz or .zst): one document a record.
+"""WET files of Common Crawl (.wet, .warc.wet, .warc, plain or packed): one document a record.
 
 Documents are the records that hold text (WARC-Type `conversion`, WARC/1.0, ISO 28500); what describes the file is left
 out. WARC files of web pages as they were fetched are refused: taking text out of HTML is a decision of its own.
@@ -6,6 +6,7 @@ out. WARC files of web pages as they were fetched are refused: taking text out o
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Iterator
 
@@ -33,27 +34,36 @@ PAGES = ("response", "resource")
 
 def read_warc(source: SourceFile, options: ReadOptions, bad: BadDocuments, read: BytesRead) -> Iterator[pa.RecordBatch]:
     """Yield the documents of one file; `line` is the number of the record. Raises CorpusError with file and record."""
-    batch, size, documents, pages = _Batch(source), 0, 0, 0
-    for number, headers, content in _records(source, bad, read):
-        kind = headers.get("warc-type", "")
-        pages += kind in PAGES
-        if kind != "conversion":
-            continue
-        try:
-            content.decode("utf-8")
-            batch.add(content, _domain(headers, source, options), number, headers)
-        except ValueError as error:
-            reason = f"not UTF-8 text (byte {error.start})" if isinstance(error, UnicodeDecodeError) else str(error)
-            bad.report(f"{source.file}: record {number}", reason)
-            continue
-        documents, size = documents + 1, size + len(content)
-        if size >= BATCH_BYTES:
+    batch, pages = _Batch(source), 0
+    try:
+        for number, headers, content in _records(source, bad, read):
+            kind = headers.get("warc-type", "")
+            pages += kind in PAGES
+            if kind == "conversion":
+                _add(batch, content, number, headers, options, bad)
+            if batch.size >= BATCH_BYTES:
+                yield batch.take()
+    except CorpusError:
+        # With --skip-bad the records before the damage are kept.
+        if batch.rows:
             yield batch.take()
-            size = 0
-    if pages and not documents:
+        raise
+    if pages and not batch.documents:
         raise CorpusError(f"{source.file}: holds web pages, not text: take the WET files of the crawl")
-    if size or batch.rows:
+    if batch.rows:
         yield batch.take()
+
+
+def _add(
+    batch: _Batch, content: bytes, number: int, headers: dict[str, str], options: ReadOptions, bad: BadDocuments
+) -> None:
+    try:
+        content.decode("utf-8")
+        text = content.removeprefix(codecs.BOM_UTF8)
+        batch.add(text, _domain(headers, batch.source, options), number, headers)
+    except ValueError as error:
+        reason = f"not UTF-8 text (byte {error.start})" if isinstance(error, UnicodeDecodeError) else str(error)
+        bad.report(f"{batch.source.file}: record {number}", reason)
 
 
 def _domain(headers: dict[str, str], source: SourceFile, options: ReadOptions) -> str:
@@ -70,13 +80,17 @@ class _Batch:
     def __init__(self, source: SourceFile) -> None:
         self.source = source
         self.rows: list[tuple[bytes, str, int, str]] = []
+        #: Bytes of the texts that wait, and documents so far.
+        self.size = self.documents = 0
 
     def add(self, text: bytes, domain: str, number: int, headers: dict[str, str]) -> None:
         self.rows.append((text, domain, number, json.dumps(headers, ensure_ascii=False)))
+        self.size += len(text)
+        self.documents += 1
 
     def take(self) -> pa.RecordBatch:
         texts, domains, numbers, metadata = zip(*self.rows, strict=True)
-        self.rows = []
+        self.rows, self.size = [], 0
         columns = [
             pa.array(texts, pa.large_binary()),
             pa.array(domains, pa.large_string()),
@@ -103,7 +117,7 @@ def _records(source: SourceFile, bad: BadDocuments, read: BytesRead) -> Iterator
 
 def _headers(block: bytes, place: str) -> tuple[dict[str, str], int]:
     try:
-        version, *lines = block.decode("utf-8").split("\r\n")
+        version, *lines = block.removeprefix(codecs.BOM_UTF8).decode("utf-8").split("\r\n")
         headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
         length = int(headers["content-length"])
         if not version.startswith("WARC/") or length < 0:

@@ -96,7 +96,7 @@ class JsonlSource:
 
     def _lines(self) -> Iterator[Line]:
         for file in self.files:
-            with file.open(encoding="utf-8") as stream:
+            with file.open(encoding="utf-8-sig") as stream:
                 numbered = enumerate(stream, 1)
                 try:
                     for number, text in numbered:

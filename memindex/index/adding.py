@@ -13,6 +13,7 @@ from memindex.corpus.sources import ReadOptions, find_files
 from memindex.corpus.tokenizer import BYTES, Tokenizer
 from memindex.errors import CorruptIndexError, MemindexError
 from memindex.index.builder import BuildReport, write_skipped
+from memindex.index.changes import ChangedFile, changed_files
 from memindex.index.checksums import Checked
 from memindex.index.document_table import DocumentRows, domain_block
 from memindex.index.manifest import DOCUMENTS_FILE, SKIPPED_FILE, SOURCES_FILE, TOKENIZER_FILE, Manifest
@@ -28,7 +29,7 @@ from memindex.index.units import identity_of, plan_units
 
 def add_documents(
     index: str | Path,
-    sources: Sequence[str | Path],
+    sources: str | Path | Sequence[str | Path],
     *,
     options: ReadOptions | None = None,
     again: bool = False,
@@ -43,7 +44,7 @@ def add_documents(
 
     Args:
         index: Directory of an index that `build_index` made.
-        sources: Files or folders; see `memindex.corpus.sources`.
+        sources: Files or folders, or one of these; see `memindex.corpus.sources`.
         options: Where text and domain stand in the files; by default in the fields that the index was built with.
         again: Add also files that went into the index before: their documents are there once more then, or, where they
             were removed, again.
@@ -64,6 +65,7 @@ def add_documents(
     units = plan_units(files, options, plan.tokenizer, plan.token_width, plan.unit_bytes)
     request = identity_of(["add", sorted(unit.identity for unit in units)])
     run: list[tuple[Pipeline, Done]] = []
+    changed: list[ChangedFile] = []
 
     def make(work: Path, before: Manifest) -> tuple[Manifest, dict[str, Checked], list[tuple[str, str]]]:
         record = read_sources(directory, before)
@@ -76,6 +78,7 @@ def add_documents(
         lines = (directory / SKIPPED_FILE).read_text(encoding="utf-8") if SKIPPED_FILE in before.files else ""
         write_skipped(work / INDEX, done.skipped, lines)
         write_sources(work / INDEX, given, record, len(before.revisions) + 1)
+        changed.extend(changed_files(files, given, work / INDEX))
         kept = [name for shard in range(before.shards) for name in shard_names(before, shard)]
         return (
             _extended(before, done),
@@ -87,7 +90,8 @@ def add_documents(
     if not run:
         return BuildReport(after, taken_over=1)
     done = run[0][1]
-    return BuildReport(after, done.seconds, peak_memory(), done.sorting_peak_memory, done.skipped, done.taken_over)
+    memory = (peak_memory(), done.sorting_peak_memory)
+    return BuildReport(after, done.seconds, *memory, done.skipped, done.taken_over, changed)
 
 
 def _refuse_request(directory: Path, before: Manifest, request: str) -> None:

@@ -79,7 +79,7 @@ def _destination(
 ) -> AbstractContextManager[Path]:
     if target is not None:
         check_free(target)
-        return partial_directory(target)
+        return partial_directory(target, "index open")
     names = [FILE, DOCUMENTS_FILE, CHECKSUMS_FILE]
     names += [f"{kind}.{shard}" for shard in range(len(layout.tokens)) for kind in ("keys", "domain", "domainsum")]
     tokenizer_file = data / TOKENIZER_FILE

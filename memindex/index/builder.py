@@ -16,6 +16,7 @@ import memindex
 from memindex.corpus.documents import BadDocuments
 from memindex.corpus.sources import ReadOptions, find_files
 from memindex.corpus.tokenizer import Tokenizer, load_tokenizer
+from memindex.index.changes import ChangedFile, changed_files
 from memindex.index.checksums import write_checksums
 from memindex.index.document_table import domain_block
 from memindex.index.manifest import SKIPPED_FILE, TOKENIZER_FILE, Manifest
@@ -38,6 +39,7 @@ class BuildReport:
         sorting_peak_memory: That of the largest sorting process.
         skipped: The documents that were left out.
         taken_over: Units of work that an earlier build had finished.
+        changed: Corpus files that changed while they were indexed.
     """
 
     manifest: Manifest
@@ -46,10 +48,11 @@ class BuildReport:
     sorting_peak_memory: int = 0
     skipped: BadDocuments = field(default_factory=BadDocuments)
     taken_over: int = 0
+    changed: list[ChangedFile] = field(default_factory=list)
 
 
 def build_index(
-    sources: Sequence[str | Path],
+    sources: str | Path | Sequence[str | Path],
     out: str | Path,
     *,
     tokenizer: str | Path | Tokenizer,
@@ -70,7 +73,7 @@ def build_index(
     goes on there, and gives the same bytes as one that was not stopped.
 
     Args:
-        sources: Files or folders; see `memindex.corpus.sources`.
+        sources: Files or folders, or one of these; see `memindex.corpus.sources`.
         out: Directory of the new index.
         tokenizer: A tokenizer.json, a name, `bytes`, or a loaded tokenizer.
         options: Where text and domain stand in the files.
@@ -107,10 +110,11 @@ def build_index(
         check_free(target)
     files = find_files(sources, plan.options)
     given = describe(files)
-    with work_folder(target, free=True) as work:
+    with work_folder(target, "index build", free=True) as work:
         pipeline = Pipeline(work, plan, progress or (lambda *_: None))
         done = pipeline.run(files)
         report = _finish(work / INDEX, target, plan, given, done)
+        report.changed = changed_files(files, given, work / INDEX)
         (work / INDEX).rename(target)
     return report
 

@@ -21,7 +21,7 @@ def choose_documents(
     index: str | Path,
     *,
     documents: Sequence[tuple[int, int]] = (),
-    paths: Sequence[str] = (),
+    paths: str | Sequence[str] = (),
     where: str | None = None,
 ) -> Chosen:
     """The documents of an index that any of these names.
@@ -29,7 +29,7 @@ def choose_documents(
     Args:
         index: Directory of the index.
         documents: (shard, number in the shard) of each, as `Index.documents` tells them.
-        paths: `path` in documents.parquet, or a folder above it.
+        paths: One or more of: `path` in documents.parquet, or a folder above it.
         where: An SQL condition on the columns of documents.parquet.
 
     Raises:
@@ -45,7 +45,7 @@ def choose_documents(
             rows.append(
                 _matching(table, f"shard = {int(shard)} AND document = {int(number)}", f"document {shard}:{number}")
             )
-        for path in paths:
+        for path in [paths] if isinstance(paths, str) else paths:
             quoted = "'" + path.replace("'", "''") + "'"
             below = "'" + path.rstrip("/").replace("'", "''") + "/'"
             rows.append(_matching(table, f"path = {quoted} OR starts_with(path, {below})", f"path {path}"))

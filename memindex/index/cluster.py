@@ -9,12 +9,14 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from memindex.corpus.windows import ORDINARY, WindowError
 from memindex.errors import MemindexError
 from memindex.index.sharding import PROCESS_BYTES, shown
 from memindex.index.sorting import Sorted, SortJob, sort_shard
 from memindex.index.tokenizing import UnitFacts, tokenize_unit
 from memindex.index.tokenizing_process import TokenTask
 from memindex.index.units import TokenUnit
+from memindex.processes import import_path
 from memindex.ray_cluster import ray_cluster
 
 #: Times that a unit is tried again after its node was lost.
@@ -36,12 +38,22 @@ class Cluster:
         self, task: TokenTask, units: Sequence[TokenUnit], read: Callable[[TokenUnit, int], None]
     ) -> list[UnitFacts]:
         """Tokenize the units into their folders."""
-        tokenizer = self._ray.put(task)
         made: dict[int, UnitFacts] = {}
-        calls = [(number, (tokenizer, unit)) for number, unit in enumerate(units)]
-        for number, facts in self._all(_tokenize, calls, [PROCESS_BYTES] * len(units)):
-            made[number] = facts
-            read(units[number], units[number].bytes)
+        left, window = list(range(len(units))), ORDINARY
+        while left:
+            granted = self._ray.put(task._replace(most_window=window))
+            calls = [(number, (granted, units[number])) for number in left]
+            memory = PROCESS_BYTES + (window if window > ORDINARY else 0)
+            left = []
+            for number, facts in self._all(_tokenize, calls, [memory] * len(units)):
+                if isinstance(facts, WindowError):
+                    # Again, where there is memory for its window.
+                    self._check_window(facts)
+                    left.append(number)
+                    window = max(window, facts.need)
+                else:
+                    made[number] = facts
+                    read(units[number], units[number].bytes)
         return [made[number] for number in range(len(units))]
 
     def sort(self, jobs: Sequence[SortJob], done: Callable[[Sorted], None]) -> None:
@@ -63,7 +75,7 @@ class Cluster:
                 while waiting and len(running) < most:
                     number, arguments = waiting.pop()
                     remote = ray.remote(num_cpus=1, memory=memory[number], max_retries=RETRIES)(do)
-                    running[remote.remote(sys.path, *arguments)] = number
+                    running[remote.remote(import_path(), *arguments)] = number
                 ready, _ = ray.wait(list(running), num_returns=1)
                 number = running.pop(ready[0])
                 yield number, _unwrapped(ray, ready[0])
@@ -71,9 +83,20 @@ class Cluster:
             for left in running:
                 ray.cancel(left, force=True)
 
+    def _largest_node(self) -> int:
+        return max((node["Resources"].get("memory", 0) for node in self._ray.nodes() if node["Alive"]), default=0)
+
+    def _check_window(self, error: WindowError) -> None:
+        """Raise MemindexError when no node has room for the window of a packed file."""
+        if PROCESS_BYTES + error.need > self._largest_node():
+            raise MemindexError(
+                f"{error} fits into no node of the Ray cluster, the largest has {shown(self._largest_node())}: pack it "
+                "again with a smaller window (zstd -dc --long=31 FILE | zstd > NEW)"
+            )
+
     def _check(self, memory: Sequence[int]) -> None:
         """A unit that no node has room for would wait for ever."""
-        most = max((node["Resources"].get("memory", 0) for node in self._ray.nodes() if node["Alive"]), default=0)
+        most = self._largest_node()
         if max(memory, default=0) > most:
             raise MemindexError(
                 f"a unit needs {shown(max(memory))}, the largest node of the Ray cluster has {shown(most)}: "
@@ -84,7 +107,7 @@ class Cluster:
 def _tokenize(path: list[str], task: TokenTask, unit: TokenUnit) -> UnitFacts | Exception:
     _find_packages(path)
     try:
-        return tokenize_unit(task.units, unit, task.tokenizer(), task.skip_bad)
+        return tokenize_unit(task.units, unit, task.tokenizer(), task.skip_bad, most_window=task.most_window)
     except (MemindexError, OSError) as error:
         return error
 
@@ -102,12 +125,12 @@ def _find_packages(path: list[str]) -> None:
 
 
 def _unwrapped(ray: Any, reference: Any) -> Any:
-    """What a call gave; its error, or MemindexError when its node was lost over and over."""
+    """What a call gave, also a window that was too wide; raises its error, or MemindexError when its node was lost."""
     try:
         answer = ray.get(reference)
     except ray.exceptions.RayError as error:
         reason = str(error).strip().splitlines()[0]
         raise MemindexError(f"Ray lost a unit {RETRIES + 1} times ({reason}); see Ray's own log") from None
-    if isinstance(answer, Exception):
+    if isinstance(answer, Exception) and not isinstance(answer, WindowError):
         raise answer
     return answer

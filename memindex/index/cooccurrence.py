@@ -84,6 +84,8 @@ def find_clauses(index: Index, clauses: Clauses) -> list[Clause]:
     """Look up every n-gram of a query; raises QueryError where a clause or an n-gram is empty or no n-gram at all."""
     if isinstance(clauses, Ragged) or not isinstance(clauses, Iterable):
         raise QueryError("give a text with AND and OR, or a list of clauses: each an n-gram or a list of n-grams")
+    if hasattr(clauses, "to_pylist"):  # Arrow's rows are scalars, not texts and lists
+        clauses = clauses.to_pylist()
     asked = parse_cnf(clauses) if isinstance(clauses, str) else list(clauses)
     if not asked:
         raise QueryError("a CNF query needs at least one clause")

@@ -53,20 +53,25 @@ def _next_answer(found: NextTokens, query: int, totals: npt.NDArray[np.uint64], 
     first, end = found.offsets[query : query + 2].tolist()
     last = min(end, first + top)
     table = found.domains
-    rows = [None] * (last - first) if table is None else table[first:last].tolist()
+    rows = [None] * (last - first) if table is None else table[first:last]
     listed = zip(found.ids[first:last].tolist(), found.counts[first:last].tolist(), rows, strict=True)
-    ends = None if table is None else (totals - table[first:end].sum(axis=0, dtype=totals.dtype)).tolist()
+    ends = None if table is None else totals - table[first:end].sum(axis=0, dtype=totals.dtype)
     return {
-        **_counted(total, total, names, None if table is None else totals.tolist()),
+        **_counted(total, total, names, None if table is None else totals),
         "distinct": end - first,
         "next": [{"token": token, "text": None} | _counted(count, total, names, row) for token, count, row in listed],
         "end_of_document": _counted(int(found.ends[query]), total, names, ends),
     }
 
 
-def _counted(count: int, total: int, names: list[str], domains: list[int] | None) -> Answer:
+def _counted(count: int, total: int, names: list[str], domains: npt.NDArray[np.uint64] | None) -> Answer:
+    """Count and share; with counts by domain also those that are not zero."""
     counted: Answer = {"count": count, "share": count / total if total else None}
-    return counted if domains is None else counted | {"domains": dict(zip(names, domains, strict=True))}
+    if domains is None:
+        return counted
+    places = domains.nonzero()[0]
+    listed = zip([names[place] for place in places.tolist()], domains[places].tolist(), strict=True)
+    return counted | {"domains": dict(listed)}
 
 
 def _add_texts(index: Index, answers: list[Answer]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -32,6 +34,13 @@ class DomainCounts(NamedTuple):
     row: Integers
     domain: Integers
     counts: Integers
+
+    def by_name(self, names: Sequence[str], start: int, end: int) -> Iterator[dict[str, int]]:
+        """Domain -> count of each row from `start` to `end` (exclusive); a domain without occurrences is missing."""
+        bounds = np.searchsorted(self.row, np.arange(start, end + 1)).tolist()
+        for first, last in itertools.pairwise(bounds):
+            listed = [names[domain] for domain in self.domain[first:last].tolist()]
+            yield dict(zip(listed, self.counts[first:last].tolist(), strict=True))
 
 
 def domain_counts(index: CountsByDomain, queries: Ragged) -> DomainCounts:

@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import queue
-import subprocess
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from typing import Protocol, TypeVar
 
 from memindex.corpus.tokenizer import Tokenizer
-from memindex.index.sharding import processors
+from memindex.corpus.windows import WindowError
+from memindex.index.sharding import (
+    beyond_memory,
+    concurrent_sorters,
+    concurrent_tokenizers,
+    processors,
+    window_memory,
+)
 from memindex.index.sorting import Sorted, SortJob, sort_shard
 from memindex.index.tokenizing import UnitFacts, tokenize_unit
 from memindex.index.tokenizing_process import TokenProcess, TokenTask
 from memindex.index.units import TokenUnit
+from memindex.processes import Process
 
 Unit = TypeVar("Unit")
 Facts = TypeVar("Facts")
 
 #: Called with a unit and the bytes of its files that were read so far.
 UnitRead = Callable[[TokenUnit, int], None]
+
+#: Called with a window that a process has no memory for; raises MemindexError when no other process will have.
+Check = Callable[[WindowError], None]
 
 
 class Engine(Protocol):
@@ -39,29 +49,61 @@ class Local:
     One tokenizer works in this process, several in processes of their own; every shard is sorted in a new one.
     """
 
-    def __init__(self, tokenizer: Tokenizer, tokenizers: int, sorters: Callable[[Sequence[SortJob]], int]) -> None:
+    def __init__(self, tokenizer: Tokenizer, memory: int, workers: int) -> None:
         self._tokenizer = tokenizer
-        self._tokenizers = tokenizers
-        self._sorters = sorters
+        self._memory = memory
+        self._workers = workers
 
     def tokenize(self, task: TokenTask, units: Sequence[TokenUnit], read: UnitRead) -> list[UnitFacts]:
-        """Tokenize the units into their folders."""
-        count = min(self._tokenizers, len(units))
-        if count <= 1:
-            return [
-                tokenize_unit(task.units, unit, self._tokenizer, task.skip_bad, lambda n, unit=unit: read(unit, n))  # type: ignore[misc]
-                for unit in units
-            ]
-        return _in_processes(task, units, count, read)
+        """Tokenize the units into their folders.
+
+        Units that need more memory than a process has, to unpack a file, are left for a later round of fewer processes.
+        """
+        made: dict[int, UnitFacts] = {}
+        left, window = list(units), 0
+        while left:
+            count = min(concurrent_tokenizers(self._memory, self._workers, window), len(left))
+            granted = task._replace(most_window=window_memory(self._memory, count))
+            do = self._in_this_process if count == 1 else _in_processes
+            wide: list[TokenUnit] = []
+            for unit, facts in zip(left, do(granted, left, count, read, self._check), strict=True):
+                if isinstance(facts, WindowError):
+                    wide.append(unit)
+                    window = max(window, facts.need)
+                else:
+                    made[unit.number] = facts
+            left = wide
+        return [made[unit.number] for unit in units]
+
+    def _check(self, error: WindowError) -> None:
+        """Raise MemindexError when even one process alone could not unpack the file."""
+        if error.need > window_memory(self._memory, 1):
+            raise beyond_memory(error, self._memory) from None
+
+    def _in_this_process(
+        self, task: TokenTask, units: Sequence[TokenUnit], count: int, read: UnitRead, check: Check
+    ) -> list[UnitFacts | WindowError]:
+        facts: list[UnitFacts | WindowError] = []
+        for unit in units:
+
+            def told(done: int, unit: TokenUnit = unit) -> None:
+                read(unit, done)
+
+            try:
+                facts.append(tokenize_unit(task.units, unit, self._tokenizer, task.skip_bad, told, task.most_window))
+            except WindowError as error:
+                check(error)
+                facts.append(error)
+        return facts
 
     def sort(self, jobs: Sequence[SortJob], done: Callable[[Sorted], None]) -> None:
         """Sort the shards, as many at a time as memory and processors allow."""
-        sort_here(jobs, self._sorters(jobs), done)
+        sort_here(jobs, concurrent_sorters(jobs, self._memory, self._workers), done)
 
 
 def sort_here(jobs: Sequence[SortJob], count: int, done: Callable[[Sorted], None]) -> None:
     """Sort shards on this machine, `count` at a time; the threads wait for their processes."""
-    told, running = threading.Lock(), set[subprocess.Popen[bytes]]()
+    told, running = threading.Lock(), set[Process]()
 
     def do(job: SortJob) -> None:
         facts = sort_shard(job, running)
@@ -77,7 +119,9 @@ def sort_here(jobs: Sequence[SortJob], count: int, done: Callable[[Sorted], None
             raise
 
 
-def _in_processes(task: TokenTask, units: Sequence[TokenUnit], count: int, read: UnitRead) -> list[UnitFacts]:
+def _in_processes(
+    task: TokenTask, units: Sequence[TokenUnit], count: int, read: UnitRead, check: Check
+) -> list[UnitFacts | WindowError]:
     """Tokenize in `count` processes, which threads hand the units to."""
     idle, told = queue.SimpleQueue[TokenProcess](), threading.Lock()
     processes: list[TokenProcess] = []
@@ -86,10 +130,13 @@ def _in_processes(task: TokenTask, units: Sequence[TokenUnit], count: int, read:
         with told:
             read(unit, done)
 
-    def do(unit: TokenUnit) -> UnitFacts:
+    def do(unit: TokenUnit) -> UnitFacts | WindowError:
         process = idle.get()
         try:
             return process.do(unit, lambda done: tell(unit, done))
+        except WindowError as error:
+            check(error)
+            return error
         finally:
             idle.put(process)
 

@@ -6,22 +6,35 @@ import itertools
 import shutil
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from memindex.corpus.documents import BadDocuments, BytesRead, SourceFile
 from memindex.corpus.domains import lacking_fields
+from memindex.corpus.packing import SUFFIXES
 from memindex.corpus.sources import ReadOptions, find_files, read_documents
+from memindex.corpus.streams import first_window
 from memindex.corpus.tokenizer import Tokenizer, load_tokenizer
 from memindex.corpus.tokens import tokens_of
+from memindex.corpus.windows import ORDINARY, WindowError
 from memindex.errors import CorpusError
 from memindex.index.document_table import domain_block
 from memindex.index.partial import new_folder
 from memindex.index.plan import Plan, make_plan
-from memindex.index.sharding import PROCESS_BYTES, most_tokens, processors, sorting_memory
+from memindex.index.sharding import (
+    PROCESS_BYTES,
+    beyond_memory,
+    concurrent_tokenizers,
+    most_tokens,
+    processors,
+    sorting_memory,
+    window_memory,
+)
 from memindex.index.units import plan_units
 
 #: Files that are sampled of each kind, and in all.
@@ -69,6 +82,7 @@ class Estimate:
         index_bytes: Size of the index.
         disk_bytes: The most that lies on the disk during the build; of which `free_bytes` are free.
         memory: Peak memory of all processes together.
+        window_bytes: Of these, what the widest window of a packed file may take in each process that unpacks it.
         seconds: Time of the whole build.
         malformed: Documents that are malformed, of those that were read, which stop a build unless it skips them; and a
             line for the first ones, with file, line and reason.
@@ -87,6 +101,7 @@ class Estimate:
     disk_bytes: int
     free_bytes: int
     memory: int
+    window_bytes: int
     seconds: float
     malformed: int
     malformed_first: list[str]
@@ -94,7 +109,7 @@ class Estimate:
 
 
 def estimate_build(
-    sources: Sequence[str | Path],
+    sources: str | Path | Sequence[str | Path],
     out: str | Path,
     *,
     tokenizer: str | Path | Tokenizer,
@@ -113,6 +128,7 @@ def estimate_build(
     kinds: dict[tuple[str, str], list[SourceFile]] = {}
     for file in files:
         kinds.setdefault((file.folder, Path(file.name).suffix), []).append(file)
+    window = _widest_window(files, plan)
     whole, sampled, domains, bad = _Sample(), _Sample(), set[str](), BadDocuments(skip=True)
     for number, of_kind in enumerate(kinds.values()):
         if number * FILES_OF_A_KIND < MOST_FILES:
@@ -123,8 +139,9 @@ def estimate_build(
             read = sampled
         whole.add(read, sum(file.bytes for file in of_kind) / max(read.disk, 1.0))
     if not whole.documents:
-        raise CorpusError(f"no documents in the files that were sampled of {', '.join(map(str, sources))}")
-    return _estimate(files, plan, whole, sampled, max(len(domains), 1), new_folder(out), bad)
+        named = str(sources) if isinstance(sources, str | Path) else ", ".join(map(str, sources))
+        raise CorpusError(f"no documents in the files that were sampled of {named}")
+    return _estimate(files, plan, whole, sampled, max(len(domains), 1), new_folder(out), bad, window)
 
 
 def _sample(files: Sequence[SourceFile], plan: Plan, domains: set[str], bad: BadDocuments) -> _Sample:
@@ -133,9 +150,9 @@ def _sample(files: Sequence[SourceFile], plan: Plan, domains: set[str], bad: Bad
     # Text files are small: a batch holds many of them.
     chosen = [files[: 1 << 12]] if files[0].format == "text" else [[file] for file in files[::step][:FILES_OF_A_KIND]]
     for group in chosen:
-        read = BytesRead()
+        read = BytesRead(most_window=window_memory(plan.memory, 1))
         start, done = time.perf_counter(), _Sample()
-        for batch in itertools.islice(read_documents(group, plan.options, bad, read), BATCHES):
+        for batch in _within_memory(itertools.islice(read_documents(group, plan.options, bad, read), BATCHES), plan):
             done.read_seconds += time.perf_counter() - start
             start = time.perf_counter()
             done.tokens += len(tokens_of(batch, plan.tokenizer).values)
@@ -150,6 +167,14 @@ def _sample(files: Sequence[SourceFile], plan: Plan, domains: set[str], bad: Bad
     return total
 
 
+def _within_memory(batches: Iterator[pa.RecordBatch], plan: Plan) -> Iterator[pa.RecordBatch]:
+    """The batches; MemindexError where unpacking takes more than the memory."""
+    try:
+        yield from batches
+    except WindowError as error:
+        raise beyond_memory(error, plan.memory) from None
+
+
 def _estimate(
     files: Sequence[SourceFile],
     plan: Plan,
@@ -158,12 +183,13 @@ def _estimate(
     domains: int,
     out: Path,
     bad: BadDocuments,
+    window: int,
 ) -> Estimate:
     units = len(plan_units(files, plan.options, plan.tokenizer, plan.token_width, plan.unit_bytes))
     tokens = whole.tokens + whole.documents
     shards = plan.shards or max(1, -(-int(tokens) // most_tokens(plan.memory, plan.token_width)))
     workers = plan.workers or processors()
-    tokenizers = max(1, min(workers, units, plan.memory // PROCESS_BYTES - 1))
+    tokenizers = min(units, concurrent_tokenizers(plan.memory, workers))
     sorter = sorting_memory(int(tokens / shards), int(whole.documents / shards), plan.token_width)
     sorters = max(1, min(workers, shards, (plan.memory - PROCESS_BYTES) // sorter))
     # In one process reading and tokenizing go on at the same time.
@@ -186,12 +212,33 @@ def _estimate(
         index_bytes=index,
         disk_bytes=max(2 * dealt, index),
         free_bytes=shutil.disk_usage(next(parent for parent in out.parents if parent.is_dir())).free,
-        memory=PROCESS_BYTES + max(sorters * sorter, PROCESS_BYTES * tokenizers if tokenizers > 1 else 0),
+        memory=PROCESS_BYTES + max(sorters * sorter, _tokenizing_memory(plan, min(workers, units), window)),
+        window_bytes=window,
         seconds=round(seconds, 1),
         malformed=bad.count,
         malformed_first=list(bad.first),
         lacking_fields=lacking_fields(plan.options, bad.fields),
     )
+
+
+def _widest_window(files: Sequence[SourceFile], plan: Plan) -> int:
+    """Bytes of the widest window that the beginnings of local packed files name; 0 when all are ordinary."""
+    packed = (f for f in files if isinstance(f.file, Path) and f.format in ("jsonl", "warc", "text"))
+    named = (f for f in packed if f.format != "text" or f.file.name.lower().endswith(SUFFIXES))
+    widest = 0
+    for file in named:
+        window = 0
+        # One that can't be read is reported where it is sampled, or by the build.
+        with suppress(OSError):
+            window = first_window(file)
+        widest = max(widest, window)
+    return widest if widest > ORDINARY else 0
+
+
+def _tokenizing_memory(plan: Plan, most: int, window: int) -> int:
+    """Bytes that the tokenizing processes take beside that of the build."""
+    count, wide = (concurrent_tokenizers(plan.memory, most, size) for size in (0, window))
+    return max(PROCESS_BYTES * count if count > 1 else 0, (PROCESS_BYTES + window) * wide if wide > 1 else window)
 
 
 def _disk(per_shard: float, whole: _Sample, plan: Plan, domains: int, shards: int) -> tuple[int, int]:
@@ -214,5 +261,6 @@ def lines_of(estimate: Estimate) -> Iterator[tuple[str, str]]:
     yield "tokens", f"{estimate.tokens:,}"
     yield "index", f"{shown(estimate.index_bytes)}"
     yield "disk during the build", f"{shown(estimate.disk_bytes)}, {shown(estimate.free_bytes)} are free"
-    yield "memory", shown(estimate.memory)
+    of_window = f" (a packed file may need {shown(estimate.window_bytes)} of it)" if estimate.window_bytes else ""
+    yield "memory", f"{shown(estimate.memory)}{of_window}"
     yield "time", f"{estimate.seconds:,.0f} s"

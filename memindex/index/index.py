@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
 from memindex import _core
-from memindex.errors import CorruptIndexError, MemindexError, QueryError
+from memindex.errors import CorruptIndexError, MemindexError, QueryError, ReplacedIndexError
 from memindex.index.manifest import DOCUMENTS_FILE, FILE, TOKENIZER_FILE, Manifest
 from memindex.index.names import check_known, identity_of, index_directory
 from memindex.index.opening import check_files, check_shards, read_at_rest
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     Queries: TypeAlias = (
         str | Sequence[int] | Sequence[str] | Sequence[Sequence[int]] | npt.NDArray[Any] | pa.Array | Ragged
     )
+    Texts: TypeAlias = str | Sequence[str] | npt.NDArray[Any] | pa.Array
 
 #: Who answers: the compiled core, or the package infini-gram behind checks.
 Engine: TypeAlias = Literal["memindex", "infini-gram"]
@@ -118,7 +119,7 @@ class Index:
             CorruptIndexError: Another version of the index took its place since it was opened.
         """
         if identity_of(self.path) != self._folder:
-            raise CorruptIndexError(f"{self.path}: another version took its place: open it again")
+            raise ReplacedIndexError(self.path)
         return self.manifest.file(self.path, name)
 
     def __repr__(self) -> str:
@@ -142,6 +143,7 @@ class Index:
     @cached_property
     def tokenizer(self) -> Tokenizer:
         """The tokenizer the index was built with."""
+        from memindex.corpus.shared_tokenizers import shared_tokenizer
         from memindex.corpus.tokenizer import BYTES, Tokenizer
 
         if not self.manifest.tokenizer:
@@ -151,16 +153,27 @@ class Index:
             )
         if self.manifest.tokenizer == BYTES:
             return Tokenizer(BYTES, None)
-        loaded = Tokenizer(self.manifest.tokenizer, (self.path / TOKENIZER_FILE).read_bytes())
+        loaded = shared_tokenizer(self.manifest.tokenizer, (self.path / TOKENIZER_FILE).read_bytes())
         if loaded.checksum != self.manifest.tokenizer_checksum:
             raise CorruptIndexError(f"{self.path / TOKENIZER_FILE}: its SHA-256 is not the one in {FILE}")
         return loaded
 
-    def tokenize(self, texts: Sequence[str]) -> Ragged:
-        """Ids of texts as they stand inside documents; QueryError where a text is not Unicode.
+    def tokenize(self, texts: Texts) -> Ragged:
+        """Ids of texts as they occur inside documents, one row per text; a single text is a batch of one.
 
         They are those of `tokenizer`, without a "▁" that SentencePiece puts in front (`Tokenizer.as_queries`).
+
+        Args:
+            texts: A text, a list of texts, or an array of texts (NumPy, Arrow).
+
+        Raises:
+            QueryError: It is anything else, or a text is not Unicode.
         """
+        from memindex.index.queries import as_texts
+
+        return self._tokenize(as_texts(texts))
+
+    def _tokenize(self, texts: Sequence[str]) -> Ragged:
         tokenizer = self.tokenizer
         try:
             return tokenizer.as_queries(tokenizer.encode_texts(texts))
@@ -415,7 +428,7 @@ class Index:
     def _batch(self, queries: Queries) -> Ragged:
         from memindex.index.queries import as_batch
 
-        return as_batch(queries, self.tokenize)
+        return as_batch(queries, self._tokenize)
 
     def tokens_of_shard(self, shard: int) -> npt.NDArray[Any]:
         """The ids of a shard, separators (all ones) included, mapped from disk: uint8, uint16 or uint32."""
@@ -450,11 +463,18 @@ class Index:
         Raises:
             CorruptIndexError: Naming the file, the bytes of the first damaged block of 64 KiB, and the first wrong
                 entry where the tokens tell.
+            ReplacedIndexError: Another version took the index's place since it was opened.
             CorpusError: A shard has 2^32 tokens or more: too many for the second part.
         """
         from memindex.index import verifying
 
-        verifying.verify(self.path, self.manifest, self.shards, progress)
+        try:
+            verifying.verify(self.path, self.manifest, self.shards, progress)
+        except (MemindexError, OSError):
+            if identity_of(self.path) != self._folder:
+                # What was read was of two versions.
+                raise ReplacedIndexError(self.path) from None
+            raise
 
 
 def _open_files(directory: Path) -> tuple[Manifest, list[_core.Shard]]:

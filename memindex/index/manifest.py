@@ -152,9 +152,9 @@ class Manifest:
             content = _read_regular(file)
             raw: dict[str, Any] = json.loads(content)
         except (FileNotFoundError, NotADirectoryError):
-            raise MemindexError(
-                f"{directory} is not an index: it has no {FILE}; build one with: memindex index build SRC --out DIR"
-            ) from None
+            from memindex.mistaken_paths import not_an_index
+
+            raise MemindexError(not_an_index(directory)) from None
         except (ValueError, RecursionError) as error:
             raise CorruptIndexError(f"{file}: not JSON: {error}") from None
         if not isinstance(raw, dict) or raw.get("format") != FORMAT:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -15,8 +16,11 @@ from memindex.index.names import identity_of
 
 Read = TypeVar("Read")
 
-#: Times an index is opened anew because another version took its place meanwhile.
-OPENINGS = 5
+#: While another version takes an index's place, it is opened anew: at least so often, and for so many seconds.
+OPENINGS, PATIENCE = 20, 5.0
+
+#: Seconds between two openings of an index that is gone for a moment.
+PAUSE = 0.01
 
 
 def read_at_rest(directory: Path, read: Callable[[Path], Read]) -> tuple[tuple[int, ...] | None, Read]:
@@ -24,17 +28,27 @@ def read_at_rest(directory: Path, read: Callable[[Path], Read]) -> tuple[tuple[i
 
     A revision takes the place of the whole folder at once; what was read on both sides of that is read anew.
     """
-    for _ in range(OPENINGS):
+    end, opened = time.monotonic() + PATIENCE, 0
+    while opened < OPENINGS or time.monotonic() < end:
+        opened += 1
         folder = identity_of(directory)
         try:
             found = read(directory)
         except (MemindexError, OSError):
-            if folder == identity_of(directory):
+            if folder == identity_of(directory) and not (folder is None and _is_being_replaced(directory)):
                 raise
+            time.sleep(0 if folder else PAUSE)
             continue
         if folder == identity_of(directory):
             return folder, found
     raise MemindexError(f"{directory} is being replaced over and over: open it again when that is done")
+
+
+def _is_being_replaced(directory: Path) -> bool:
+    """Whether the index is gone for the moment between two renames, where folders can't be exchanged at once."""
+    from memindex.index.partial import BEFORE, partial_of
+
+    return (partial_of(directory) / BEFORE).is_dir()
 
 
 def check_files(directory: Path, manifest: Manifest) -> None:

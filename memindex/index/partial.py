@@ -5,7 +5,6 @@ A build keeps the units of work that it finished there when it is stopped, and t
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -13,12 +12,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from memindex.errors import MemindexError
+from memindex.index.locking import NOTE, FolderLock
 
 #: The hidden folder that `partial_inside` writes into.
 INSIDE = ".memindex.partial"
 
 #: Folders in the hidden one of a build: finished units of work, and the index that is put together.
 UNITS, INDEX = "units", "index"
+
+#: The old version of an index, for the moment in which the new one takes its place where folders can't be exchanged.
+BEFORE = "before"
 
 
 def new_folder(out: str | Path) -> Path:
@@ -46,26 +49,27 @@ def partial_of(target: Path) -> Path:
     return target.with_name(f".{target.name}.partial")
 
 
-def _locked_partial(target: Path) -> tuple[Path, int]:
+def _locked_partial(target: Path, work: str) -> tuple[Path, FolderLock]:
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_of(target)
-    handle = locked(partial)
-    if handle is None:
-        raise MemindexError(f"another build is writing {target}: wait for it, or choose another --out")
-    return partial, handle
+    return partial, FolderLock(partial, target, work)
 
 
 @contextmanager
-def work_folder(target: Path, free: bool) -> Iterator[Path]:
+def work_folder(target: Path, work: str, free: bool) -> Iterator[Path]:
     """The hidden folder of a build, with what an earlier one finished in `units`, and an empty or half-made `index`.
 
     It is gone at the end, unless the build failed and a unit is finished: then it is kept for the next.
 
     Args:
         target: Where the index is to be.
+        work: The command that writes it, e.g. "index add": for those who want to write it, too.
         free: Whether nothing may stand there.
+
+    Raises:
+        MemindexError: Another process writes the index, or something stands at the target.
     """
-    partial, handle = _locked_partial(target)
+    partial, lock = _locked_partial(target, work)
     try:
         if free and (target.exists() or target.is_symlink()):
             if not (partial / INDEX).exists() or not any(finished_units(partial)):
@@ -73,7 +77,7 @@ def work_folder(target: Path, free: bool) -> Iterator[Path]:
                 shutil.rmtree(partial, ignore_errors=True)
             check_free(target)
         for leftover in partial.iterdir():
-            if leftover.name not in {UNITS, INDEX}:
+            if leftover.name not in {UNITS, INDEX, NOTE}:
                 _remove(leftover)
         for name in (UNITS, INDEX):
             (partial / name).mkdir(exist_ok=True)
@@ -87,15 +91,17 @@ def work_folder(target: Path, free: bool) -> Iterator[Path]:
             raise
         shutil.rmtree(partial, ignore_errors=True)
     finally:
-        os.close(handle)
+        lock.release()
 
 
 def _say_kept(error: BaseException) -> None:
-    kept = "what is finished is kept, and the same command goes on with it"
+    kept = "finished units are kept: run the same command again to resume"
     if isinstance(error, MemindexError):
         error.args = (f"{error}; {kept}",)
     elif isinstance(error, OSError):
         error.strerror = f"{error.strerror or error}; {kept}"
+    else:
+        error.add_note(kept)
 
 
 def finished_units(partial: Path) -> Iterator[Path]:
@@ -105,41 +111,28 @@ def finished_units(partial: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def partial_directory(target: Path) -> Iterator[Path]:
-    """A folder beside the target that is gone at the end, unless it was renamed to the target."""
-    partial, handle = _locked_partial(target)
+def partial_directory(target: Path, work: str) -> Iterator[Path]:
+    """A folder beside the target that is gone at the end, unless it was renamed to the target.
+
+    Args:
+        target: Where the folder is to be.
+        work: The command that writes it, e.g. "plant".
+
+    Raises:
+        MemindexError: Another process writes it, or something stands there.
+    """
+    partial, lock = _locked_partial(target, work)
     try:
         try:
-            # Another build may have finished between the first look and the lock.
+            # Another process may have finished between the first look and the lock.
             check_free(target)
             _empty(partial)
-            yield partial
-        except BaseException:
+            (partial / INDEX).mkdir()
+            yield partial / INDEX
+        finally:
             shutil.rmtree(partial, ignore_errors=True)
-            raise
     finally:
-        os.close(handle)
-
-
-def locked(directory: Path) -> int | None:
-    """A handle that locks the directory, which is made when there is none; None when another build has the lock."""
-    while True:
-        directory.mkdir(exist_ok=True)
-        try:
-            handle = os.open(directory, os.O_RDONLY)
-        except FileNotFoundError:
-            continue
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # A build that ended may have removed or renamed what was opened; a third one may hold the name by now.
-            if os.path.samestat(os.fstat(handle), directory.stat()):
-                return handle
-        except BlockingIOError:
-            os.close(handle)
-            return None
-        except FileNotFoundError:
-            pass
-        os.close(handle)
+        lock.release()
 
 
 @contextmanager
@@ -156,31 +149,33 @@ def partial_inside(folder: Path, names: Iterable[str], last: str) -> Iterator[Pa
             if (folder / name).exists():
                 raise MemindexError(f"{folder / name} is there already: put the new files elsewhere with --out")
     try:
-        handle = locked(partial)
+        lock = FolderLock(partial, folder, "index open")
     except OSError as error:
         raise MemindexError(f"{folder}: {error.strerror or error}: put the new files elsewhere with --out") from None
-    if handle is None:
-        raise MemindexError(f"another process is writing {partial}: wait for it, or put the files elsewhere with --out")
     try:
         _empty(partial)
-        yield partial
+        (partial / INDEX).mkdir()
+        yield partial / INDEX
         resumed = True
-        for file in sorted(partial.iterdir(), key=lambda file: file.name == last):
+        for file in sorted((partial / INDEX).iterdir(), key=lambda file: file.name == last):
             file.replace(folder / file.name)
-        partial.rmdir()
+        shutil.rmtree(partial)
     except BaseException:
         with suppress(OSError):
             _empty(partial)
+            lock.withdraw_note()
             if not resumed:
                 partial.rmdir()
         raise
     finally:
-        os.close(handle)
+        lock.release()
 
 
 def _empty(folder: Path) -> None:
+    """Remove all but the note of the lock."""
     for leftover in folder.iterdir():
-        _remove(leftover)
+        if leftover.name != NOTE:
+            _remove(leftover)
 
 
 def _remove(leftover: Path) -> None:

@@ -25,8 +25,6 @@ from memindex.index.manifest import Manifest
 from memindex.index.partial import INDEX, UNITS
 from memindex.index.plan import Plan, shards_for
 from memindex.index.sharding import (
-    PROCESS_BYTES,
-    concurrent_sorters,
     processors,
     sorting_memory,
 )
@@ -122,6 +120,8 @@ class Pipeline:
         left = [unit for unit in units if unit.number not in facts]
         read = {unit.number: unit.bytes for unit in units if unit.number in facts}
 
+        self.progress("tokenize", sum(read.values()), total)
+
         def told(unit: TokenUnit, done: int) -> None:
             # A file may grow while it is read.
             read[unit.number] = min(done, unit.bytes)
@@ -145,8 +145,7 @@ class Pipeline:
             from memindex.index.cluster import Cluster
 
             return Cluster(plan.workers)
-        tokenizers = max(1, min(workers, plan.memory // PROCESS_BYTES - 1))
-        return Local(plan.tokenizer, tokenizers, lambda jobs: concurrent_sorters(jobs, plan.memory, workers))
+        return Local(plan.tokenizer, plan.memory, workers)
 
     def _deal(
         self,
@@ -223,13 +222,15 @@ class Pipeline:
                     memory,
                 )
             )
-        done = shards - len(jobs)
-        self.progress("sort", done, shards)
+        total = sum(dealt.tokens)
+        numbers = {job.shard - self.first_shard for job in jobs}
+        done = sum(tokens for shard, tokens in enumerate(dealt.tokens) if shard not in numbers)
+        self.progress("sort", done, total)
 
         def told(shard: Sorted) -> None:
             nonlocal done
-            done += 1
-            self.progress("sort", done, shards)
+            done += shard.tokens
+            self.progress("sort", done, total)
             self._add("suffix sorting", shard.sort_seconds)
             self._add("table and domain column", shard.write_seconds)
             self._add("checksums", shard.checksum_seconds)

@@ -10,6 +10,7 @@ import re
 from typing import NamedTuple
 
 from memindex.errors import MemindexError
+from memindex.near_names import did_you_mean
 
 #: Anybody may read this bucket.
 FREE = "infini-gram-lite"
@@ -43,6 +44,12 @@ class Published(NamedTuple):
     size: str
     domain_path: str | None = None
     bucket: str = "infini-gram"
+
+    @property
+    def bytes(self) -> int:
+        """Its size in bytes, as exact as it was published."""
+        number, unit = self.size.split()
+        return round(float(number) * 1024.0 ** (["KiB", "MiB", "GiB", "TiB"].index(unit) + 1))
 
     @property
     def url(self) -> str:
@@ -94,9 +101,10 @@ def find_address(name: str) -> Address:
         return Address(url[2].rpartition("/")[2], url[1], url[2])
     index = published(name)
     if index is None:
-        known = ", ".join(index.name for index in PUBLISHED if index.bucket == FREE)
+        near = did_you_mean(name, [index.name for index in PUBLISHED])
+        known = near or f"known: {', '.join(index.name for index in PUBLISHED if index.bucket == FREE)}"
         raise MemindexError(
-            f"no published index {name!r}: known are {known}, and any s3://bucket/prefix that anybody may read"
+            f"no published index {name!r}; {known}{'' if near else '.'} Any public s3://bucket/prefix can be pulled too"
         )
     if index.bucket != FREE:
         raise MemindexError(

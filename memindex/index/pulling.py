@@ -23,8 +23,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from memindex.errors import MemindexError
+from memindex.index.locking import NOTE, FolderLock
 from memindex.index.manifest import FILE, INFINI_GRAM_FILES, write_atomically
-from memindex.index.partial import check_free, locked, new_folder
+from memindex.index.partial import check_free, new_folder
 from memindex.index.published import Address
 from memindex.index.remote import Listed, Remote, open_remote
 from memindex.progress import Progress
@@ -126,9 +127,7 @@ def _pull(remote: Remote, listing: dict[str, Listed], target: Path, progress: Pr
     """Transfer what is missing, and give the folder its name; returns the bytes transferred."""
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.pulling")
-    handle = locked(partial)
-    if handle is None:
-        raise MemindexError(f"another process is pulling {target}: wait for it, or choose another --out")
+    lock = FolderLock(partial, target, "index pull")
     try:
         # Another pull may have finished between the first look and the lock.
         check_free(target)
@@ -142,9 +141,10 @@ def _pull(remote: Remote, listing: dict[str, Listed], target: Path, progress: Pr
                     done += size
                     progress("download (MB)", done // 1_000_000, total // 1_000_000)
         _check_sizes(partial, listing)
+        lock.withdraw_note()
         partial.rename(target)
     finally:
-        os.close(handle)
+        lock.release()
     return total - before
 
 
@@ -157,7 +157,7 @@ def _forget_changed(remote: Remote, listing: dict[str, Listed], partial: Path) -
         before = {}
     now = {name: [remote.url, file.size, file.etag] for name, file in listing.items()}
     same = {name for name in now if before.get(name) == now[name]}
-    keep = {RECORD, *same, *(f"{name}.part" for name in same)}
+    keep = {RECORD, NOTE, *same, *(f"{name}.part" for name in same)}
     for left in partial.iterdir():
         if left.name not in keep or left.stat().st_size > listing.get(left.name.removesuffix(".part"), _ANY).size:
             if left.name.removesuffix(".part") in now:

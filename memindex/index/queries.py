@@ -38,12 +38,41 @@ def as_batch(queries: Queries, tokenize: Callable[[Sequence[str]], Ragged]) -> R
     return Ragged(_as_uint32(ragged.values), _as_int64(ragged.offsets))
 
 
+def as_texts(texts: Any) -> list[str]:
+    """The texts a caller means: one text, a list of texts, or an array of texts (NumPy, Arrow)."""
+    if isinstance(texts, str):
+        return [texts]
+    if hasattr(texts, "type") and hasattr(texts, "null_count"):
+        texts = _without_dictionary(texts)
+        if str(texts.type) not in TEXTS:
+            raise QueryError(f"only texts can be tokenized, not an Arrow array of {texts.type}")
+        return _arrow_texts(texts)
+    if isinstance(texts, NO_LISTS) or not isinstance(texts, Iterable):
+        raise QueryError(f"can't tokenize a {type(texts).__name__}: give a text or a list of texts")
+    rows = list(texts)
+    other = next((kind for kind in set(map(type, rows)) if not issubclass(kind, str)), None)
+    if other is not None:
+        raise QueryError(f"can't tokenize a list that holds a {other.__name__}: give a text or a list of texts")
+    return rows
+
+
+def _without_dictionary(queries: Any) -> Any:
+    """Arrow's dictionary encoding is about storage; the values are what is meant."""
+    if not str(queries.type).startswith("dictionary"):
+        return queries
+    return queries.cast(queries.type.value_type)
+
+
 def _from_arrow(queries: Any, tokenize: Callable[[Sequence[str]], Ragged]) -> Ragged:
-    if str(queries.type) not in TEXTS:
-        return from_arrow(queries)
-    if queries.null_count:
+    queries = _without_dictionary(queries)
+    return tokenize(_arrow_texts(queries)) if str(queries.type) in TEXTS else from_arrow(queries)
+
+
+def _arrow_texts(texts: Any) -> list[str]:
+    if texts.null_count:
         raise QueryError("a list of queries contains NULL; filter it out first")
-    return tokenize(queries.to_pylist())
+    listed: list[str] = texts.to_pylist()
+    return listed
 
 
 def _from_sequence(queries: Any, tokenize: Callable[[Sequence[str]], Ragged]) -> Ragged:

@@ -6,7 +6,6 @@ it, and how large it is. Disk and memory are computed from its size (`needs`). A
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -16,6 +15,7 @@ from memindex.corpus.documents import ReadOptions
 from memindex.corpus.domains import checked_domain_map
 from memindex.corpus.remote import is_address
 from memindex.errors import MemindexError
+from memindex.near_names import hint
 
 #: Tokens and separators of a shard, as many as one holds with some room.
 SHARD_TOKENS = 2_000_000_000
@@ -145,18 +145,16 @@ def find_recipe(name: str) -> Recipe | None:
 def load_recipe(file: Path) -> Recipe:
     """A recipe from its file; MemindexError in one line when a key is unknown, missing or of a wrong type."""
     try:
-        table = tomllib.loads(file.read_text(encoding="utf-8"))
+        table = tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
-        raise MemindexError(f"{file}: no such recipe; recipes are: {', '.join(recipe_names())}") from None
+        raise MemindexError(f"{file}: no such recipe; {hint(file.stem, recipe_names())}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise MemindexError(f"{file}: not TOML: {error}") from None
     table |= {"domains": checked_domain_map(table.get("domains", {}), f"{file}: [domains]")}
     known = {f.name: f for f in fields(Recipe) if f.name != "name"}
     unknown = next((key for key in table if key not in known), None)
     if unknown is not None:
-        close = difflib.get_close_matches(unknown, known, 1)
-        hint = f"did you mean {close[0]}?" if close else f"known keys: {', '.join(known)}"
-        raise MemindexError(f"{file}: unknown key {unknown}; {hint}")
+        raise MemindexError(f"{file}: unknown key {unknown}; {hint(unknown, known)}")
     missing = [key for key in ("title", "about", "tokenizer", "token_width", "tokens") if key not in table]
     if missing:
         raise MemindexError(f"{file}: the key {missing[0]} is missing")

@@ -6,7 +6,8 @@ import re
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from memindex.errors import MemindexError, MissingExtraError
+from memindex.errors import MemindexError
+from memindex.extras import missing
 from memindex.index.published import Address
 
 #: Times that a request is tried again, and for how long: a connection may come back, an answer may be cut.
@@ -97,7 +98,7 @@ def open_remote(address: Address, endpoint: str | None = None) -> Remote:
     try:
         from obstore.store import S3Store
     except ModuleNotFoundError:
-        raise MissingExtraError("pulling needs the package obstore: pip install 'memindex[s3]'") from None
+        raise missing("obstore", "pulling an index") from None
     if endpoint is not None and not re.fullmatch(r"https?://[^/\s]+/?", endpoint):
         raise MemindexError(f"--endpoint {endpoint!r}: give the address of a server, as https://host:9000")
     # A bucket's own address is the same in every region, and a request without a signature names none.

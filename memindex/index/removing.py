@@ -26,7 +26,7 @@ from memindex.index.partial import INDEX, UNITS
 from memindex.index.pipeline import Progress
 from memindex.index.revising import common_names, revise, shard_names
 from memindex.index.sharding import concurrent_sorters, default_budget, processors, sorting_memory
-from memindex.index.sorting import SortJob
+from memindex.index.sorting import Sorted, SortJob
 from memindex.index.units import identity_of
 
 
@@ -45,7 +45,7 @@ def remove_documents(
     index: str | Path,
     *,
     documents: Sequence[tuple[int, int]] = (),
-    paths: Sequence[str] = (),
+    paths: str | Sequence[str] = (),
     where: str | None = None,
     memory: int | None = None,
     workers: int | None = None,
@@ -72,6 +72,7 @@ def remove_documents(
     """
     directory, start = index_directory(index).resolve(), time.perf_counter()
     before = Manifest.read(directory)
+    paths = [paths] if isinstance(paths, str) else paths
     # Numbers change with every removal, so a request is one about this version of the index.
     request = identity_of(["remove", sorted(documents), sorted(paths), where])
     made: list[int] = []
@@ -190,7 +191,7 @@ class _Removal:
             if self._mark(shard).is_file():
                 continue
             number, labels = self.now[shard], self.labels[shard]
-            tokens = (self.index / f"tokenized.{number}").stat().st_size // width
+            tokens = self._tokenized(number)
             need = sorting_memory(tokens, len(labels) // 2, width)
             jobs.append(
                 SortJob(
@@ -200,10 +201,21 @@ class _Removal:
             )  # fmt: skip
         if jobs:
             told = progress or (lambda *_: None)
-            done = iter(range(1, len(jobs) + 1))
-            told("sort", 0, len(jobs))
-            sort_here(jobs, concurrent_sorters(jobs, memory, workers), lambda _: told("sort", next(done), len(jobs)))
+            total = sum(self._tokenized(job.shard) for job in jobs)
+            done = 0
+
+            def count(shard: Sorted) -> None:
+                nonlocal done
+                done += shard.tokens
+                told("sort", done, total)
+
+            told("sort", 0, total)
+            sort_here(jobs, concurrent_sorters(jobs, memory, workers), count)
         return len(self._rebuilt())
+
+    def _tokenized(self, number: int) -> int:
+        """Tokens of a shard that is to be sorted."""
+        return (self.index / f"tokenized.{number}").stat().st_size // self.before.token_width
 
     def _stride(self, shard: int) -> int:
         """Suffixes per key of a shard, as its key table says."""

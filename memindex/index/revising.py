@@ -29,7 +29,7 @@ from memindex.index.manifest import (
     Manifest,
     Revision,
 )
-from memindex.index.partial import INDEX, partial_of, work_folder
+from memindex.index.partial import BEFORE, INDEX, partial_of, work_folder
 
 #: Makes the new version in a work folder, of the old one's manifest; gives the manifest without files and revision, the
 #: checksums of the new files, and the files that stay: (name now, name before).
@@ -54,7 +54,7 @@ def revise(directory: Path, kind: str, request: str, make: Revise) -> Manifest:
     """
     directory = directory.resolve()
     _check_revisable(directory)
-    with work_folder(directory, free=False) as work:
+    with work_folder(directory, f"index {kind}", free=False) as work:
         before = Manifest.read(directory)
         if _was_cut_short(work, before, request):
             return before
@@ -125,7 +125,7 @@ def _take_place(folder: Path, directory: Path) -> None:
     except OSError as error:
         if error.errno not in {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}:
             raise
-        aside = partial_of(directory) / "before"
+        aside = partial_of(directory) / BEFORE
         directory.rename(aside)
         folder.rename(directory)
         aside.rename(folder)

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from memindex.corpus.windows import ORDINARY, WindowError
 from memindex.errors import MemindexError
 from memindex.index.sorting import SortJob
 
@@ -93,6 +94,32 @@ def concurrent_sorters(jobs: Sequence[SortJob], budget: int, workers: int) -> in
     return max(1, min(workers, len(jobs), (budget - PROCESS_BYTES) // max(largest, 1)))
 
 
+def concurrent_tokenizers(budget: int, workers: int, window: int = 0) -> int:
+    """How many processes tokenize at the same time, each of which may unpack files with a window of that many bytes."""
+    return max(1, min(workers, (budget - PROCESS_BYTES) // (PROCESS_BYTES + window)))
+
+
+def window_memory(budget: int, tokenizers: int) -> int:
+    """Bytes that each tokenizing process may take for the window of a packed file, beyond what it takes anyway.
+
+    One works in the process of the build, several work beside it.
+    """
+    spare = (
+        budget - PROCESS_BYTES
+        if tokenizers <= 1
+        else budget // tokenizers - PROCESS_BYTES - PROCESS_BYTES // tokenizers
+    )
+    return max(ORDINARY, spare)
+
+
+def beyond_memory(error: WindowError, budget: int) -> MemindexError:
+    """What is said of a file that can't be unpacked within the budget."""
+    return MemindexError(
+        f"{error} does not fit into --memory {shown(budget)}: give --memory {shown_above(PROCESS_BYTES + error.need)}, "
+        "or pack the file again with a smaller window (zstd -dc --long=31 FILE | zstd > NEW)"
+    )
+
+
 #: Gives the tokens of all documents in their order, some at a time; each time it is called.
 Lengths = Callable[[], Iterator[npt.NDArray[np.int64]]]
 
@@ -137,6 +164,11 @@ def choose_shards(lengths: Lengths, width: int, budget: int) -> int:
             break
         shards += max(1, shards // 16)
     return min(shards, max(documents, 1))
+
+
+def shown_above(size: int) -> str:
+    """A size, rounded up, that can be given as an option."""
+    return f"{-(-size // 10**8) / 10:.1f}GB"
 
 
 def shown(size: float) -> str:

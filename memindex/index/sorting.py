@@ -1,16 +1,14 @@
 """Sorting one shard in a process of its own, which holds that shard and nothing else.
 
-The process is `python -m memindex.index.sorting`: it imports the compiled core only, so its memory is the suffix
-sorter's, and it does not run the caller's main module again, as multiprocessing would. It takes the job on standard
-input, answers on standard output, and ends when its input closes: a killed build leaves no sorter behind that would
-write into the next build's folder.
+The process (`memindex.processes`) imports the compiled core only, so its memory is the suffix sorter's. It takes the
+job on standard input, answers on standard output, and ends when its input closes: a killed build leaves no sorter
+behind that would write into the next build's folder.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import threading
 import time
@@ -20,6 +18,7 @@ from typing import IO, NamedTuple
 
 from memindex import _core, errors
 from memindex.index.checksums import checksums_of, write_record
+from memindex.processes import Process
 
 
 class SortJob(NamedTuple):
@@ -51,7 +50,7 @@ class Sorted(NamedTuple):
     peak_memory: int
 
 
-def sort_shard(job: SortJob, running: set[subprocess.Popen[bytes]] | None = None) -> Sorted:
+def sort_shard(job: SortJob, running: set[Process] | None = None) -> Sorted:
     """Sort a shard's suffixes and write its table, unigrams and domain column, in a new process.
 
     Args:
@@ -62,12 +61,7 @@ def sort_shard(job: SortJob, running: set[subprocess.Popen[bytes]] | None = None
         MemindexError: The shard can't be sorted, or the process was killed.
         OSError: A file can't be read or written.
     """
-    package = Path(__file__).resolve().parents[2]
-    path = os.pathsep.join(filter(None, [str(package), os.environ.get("PYTHONPATH")]))
-    command = [sys.executable, "-m", "memindex.index.sorting"]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": path}
-    ) as process:
+    with Process("memindex.index.sorting") as process:
         assert process.stdin is not None
         assert process.stdout is not None
         running = set() if running is None else running
@@ -80,7 +74,9 @@ def sort_shard(job: SortJob, running: set[subprocess.Popen[bytes]] | None = None
             raise
         finally:
             running.discard(process)
-    return _read_answer(answer, process.returncode)
+        if not answer:
+            raise errors.MemindexError(f"a sorting process {process.reason('use more --shards or less --memory')}")
+    return _read_answer(answer)
 
 
 def _send(stream: IO[bytes], job: SortJob) -> None:
@@ -95,12 +91,7 @@ def _send(stream: IO[bytes], job: SortJob) -> None:
             stream.close()
 
 
-def _read_answer(answer: bytes, code: int | None) -> Sorted:
-    if not answer:
-        raise errors.MemindexError(
-            f"a sorting process ended with code {code}, most likely for want of memory: build with more --shards or "
-            "less --memory"
-        )
+def _read_answer(answer: bytes) -> Sorted:
     read = json.loads(answer)
     if "errno" in read:
         raise OSError(read["errno"], read["strerror"], read["filename"])

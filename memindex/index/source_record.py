@@ -12,6 +12,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -37,9 +38,13 @@ SCHEMA = pa.schema(
 )
 
 
+#: Sizes in bytes and times of change in nanoseconds, of a file and its parts.
+Facts: TypeAlias = tuple[tuple[int, int], ...]
+
+
 @dataclass(frozen=True)
 class GivenFile:
-    """A corpus file as it was when a command began: its name, where it is, and the columns `place`, `bytes`, `stamp`.
+    """A corpus file as it was when a command began: its name, where it is, the columns of the record, sizes and times.
 
     It is described before it is read: should it change meanwhile, the record must not say that the change is in.
     """
@@ -49,6 +54,7 @@ class GivenFile:
     place: str
     bytes: int
     stamp: str
+    facts: Facts
 
 
 def describe(files: Sequence[SourceFile]) -> list[GivenFile]:
@@ -57,9 +63,14 @@ def describe(files: Sequence[SourceFile]) -> list[GivenFile]:
 
 
 def _describe(source: SourceFile) -> GivenFile:
-    facts = [(found.st_size, found.st_mtime_ns) for found in (file.stat() for file in (source.file, *source.parts))]
+    facts = facts_of(source)
     size = sum(size for size, _ in facts)
-    return GivenFile(source.name, str(source.file), identity_of(_place(source.file)), size, identity_of(facts))
+    return GivenFile(source.name, str(source.file), identity_of(_place(source.file)), size, identity_of(facts), facts)
+
+
+def facts_of(source: SourceFile) -> Facts:
+    """Size and time of change of a file and its parts as they are now; of a remote one, as they were when found."""
+    return tuple((found.st_size, found.st_mtime_ns) for found in (file.stat() for file in (source.file, *source.parts)))
 
 
 def _place(file: Location) -> str:

@@ -8,8 +8,6 @@ from memindex.index.index import Index
 from memindex.index.statistics import FrequentNgrams, IndexStatistics, RepeatedWindows
 from memindex.index.statistics_documents import QUANTILES, Duplicates
 
-_QUANTILES = [f"{share:g}" for share in QUANTILES]
-
 
 def as_object(index: Index, found: IndexStatistics) -> dict[str, Any]:
     """The statistics as a dictionary of numbers, texts, lists and dictionaries."""
@@ -22,7 +20,7 @@ def as_object(index: Index, found: IndexStatistics) -> dict[str, Any]:
         "domains": {name: _domain(found, d) for d, name in enumerate(found.domains)},
         "lengths": {
             "mean": lengths.mean if documents else None,
-            "quantiles": dict(zip(_QUANTILES, lengths.quantiles.tolist(), strict=True)),
+            "quantiles": _quantiles(lengths.quantiles.tolist()),
             "histogram": {"from": lengths.starts.tolist(), "documents": lengths.histogram.sum(axis=0).tolist()},
         },
         "duplicates": _duplicates(found.duplicates),
@@ -31,13 +29,34 @@ def as_object(index: Index, found: IndexStatistics) -> dict[str, Any]:
     }
 
 
+def _quantiles(lengths: list[int]) -> list[dict[str, float]]:
+    """The lengths that the shares of the documents do not exceed."""
+    return [{"share": share, "tokens": tokens} for share, tokens in zip(QUANTILES, lengths, strict=True)]
+
+
+def domain_rows(found: IndexStatistics) -> list[dict[str, Any]]:
+    """One row per domain: sizes, median length, copies, and tokens in windows that occur again."""
+    rows = []
+    for d, name in enumerate(found.domains):
+        facts = _domain(found, d)
+        del facts["length_histogram"]
+        quantiles = {quantile["share"]: quantile["tokens"] for quantile in facts.pop("length_quantiles")}
+        repeated = {
+            f"{kind}_{window.length}": int(part[d])
+            for window in found.windows
+            for kind, part in (("repeated", window.tokens), ("elsewhere", window.in_other_domains))
+        }
+        rows.append({"domain": name, **facts, "median_tokens": quantiles[0.5], **repeated})
+    return rows
+
+
 def _domain(found: IndexStatistics, domain: int) -> dict[str, Any]:
     lengths, copies = found.lengths, found.duplicates
     return {
         "documents": int(found.documents[domain]),
         "tokens": int(found.tokens[domain]),
         "bytes": None if found.bytes is None else int(found.bytes[domain]),
-        "length_quantiles": dict(zip(_QUANTILES, lengths.by_domain[domain].tolist(), strict=True)),
+        "length_quantiles": _quantiles(lengths.by_domain[domain].tolist()),
         "length_histogram": lengths.histogram[domain].tolist(),
         "duplicate_documents": int(copies.documents[domain]),
         "duplicate_tokens": int(copies.tokens[domain]),

@@ -67,11 +67,17 @@ def finished(units: Path, unit: TokenUnit) -> UnitFacts | None:
 
 
 def tokenize_unit(
-    units: Path, unit: TokenUnit, tokenizer: Tokenizer, skip_bad: bool, read: Read | None = None
+    units: Path,
+    unit: TokenUnit,
+    tokenizer: Tokenizer,
+    skip_bad: bool,
+    read: Read | None = None,
+    most_window: int | None = None,
 ) -> UnitFacts:
     """Tokenize the files of a unit into its folder below `units`.
 
     Raises:
+        WindowError: A file is packed with a window of more than `most_window` bytes.
         CorpusError: A file is malformed, with file and line.
         OSError: A file can't be read or written.
     """
@@ -79,7 +85,8 @@ def tokenize_unit(
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
-        facts = _write(folder, unit, tokenizer, BadDocuments(skip=skip_bad), read or (lambda _: None))
+        reading = BytesRead(most_window=most_window)
+        facts = _write(folder, unit, tokenizer, BadDocuments(skip=skip_bad), reading, read or (lambda _: None))
         write_atomically(folder / FACTS, json.dumps(asdict(facts)).encode())
         folder.rename(units / unit.name)
     except BaseException:
@@ -88,8 +95,10 @@ def tokenize_unit(
     return facts
 
 
-def _write(folder: Path, unit: TokenUnit, tokenizer: Tokenizer, bad: BadDocuments, told: Read) -> UnitFacts:
-    facts, read = UnitFacts(), BytesRead()
+def _write(
+    folder: Path, unit: TokenUnit, tokenizer: Tokenizer, bad: BadDocuments, read: BytesRead, told: Read
+) -> UnitFacts:
+    facts = UnitFacts()
     writer = _core.DocumentWriter(folder, 1, unit.token_width)
     table = DocumentTable(folder)
     try:

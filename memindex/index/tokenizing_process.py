@@ -1,9 +1,7 @@
 """Tokenizing in processes of their own, each of which does one unit after the other.
 
-A process is `python -m memindex.index.tokenizing_process`, not one of multiprocessing's: a script that builds an index
-then needs no `if __name__ == "__main__"`. It takes units on standard input, answers on standard output, and ends when
-its input closes, also in the middle of a unit: a killed build leaves nobody behind that would write into the next one's
-folder.
+A process (`memindex.processes`) takes units on standard input, answers on standard output, and ends when its input
+closes, also in the middle of a unit: a killed build leaves nobody behind that would write into the next one's folder.
 """
 
 from __future__ import annotations
@@ -11,7 +9,6 @@ from __future__ import annotations
 import os
 import pickle
 import queue
-import subprocess
 import sys
 import threading
 from contextlib import suppress
@@ -22,15 +19,20 @@ from memindex import errors
 from memindex.corpus.tokenizer import Tokenizer
 from memindex.index.tokenizing import Read, UnitFacts, tokenize_unit
 from memindex.index.units import TokenUnit
+from memindex.processes import Process
 
 
 class TokenTask(NamedTuple):
-    """What all units of a build have in common: folder of the units, tokenizer, and what becomes of bad documents."""
+    """What all units of a build have in common: folder of the units, tokenizer, and what becomes of bad documents.
+
+    `most_window` is what the window of a packed file may take, in bytes; None sets no limit.
+    """
 
     units: Path
     tokenizer_name: str
     tokenizer_definition: bytes | None
     skip_bad: bool
+    most_window: int | None = None
 
     def tokenizer(self) -> Tokenizer:
         """The tokenizer, loaded anew."""
@@ -41,11 +43,8 @@ class TokenProcess:
     """One process; to be used by one thread, and closed at the end."""
 
     def __init__(self, task: TokenTask, threads: int) -> None:
-        command = [sys.executable, "-m", "memindex.index.tokenizing_process"]
-        # A script's own sys.path may be how this process found the package.
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        environment.setdefault("RAYON_NUM_THREADS", str(threads))
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+        environment = {"RAYON_NUM_THREADS": str(threads), **os.environ}
+        self._process = Process("memindex.index.tokenizing_process", environment=environment)
         self._send(task)
 
     def kill(self) -> None:
@@ -83,9 +82,7 @@ class TokenProcess:
         try:
             answer: tuple[str, Any] = pickle.load(self._process.stdout)
         except (EOFError, pickle.UnpicklingError):
-            code = self._process.wait()
-            why = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-            raise errors.MemindexError(f"a tokenizing process {why}, most likely for want of memory") from None
+            raise errors.MemindexError(f"a tokenizing process {self._process.reason('use fewer --workers')}") from None
         return answer
 
 
@@ -105,7 +102,7 @@ def main() -> None:
             _answer(answers, "read", done)
 
         try:
-            _answer(answers, "done", tokenize_unit(task.units, unit, tokenizer, task.skip_bad, read))
+            _answer(answers, "done", tokenize_unit(task.units, unit, tokenizer, task.skip_bad, read, task.most_window))
         except (errors.MemindexError, OSError) as error:
             _answer(answers, "failed", error)
 

@@ -1,22 +1,5 @@
-"""Model runs: building, training, loading and scoring causal language models (needs the extra `models`).
+"""Models: families, sources and shapes, which need no torch; training, loading and scoring, which need `models`.
 
-Importing this package is cheap: it only looks whether the extra is installed. torch and transformers load with
-the submodule that uses them (`architectures`, `training`, `loading`, `scoring`).
+The package itself imports nothing: a study is opened, checked and queried without torch. The modules that do import
+torch refuse with one line where the extra is not installed (`torch_setup`).
 """
-
-from __future__ import annotations
-
-import os
-from importlib.util import find_spec
-
-from memindex.errors import MissingExtraError
-
-for _package in ("torch", "transformers"):
-    if find_spec(_package) is None:
-        raise MissingExtraError(f"{_package} is not installed; run: pip install 'memindex[models]'")
-
-# torch's OpenMP threads spin for milliseconds at every barrier. Where another program uses one of the cores, that
-# makes small models several times slower; a short spin costs nothing on an idle machine. libgomp reads this once,
-# when torch is imported.
-if "OMP_WAIT_POLICY" not in os.environ:
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")

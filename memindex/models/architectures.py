@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import memindex.models.torch_setup  # noqa: F401
+
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from memindex.errors import MemindexError
 from memindex.models.shapes import ARCHITECTURES, Shape, parse_size, shape_for
+from memindex.near_names import hint
 
 __all__ = ["ARCHITECTURES", "TIED_BELOW", "Shape", "build_model", "count_parameters", "parse_size", "shape_for"]
 
@@ -39,7 +42,7 @@ def build_model(
         MemindexError: Unknown architecture, or a size, vocabulary or context that makes no model.
     """
     if architecture not in ARCHITECTURES:
-        raise MemindexError(f"unknown architecture {architecture!r}; known: {', '.join(ARCHITECTURES)}")
+        raise MemindexError(f"unknown architecture {architecture!r}; {hint(architecture, ARCHITECTURES)}")
     target = parse_size(str(size))
     if vocabulary < 2 or context < 2:
         raise MemindexError(f"vocabulary ({vocabulary}) and context ({context}) must be 2 or more")

@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import memindex.models.torch_setup  # noqa: F401
+
 import torch
 from torch import nn
 from torch.nn.functional import scaled_dot_product_attention

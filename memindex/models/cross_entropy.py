@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import memindex.models.torch_setup  # noqa: F401
+
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, pad

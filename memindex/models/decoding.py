@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import memindex.models.torch_setup  # noqa: F401
+
 import torch
 from transformers import PreTrainedModel
 

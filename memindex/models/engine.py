@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import memindex.models.torch_setup  # noqa: F401
+
 import numpy as np
 import numpy.typing as npt
 import torch

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import memindex.models.torch_setup  # noqa: F401
+
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from memindex.models.architectures import count_parameters

@@ -64,6 +64,8 @@ class Family:
         token_width: Bytes per token of an index with its tokenizer.
         context: Longest input of the checkpoints, in tokens; the shortest where they differ.
         revisions: How revisions of the hub repositories are called, for people; empty where there are none.
+        revision_names: All of them, where they are known.
+        revision_patterns: Their forms otherwise, with {…} for numbers.
         revision_tokens: Tokens seen at a revision, or None where its name does not tell.
         checkpoints: The published models.
     """
@@ -79,6 +81,8 @@ class Family:
     revisions: str
     revision_tokens: Callable[[str], int | None]
     checkpoints: tuple[Checkpoint, ...]
+    revision_names: tuple[str, ...] = ()
+    revision_patterns: tuple[str, ...] = ()
 
 
 #: Tokens per step of every Pythia model: 1,024 sequences of 2,048 (Biderman et al. 2023, arXiv 2304.01373).
@@ -149,7 +153,7 @@ FAMILIES: dict[str, Family] = {
         Family(
             "pythia", "Pythia", "gpt_neox", "the Pile", "pile", "pythia", 2, 2048,
             "step0, step1, step2, step4, … step512, step1000, step2000, … step143000", _pythia_tokens,
-            tuple(_pythia_checkpoints()),
+            tuple(_pythia_checkpoints()), tuple(f"step{step}" for step in PYTHIA_STEPS),
         ),
         Family(
             "openllama", "OpenLLaMA", "llama", "RedPajama v1", "redpajama", "openllama", 2, 2048, "", _untold,
@@ -190,7 +194,7 @@ FAMILIES: dict[str, Family] = {
                 Checkpoint("allenai/OLMo-7B-Twin-2T-hf", 6_888_095_744, 6_476_005_376, 32, 4096, 32, 2 * _T),
                 Checkpoint("allenai/OLMo-1B-0724-hf", 1_279_787_008, 1_073_741_824, 16, 2048, 16),
                 Checkpoint("allenai/OLMo-7B-0424-hf", 6_888_095_744, 6_476_005_376, 32, 4096, 32),
-            ),
+            ), (), ("step{step}-tokens{billions}B",),
         ),
         Family(
             "olmo-2", "OLMo 2", "olmo2", "olmo-mix-1124 and dolmino-mix-1124", "olmo-mix-1124", "olmo-2", 4, 4096,
@@ -200,7 +204,7 @@ FAMILIES: dict[str, Family] = {
                 Checkpoint("allenai/OLMo-2-1124-7B", 7_298_617_344, 6_476_533_760, 32, 4096, 32, 4 * _T),
                 Checkpoint("allenai/OLMo-2-1124-13B", 13_716_198_400, 12_688_593_920, 40, 5120, 40, 5 * _T),
                 Checkpoint("allenai/OLMo-2-0325-32B", 32_234_279_936, 31_206_675_456, 64, 5120, 40, 6 * _T),
-            ),
+            ), (), ("stage{stage}-step{step}-tokens{billions}B",),
         ),
         Family(
             "olmo-3", "OLMo 3", "olmo3", "Dolma 3", "dolma-3", "olmo-3", 4, 65536,
@@ -208,7 +212,7 @@ FAMILIES: dict[str, Family] = {
             (
                 Checkpoint("allenai/Olmo-3-1025-7B", 7_298_011_136, 6_476_533_760, 32, 4096, 32),
                 Checkpoint("allenai/Olmo-3-1125-32B", 32_233_522_176, 31_206_675_456, 64, 5120, 40),
-            ),
+            ), (), ("stage{stage}-step{step}",),
         ),
     )
 }  # fmt: skip

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import memindex.models.torch_setup  # noqa: F401
+
 from torch import nn
 from transformers import PreTrainedModel
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import memindex.models.torch_setup  # noqa: F401
+
 import torch
 from transformers import PreTrainedModel
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import memindex.models.torch_setup
+
 import torch
 import transformers
 from transformers.utils import logging as transformers_logging

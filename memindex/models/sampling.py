@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import memindex.models.torch_setup  # noqa: F401
+
 import torch
 
 from memindex.errors import MemindexError

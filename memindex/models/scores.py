@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import memindex.models.torch_setup  # noqa: F401
+
 import numpy as np
 import numpy.typing as npt
 import torch

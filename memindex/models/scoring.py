@@ -16,6 +16,8 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+import memindex.models.torch_setup  # noqa: F401
+
 import numpy as np
 import numpy.typing as npt
 import torch

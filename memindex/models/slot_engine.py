@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import memindex.models.torch_setup  # noqa: F401
+
 import numpy as np
 import numpy.typing as npt
 import torch

@@ -12,6 +12,8 @@ from typing import Any
 
 from memindex.corpus.tokenizer import HUB_NAME, HUB_TIMEOUT, Tokenizer
 from memindex.errors import MemindexError
+from memindex.extras import require
+from memindex.mistaken_paths import looks_like_path
 from memindex.models.membership import similar
 
 CONFIG = "config.json"
@@ -38,11 +40,13 @@ def as_folder(source: str | Path) -> Path | None:
         if not (folder / CONFIG).is_file():
             raise MemindexError(f"{source} has no config.json; name a folder saved by transformers or memindex train")
         return folder
-    if HUB_NAME.fullmatch(str(source)):
+    is_path = looks_like_path(str(source))
+    if HUB_NAME.fullmatch(str(source)) and not is_path:
         return None
     meant = similar(str(source))
     raise MemindexError(
-        f"there is no model folder {source}, and a name on the hub is org/name"
+        f"there is no model folder {folder.absolute() if is_path else source}"
+        + ("" if is_path else ", and a name on the hub is org/name")
         + (f"; did you mean {meant}?" if meant else "")
     )
 
@@ -176,6 +180,7 @@ def read_tokenizer(source: str | Path, revision: str | None = None) -> Tokenizer
 
 
 def _converted(source: str | Path, revision: str | None, form: str) -> Tokenizer:
+    require("models")
     from transformers import AutoTokenizer
 
     try:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
+import memindex.models.torch_setup  # noqa: F401
+
 import torch
 
 

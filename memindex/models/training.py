@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import memindex.models.torch_setup  # noqa: F401
+
 import torch
 from transformers import PreTrainedModel
 

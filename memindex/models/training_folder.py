@@ -15,11 +15,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import memindex.models.torch_setup  # noqa: F401
+
 import torch
 from transformers import PreTrainedModel
 
 from memindex.errors import MemindexError
-from memindex.index.partial import locked, partial_of
+from memindex.index.locking import FolderLock
+from memindex.index.partial import partial_of
 from memindex.models.runtime import no_progress_bars
 from memindex.models.sources import RECORD
 
@@ -97,11 +100,9 @@ def training_folder(out: Path, identity: Any, files: Mapping[str, bytes]) -> Ite
     partial = partial_of(out.absolute())
     try:
         partial.parent.mkdir(parents=True, exist_ok=True)
-        handle = locked(partial)
+        lock = FolderLock(partial, out, "train")
     except OSError as error:
         raise MemindexError(f"can't save the model as {out}: {error.strerror or error}") from None
-    if handle is None:
-        raise MemindexError(f"another process is training {out}: wait for it, or name another folder")
     done = False
     try:
         if out.exists():
@@ -114,7 +115,7 @@ def training_folder(out: Path, identity: Any, files: Mapping[str, bytes]) -> Ite
     finally:
         if done or not (partial / _STATE).exists() or out.exists():
             shutil.rmtree(partial, ignore_errors=True)
-        os.close(handle)
+        lock.release()
 
 
 def _same_or_empty(partial: Path, identity: str) -> None:

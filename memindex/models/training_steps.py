@@ -10,6 +10,8 @@ import warnings
 from contextlib import nullcontext
 from typing import Any
 
+import memindex.models.torch_setup  # noqa: F401
+
 import numpy as np
 import numpy.typing as npt
 import torch

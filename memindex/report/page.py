@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from memindex.errors import MemindexError
 from memindex.index.manifest import write_atomically
+from memindex.progress import Progress
 from memindex.report import numbers
 from memindex.report.families import Families, families_of
 from memindex.report.figures import NARROW, WIDE, inline_svg, why_nothing
@@ -23,7 +24,8 @@ from memindex.report.html_tables import csv_link, html_table
 from memindex.report.style import style_sheet
 from memindex.report.summary import fits, summary
 from memindex.study.config import StudyConfig, load_study
-from memindex.tables.connection import connect, why_empty
+from memindex.tables.connection import connect, lacks_index, why_empty
+from memindex.tables.functions import readable
 from memindex.tables.queries import Query, list_queries, load_query
 from memindex.tables.reading_order import reading_order
 from memindex.tables.running_queries import run_queries
@@ -45,19 +47,25 @@ ORDER BY architecture, non_embedding_parameters, model_id, run_id
 _CORPORA = 'SELECT * FROM corpora ORDER BY "index", tokens DESC, domain'
 
 
-def write_report(study: str | Path, out: str | Path | None = None) -> Path:
+def write_report(study: str | Path, out: str | Path | None = None, progress: Progress | None = None) -> Path:
     """Write a study's report and return its file: `out`, or report.html in the study's directory.
 
     The file appears whole or not at all; the same tables give the same bytes.
 
+    Args:
+        study: Directory of the study.
+        out: File to write.
+        progress: Called with (stage, done, total) after every query and every section.
+
     Raises:
         MemindexError: No study there, or tables that can't be read.
     """
+    report = progress or (lambda *_: None)
     config = load_study(study)
     target = config.directory / "report.html" if out is None else Path(out)
     con = connect(study)
     try:
-        page = _page(con, config)
+        page = _page(con, config, report)
     finally:
         con.close()
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -65,15 +73,15 @@ def write_report(study: str | Path, out: str | Path | None = None) -> Path:
     return target
 
 
-def _page(con: duckdb.DuckDBPyConnection, config: StudyConfig) -> str:
+def _page(con: duckdb.DuckDBPyConnection, config: StudyConfig, progress: Progress) -> str:
     title = escape(config.name)
-    answers, families = _answers(con), families_of(con)
+    answers, families = _answers(con, progress), families_of(con)
     body = [
         f"<header><p class=kind>Memorization study</p><h1>{title}</h1>",
         f"<p class=summary>{escape(summary(con))}</p></header>",
         _contents(answers),
         _table_section(con, "models", "Models", "What was scored, and how?", _MODELS),
-        *(_query_section(con, query, table, families) for query, table in answers),
+        *_query_sections(con, answers, families, progress),
         _table_section(con, "corpora", "Corpora", "What do the indexes hold?", _CORPORA),
         "<footer><p>Made by memindex from the study's tables. The SQL under each figure runs with "
         "<code>memindex sql</code>.</p></footer>",
@@ -89,19 +97,41 @@ def _page(con: duckdb.DuckDBPyConnection, config: StudyConfig) -> str:
     )
 
 
-def _answers(con: duckdb.DuckDBPyConnection) -> list[tuple[Query, pa.Table]]:
-    """The queries in reading order with their results; without the optional ones that have no rows."""
+def _query_sections(
+    con: duckdb.DuckDBPyConnection,
+    answers: list[tuple[Query, pa.Table | MemindexError]],
+    families: Families,
+    progress: Progress,
+) -> list[str]:
+    sections: list[str] = []
+    progress("draw figures", 0, len(answers))
+    for query, table in answers:
+        sections.append(_query_section(con, query, table, families))
+        progress("draw figures", len(sections), len(answers))
+    return sections
+
+
+def _answers(con: duckdb.DuckDBPyConnection, progress: Progress) -> list[tuple[Query, pa.Table | MemindexError]]:
+    """The queries in reading order with their results; without the optional ones that have no rows.
+
+    Of a query that needs an index which is not there, what is wrong with that.
+    """
     queries = [load_query(name) for name in reading_order(list_queries())]
-    answers = []
-    for query, answer in zip(queries, run_queries(con, [(query, {}) for query in queries]), strict=True):
+    answers: list[tuple[Query, pa.Table | MemindexError]] = []
+    progress("run queries", 0, len(queries))
+    answered = zip(queries, run_queries(con, [(query, {}) for query in queries]), strict=True)
+    for done, (query, answer) in enumerate(answered, 1):
+        progress("run queries", done, len(queries))
         if isinstance(answer, MemindexError):
-            raise answer
-        if answer.num_rows or not query.optional:
+            if not lacks_index(con, answer):
+                raise answer
+            answers.append((query, answer))
+        elif answer.num_rows or not query.optional:
             answers.append((query, answer))
     return answers
 
 
-def _contents(answers: list[tuple[Query, pa.Table]]) -> str:
+def _contents(answers: list[tuple[Query, pa.Table | MemindexError]]) -> str:
     links = "".join(f'<li><a href="#{query.name}">{escape(query.title)}</a>' for query, _ in answers)
     return f'<nav aria-label="Questions"><ul>{links}</ul></nav>'
 
@@ -114,12 +144,25 @@ def _section(anchor: str, title: str, question: str, inside: str) -> str:
 
 
 def _table_section(con: duckdb.DuckDBPyConnection, anchor: str, title: str, question: str, sql: str) -> str:
-    table = con.sql(sql).to_arrow_table()
+    try:
+        table = con.sql(sql).to_arrow_table()
+    except duckdb.Error as error:
+        if not lacks_index(con, problem := readable(error)):
+            raise
+        return _section(anchor, title, question, _problem(problem))
     shown = _numbers(table, anchor, title, unfolded=table.num_rows <= _UNFOLDED) or _empty(con, sql)
     return _section(anchor, title, question, shown)
 
 
-def _query_section(con: duckdb.DuckDBPyConnection, query: Query, table: pa.Table, families: Families) -> str:
+def _problem(error: MemindexError) -> str:
+    return f"<p class=empty>{escape(str(error))}</p>"
+
+
+def _query_section(
+    con: duckdb.DuckDBPyConnection, query: Query, table: pa.Table | MemindexError, families: Families
+) -> str:
+    if isinstance(table, MemindexError):
+        return _section(query.name, query.title, query.question, _problem(table))
     figure = _figure(query, table, families)
     unfolded = not figure and (query.figure.kind == "none" or table.num_rows <= _UNFOLDED)
     rows = _numbers(table, query.name, query.title, unfolded) or _empty(con, query.sql)

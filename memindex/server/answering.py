@@ -9,6 +9,7 @@ from typing import Any
 from pydantic_core import to_json
 
 from memindex.index.describing import Answer, excerpt_pieces, next_answers, parsed_metadata
+from memindex.index.domain_counts import domain_counts
 from memindex.ragged import Ragged
 from memindex.server import models
 from memindex.server.indexes import Served
@@ -20,15 +21,36 @@ PART = 1000
 
 def count(served: Served, batch: Ragged, by_domain: bool) -> bytes:
     """Counts of n-grams, as JSON: objects for all of them at a time would take ten times its memory."""
-    names = served.index.domains if by_domain else []
     if by_domain:
-        served.check_domains()
-        check_numbers(served, batch.rows * len(names), "counts by domain")
-        counts = served.index.count_by_domain(batch)
-    else:
-        counts = served.index.count(batch)
+        return _count_by_domain(served, batch)
+    counts = served.index.count(batch)
     rows = (
-        _rows(batch.slice(start, start + PART), counts[start : start + PART].tolist(), names)
+        [
+            {"tokens": tokens, "count": number}
+            for tokens, number in zip(
+                tokens_of(batch.slice(start, start + PART)), counts[start : start + PART].tolist(), strict=True
+            )
+        ]
+        for start in range(0, batch.rows, PART)
+    )
+    return _in_parts(served, "counts", rows)
+
+
+def _count_by_domain(served: Served, batch: Ragged) -> bytes:
+    """The same with the domains that have any occurrences."""
+    served.check_domains()
+    names = served.index.domains
+    check_numbers(served, batch.rows * len(names), "counts by domain")
+    counts = domain_counts(served.index, batch)
+    rows = (
+        [
+            {"tokens": tokens, "count": sum(domains.values()), "domains": domains}
+            for tokens, domains in zip(
+                tokens_of(batch.slice(start, start + PART)),
+                counts.by_name(names, start, min(start + PART, batch.rows)),
+                strict=True,
+            )
+        ]
         for start in range(0, batch.rows, PART)
     )
     return _in_parts(served, "counts", rows)
@@ -38,16 +60,6 @@ def _in_parts(served: Served, name: str, parts: Iterator[list[Answer]]) -> bytes
     """An answer whose entries are made and written some at a time."""
     written = b",".join([to_json(part)[1:-1] for part in parts])
     return b"".join([b'{"index":', to_json(served.name), b',"', name.encode(), b'":[', written, b"]}"])
-
-
-def _rows(batch: Ragged, counts: list[Any], names: list[str]) -> list[Answer]:
-    """Entries of a count; with names the counts are lists."""
-    rows = zip(tokens_of(batch), counts, strict=True)
-    if not names:
-        return [{"tokens": tokens, "count": number} for tokens, number in rows]
-    return [
-        {"tokens": tokens, "count": sum(row), "domains": dict(zip(names, row, strict=True))} for tokens, row in rows
-    ]
 
 
 def counted(served: Served, tokens: list[list[int]], counts: list[int]) -> Answer:
@@ -115,17 +127,22 @@ def next_tokens(served: Served, asked: models.NextRequest) -> Answer:
 
 
 def tokenize(served: Served, asked: models.TokenizeRequest) -> Answer:
-    """Ids of texts, and what each stands for."""
-    index = served.index
+    """Ids of texts, and the text of each id."""
     check_queries(served, len(asked.texts))
-    if not index.has_tokenizer:
+    if not served.index.has_tokenizer:
         raise ProblemError(400, f"{served.name} has no tokenizer")
-    check_numbers(served, sum(map(len, asked.texts)), "characters")
-    texts = []
-    for text in asked.texts:
-        tokens, characters = index.tokenizer.encode_with_offsets(text)
-        texts.append({"tokens": tokens, "pieces": _pieces(served, tokens), "characters": characters})
-    return {"index": served.name, "texts": texts}
+    check_numbers(served, sum(map(len, asked.texts)), "characters or token ids")
+    return {"index": served.name, "texts": [_tokenized(served, text) for text in asked.texts]}
+
+
+def _tokenized(served: Served, text: str | list[int]) -> Answer:
+    characters = None
+    if isinstance(text, str):
+        tokens, characters = served.index.tokenizer.encode_with_offsets(text)
+    else:
+        tokens = served.tokens(text) if text else []
+        text = served.index.tokenizer.decode(tokens)
+    return {"tokens": tokens, "text": text, "pieces": _pieces(served, tokens), "characters": characters}
 
 
 def _pieces(served: Served, tokens: list[int]) -> list[str]:
@@ -134,8 +151,8 @@ def _pieces(served: Served, tokens: list[int]) -> list[str]:
     return [pieces[1] for pieces in served.index.tokenizer.decode_pieces(pairs)]
 
 
-def index_info(served: Served) -> Answer:
-    """What an index holds."""
+def index_info(served: Served, studies: list[str]) -> Answer:
+    """What an index holds, and the studies whose SQL can query it."""
     manifest = served.index.manifest
     return {
         "name": served.name,
@@ -148,6 +165,7 @@ def index_info(served: Served) -> Answer:
         "tokens": manifest.tokens,
         "created": manifest.created or None,
         "domains": [{"name": d.name, "documents": d.documents, "tokens": d.tokens} for d in manifest.domains],
+        "studies": studies,
     }
 
 

@@ -38,7 +38,8 @@ def make_app(config: ServerConfig) -> FastAPI:
         MemindexError: Two indexes or two studies have one name, or one of them does not open.
         CorruptIndexError: As `Index.open`.
     """
-    studies = Studies(by_name("studies", config.studies), StudyLimits.of(config.limits))
+    indexes = by_name("indexes", config.indexes)
+    studies = Studies(by_name("studies", config.studies), StudyLimits.of(config.limits), indexes)
     service = Service(config)
 
     @asynccontextmanager
@@ -52,7 +53,7 @@ def make_app(config: ServerConfig) -> FastAPI:
     untold: Any = {"tracing": False, "metrics": False, "logs": False}
     app = FastAPI(title="memindex", lifespan=lifespan, docs_url=None, redoc_url=None, telemetry=untold)
     app.state.service = service
-    app.include_router(v1_router(service))
+    app.include_router(v1_router(service, studies.of_index))
     app.include_router(studies_router(studies, service.bodies))
     app.include_router(page_router())
     app.include_router(health_router(service))
@@ -81,7 +82,7 @@ def _shortcuts(service: Service) -> tuple[Shortcut, ...]:
 async def _as_problem(request: Request, error: Any) -> Response:
     """What FastAPI refuses itself: unknown routes, other methods, parameters that are none."""
     if isinstance(error, RequestValidationError):
-        problem = ProblemError(422, first_fault(error.errors()))
+        problem = ProblemError(422, first_fault(error.errors()), errors=error.errors())
     elif error.status_code == 404:
         problem = ProblemError(404, "no such route: GET /openapi.json describes them")
     else:

@@ -25,6 +25,7 @@ class Limits:
         max_buffered_bytes: Bytes of all bodies that are held at a time.
         max_seconds: Time until a request is answered, and before that until its body is there.
         max_head_seconds: Time until a request's line and headers are there, from the connection or the answer before.
+        max_stop_seconds: Time that requests under way have when the server is stopped; then they are answered 503.
         max_waiting: Requests that wait for their turn; with more, new ones are refused.
         max_concurrent: Requests worked on at a time, counts of few n-grams not included: those share batches.
         max_sql_memory_mb: Memory of one SQL query, in MB (10^6 bytes).
@@ -43,6 +44,7 @@ class Limits:
     max_buffered_bytes: int = 128 << 20
     max_seconds: float = 30.0
     max_head_seconds: float = 30.0
+    max_stop_seconds: float = 10.0
     max_waiting: int = 1000
     max_concurrent: int = max(2, os.cpu_count() or 2)
     max_sql_memory_mb: int = 1000
@@ -63,6 +65,7 @@ ABOUT = {
     "max_buffered_bytes": "Bytes of all bodies held at a time.",
     "max_seconds": "Seconds until a request is answered, and for its body.",
     "max_head_seconds": "Seconds for a request's line and headers; an idle connection is closed after them.",
+    "max_stop_seconds": "Seconds that requests under way have when the server is stopped.",
     "max_waiting": "Requests that wait for their turn.",
     "max_concurrent": "Requests worked on at a time.",
     "max_sql_memory_mb": "Memory of an SQL query, in MB.",
@@ -115,7 +118,7 @@ def read_api_keys(file: Path) -> tuple[str, ...]:
         MemindexError: The file holds no key, or one that no header can carry.
     """
     try:
-        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+        lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
     except UnicodeDecodeError:
         raise MemindexError(f"{file}: not UTF-8 text") from None
     keys = tuple(line for line in lines if line and not line.startswith("#"))

@@ -7,6 +7,7 @@ in `bodies` and `work`.
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from typing import Any
 
@@ -14,6 +15,8 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from memindex.server.config import Limits
+from memindex.server.log import LogHandler
+from memindex.server.stopping import StoppingServer
 
 #: Bytes of a request that are no body: line, headers, trailers, lengths of chunks. h11 has a limit of its own,
 #: httptools none.
@@ -23,28 +26,30 @@ MOST_BESIDE = 64 << 10
 AGAIN = 0.01
 
 
-def http_server(app: ASGIApp, limits: Limits, grace: int, log_level: str = "warning") -> uvicorn.Server:
+def http_server(app: ASGIApp, limits: Limits, log_level: str = "warning") -> uvicorn.Server:
     """What serves an application over sockets.
 
     Args:
         app: The application.
-        limits: Of these `max_head_seconds`.
-        grace: Seconds that requests under way have when the server is stopped.
+        limits: Of these `max_head_seconds` and `max_stop_seconds`.
         log_level: What uvicorn tells of itself.
     """
     config = uvicorn.Config(
         app,
         http=_protocol(limits.max_head_seconds),
         log_level=log_level,
+        log_config=None,
         access_log=False,
         server_header=False,
         # Nothing here is about who asks, and from where.
         proxy_headers=False,
         ws="none",
         timeout_keep_alive=math.ceil(limits.max_head_seconds),
-        timeout_graceful_shutdown=grace,
     )
-    return uvicorn.Server(config)
+    for name in ("uvicorn.error", "asyncio"):
+        logging.getLogger(name).handlers = [LogHandler()]
+        logging.getLogger(name).propagate = False
+    return StoppingServer(config, limits.max_stop_seconds)
 
 
 def _protocol(seconds: float) -> type[asyncio.Protocol]:
@@ -53,7 +58,9 @@ def _protocol(seconds: float) -> type[asyncio.Protocol]:
     try:
         from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-        parts = (_Impatient, _Brief, HttpToolsProtocol)
+        from memindex.server.upgrades import NoUpgrades
+
+        parts = (_Impatient, _Brief, NoUpgrades, HttpToolsProtocol)
     except ImportError:
         from uvicorn.protocols.http.h11_impl import H11Protocol
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
-import sys
 import time
 import traceback
 from collections.abc import Iterable
@@ -12,9 +12,10 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from memindex.server.hosts import Hosts
+from memindex.server.log import log
 from memindex.server.metrics import Metrics
 from memindex.server.page import is_of_page
-from memindex.server.problems import ProblemError
+from memindex.server.problems import ProblemError, stopped
 
 #: Scripts, styles and pictures from this server only, none of them inline; no page may show ours inside its own.
 CONTENT_SECURITY_POLICY = (
@@ -32,7 +33,7 @@ HEADERS = [
 ]
 
 #: Whoever runs the service must see whether it lives, without a key and by any name; it tells nothing else.
-OPEN_PATHS = {"/health"}
+OPEN_PATHS = {"/health", "/health/"}
 
 #: What counts as a method in the metrics; others would make a label each.
 METHODS = {"GET", "HEAD", "POST", "OPTIONS"}
@@ -50,7 +51,9 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began, status = time.perf_counter(), 0
+        began, status, is_head = time.perf_counter(), 0, scope["method"] == "HEAD"
+        # Routes know of GET alone; what it answers goes out without its body.
+        asked = {**scope, "method": "GET"} if is_head else scope
 
         async def send_on(message: Message) -> None:
             nonlocal status
@@ -58,16 +61,18 @@ class Gate:
                 status = message["status"]
                 own = {name for name, _ in message["headers"]}
                 message["headers"] = [*message["headers"], *(pair for pair in HEADERS if pair[0] not in own)]
+            elif is_head:
+                message["body"] = b""
             await send(message)
 
         try:
-            if scope["path"] not in OPEN_PATHS and not self._hosts.allow(scope["headers"]):
-                raise ProblemError(
-                    421, "this server is not asked under the name in Host: --allowed-host would allow it"
-                )
-            if self._keys and not self._has_key(scope):
-                raise ProblemError(401, "this server asks for an API key", headers={"WWW-Authenticate": "Bearer"})
-            await self._app(scope, receive, send_on)
+            self._check(scope)
+            await self._app(asked, receive, send_on)
+        except asyncio.CancelledError:
+            if status:
+                raise
+            # The server stops: `memindex.server.stopping` gives up what took longer than its grace.
+            await _response(stopped(), scope)(scope, receive, send_on)
         except Exception as error:
             if status:
                 # Half of the answer is out: the connection must break, so that the client knows.
@@ -75,7 +80,14 @@ class Gate:
             await _response(error, scope)(scope, receive, send_on)
         finally:
             method = scope["method"] if scope["method"] in METHODS else "other"
-            self._metrics.answered(_route(scope), method, status, time.perf_counter() - began)
+            self._metrics.answered(_route(asked), method, status, time.perf_counter() - began)
+
+    def _check(self, scope: Scope) -> None:
+        """Raise ProblemError for a request under a wrong name (421) or without a key (401)."""
+        if scope["path"] not in OPEN_PATHS and not self._hosts.allow(scope["headers"]):
+            raise ProblemError(421, "this server is not asked under the name in Host: --allowed-host would allow it")
+        if self._keys and not self._has_key(scope):
+            raise ProblemError(401, "this server asks for an API key", headers={"WWW-Authenticate": "Bearer"})
 
     def _has_key(self, scope: Scope) -> bool:
         # The page has a field for the key.
@@ -92,7 +104,7 @@ class Gate:
 def _response(error: Exception, scope: Scope) -> ASGIApp:
     if not isinstance(error, ProblemError):
         trace = " | ".join("".join(traceback.format_exception(error)).split("\n"))
-        sys.stderr.write(f"memindex: {scope['method']} {scope['path'][:200]!r} failed: {trace}\n")
+        log(f"{scope['method']} {scope['path'][:200]!r} failed: {trace}")
         error = ProblemError(500, "something went wrong in the server; its log says what")
     return error.as_error() if scope["path"] == "/" else error.response()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,6 +17,7 @@ from memindex.ragged import Ragged, from_arrow, from_lists
 from memindex.server.batching import Batcher
 from memindex.server.config import Limits, by_name
 from memindex.server.infini_gram_tokens import InfiniGramTokens
+from memindex.server.log import log
 from memindex.server.problems import ProblemError, too_much
 
 #: Up to so many texts are tokenized one by one: a batch starts with a millisecond of its own.
@@ -36,6 +36,7 @@ class Served:
     def __init__(self, name: str, index: Index, limits: Limits, asked: Callable[[str, int], None]) -> None:
         self.name = name
         self.index = index
+        self._identity = identity_of(index.path)
         self.limits = limits
         self.batcher = Batcher(index, lambda queries: asked(name, queries))
         manifest = index.manifest
@@ -98,6 +99,10 @@ class Served:
         """Raise QueryError where there are no domains to count by."""
         if not self.index.domains:
             raise QueryError(f"{self.name} has no domains: ask without by_domain")
+
+    def is_replaced(self) -> bool:
+        """Whether another version of the index took its place, or nothing did, since it was opened."""
+        return identity_of(self.index.path) != self._identity
 
     def clean(self, error: Exception) -> str:
         """What an error says, in one line and without the directories of this machine."""
@@ -177,6 +182,6 @@ class Indexes:
                     self._served[name] = self._open(name)
                     self._identities[name] = identity
                 except (MemindexError, OSError) as error:
-                    sys.stderr.write(f"memindex: {name} was replaced, but does not open: {error}\n")
+                    log(f"{name} was replaced, but does not open: {error}")
         finally:
             self._opening.release()

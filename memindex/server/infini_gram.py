@@ -5,7 +5,6 @@ Checked against the published server: order of checks, texts of errors, status c
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import Any, NamedTuple
 
@@ -29,7 +28,7 @@ from memindex.server.infini_gram_answers import (
 from memindex.server.infini_gram_openapi import DESCRIPTION, RESPONSES
 from memindex.server.page import start_page, wants_page
 from memindex.server.problems import ProblemError
-from memindex.server.service import JSON, Service
+from memindex.server.service import JSON, Service, as_problem
 
 #: Bytes of a body: 500 tokens take far less, and so much is parsed in a millisecond.
 MOST_BYTES = 256 << 10
@@ -54,7 +53,7 @@ def infini_gram_router(service: Service) -> APIRouter:
     """Both routes."""
     router = APIRouter(tags=["infini-gram"])
 
-    @router.get("/", response_model=list[str])
+    @router.get("/", response_model=list[str], responses={status: RESPONSES[status] for status in (401, 421, 500, 503)})
     async def names(request: Request) -> Any:
         """Names of the indexes; to a browser, which asks for HTML, the page."""
         return start_page() if wants_page(request.scope) else service.indexes.names()
@@ -92,9 +91,9 @@ async def _answered(service: Service, request: Request) -> Response:
             )
         except RefusedError as refused:
             return _json({"error": str(refused)})
-        except CorruptIndexError as error:
-            sys.stderr.write(f"memindex: {' '.join(str(error).split())}\n")
-            raise _internal("the files of the index are damaged or were replaced") from None
+        except (CorruptIndexError, OSError) as error:
+            problem = as_problem(asked.served, error)
+            raise _internal(problem.detail) if problem.status == 500 else problem from None
     service.metrics.asked(asked.served.name, asked.method, 1)
     return answer
 

@@ -41,11 +41,12 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
         200: "The answer, or `error`.",
         400: "`error`: no such index or query type, or a field is missing.",
         401: "`error`: no API key, or a wrong one.",
+        408: "`error`: the body did not arrive in time.",
         413: "`error`: the body is too large.",
         415: "`error`: the body is no JSON.",
         421: "`error`: the server is not asked under the name in Host.",
         500: "`error`: an argument that the query type does not have, or something went wrong.",
-        503: "`error`: too many requests wait.",
+        503: "`error`: too many requests wait, the index's files are gone, or the server is stopping.",
         504: "`error`: no answer in time.",
     }.items()
 }

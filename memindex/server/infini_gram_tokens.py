@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from memindex.errors import QueryError
@@ -68,6 +69,7 @@ class InfiniGramTokens:
         return all(0 <= token < self.vocabulary or (token == self.separator and self.width > 1) for token in ids)
 
 
+@lru_cache(8)  # indexes share definitions
 def _is_byte_level(definition: bytes | None) -> bool:
     """Whether a tokenizer.json says that bytes are its characters, as those of GPT-2, GPT-NeoX and OLMo do."""
     if definition is None:

@@ -17,7 +17,10 @@ MOST = 1 << 48
 AtLeastOne = Annotated[int, Field(ge=1, le=MOST)]
 Query = Annotated[str | Tokens, Field(description="A text, or its token ids.")]
 Queries = Annotated[Texts | TokenLists, Field(description="Texts, or lists of token ids.", min_length=1)]
-Domains = Annotated[dict[str, int] | None, Field(description="Occurrences in each domain, with `by_domain`.")]
+Domains = Annotated[
+    dict[str, int] | None,
+    Field(description="With `by_domain`: occurrences in each domain that has any; a domain that is missing has 0."),
+]
 TokensUsed = Annotated[list[int], Field(description="The token ids that were asked for.")]
 
 
@@ -199,17 +202,21 @@ class TraceAnswer(BaseModel):
 
 
 class TokenizeRequest(Asked):
-    """Texts to tokenize."""
+    """Texts to tokenize, or token ids to write as text."""
 
-    texts: Annotated[Texts, Field(min_length=1)]
+    texts: Queries
 
 
 class Tokenized(BaseModel):
     """The ids of a text."""
 
     tokens: list[int]
+    text: str = Field(description="The text; that of the ids where ids were given.")
     pieces: list[str] = Field(description="Text of each token after the one before; U+FFFD for parts of characters.")
-    characters: list[tuple[int, int]] = Field(description="First and end of what each token was made from.")
+    characters: list[tuple[int, int]] | None = Field(
+        description="First and end of what each token was made from: in order, and together the whole text. "
+        "Null for token ids."
+    )
 
 
 class TokenizeAnswer(BaseModel):
@@ -240,6 +247,7 @@ class IndexInfo(BaseModel):
     tokens: int
     created: str | None
     domains: list[DomainInfo]
+    studies: list[str] = Field([], description="Studies of this server whose SQL can query it by this name.")
 
 
 class IndexList(BaseModel):

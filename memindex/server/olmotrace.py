@@ -1,13 +1,15 @@
 """`POST /{index}/attribution`, shaped as OLMoTrace's service: the rare spans of a model's response, with documents.
 
 A span is the longest match from a token on, cut behind the first delimiter and, unless partial words are allowed,
-before the word in whose middle it would end. Words are told from the text: a token begins one where no letter or digit
-stands on both sides of its first character.
+before the word in whose middle it would end. A token begins a word unless there are letters, digits or combining marks
+on both sides of its beginning, or it begins inside a character.
 """
 
 from __future__ import annotations
 
 import math
+import unicodedata
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -25,18 +27,31 @@ from memindex.server.problems import ProblemError
 from memindex.server.routes import PROBLEMS, body_of
 from memindex.server.service import Service
 
+#: By this type that service's clients know that they should come again later.
+OVERLOADED = "server-overloaded"
+
 #: First and end token of a span, and how often it occurs.
 Found = tuple[int, int, int]
 
 
 def attribution_router(service: Service) -> APIRouter:
-    """The route."""
+    """That service's routes; its health is in `memindex.server.routes`."""
     router = APIRouter(tags=["OLMoTrace"], responses=PROBLEMS)
+
+    @router.get("/indexes", response_model=list[str])
+    async def indexes() -> Any:
+        """Names of the indexes."""
+        return service.indexes.names()
 
     @router.post("/{index}/attribution", response_model=AttributionResponse, openapi_extra=body_of(AttributionRequest))
     async def attribution(index: str, request: Request) -> Response:
         """The rare verbatim spans of a model's response, and documents that hold them."""
-        return await service.answer(request, index, "attribution", AttributionRequest, attribute)
+        try:
+            return await service.answer(request, index, "attribution", AttributionRequest, attribute)
+        except ProblemError as problem:
+            if problem.status == 503 and problem.limit:
+                problem.type = OVERLOADED
+            raise
 
     return router
 
@@ -51,9 +66,9 @@ def attribute(served: Served, asked: AttributionRequest) -> Answer:
     if not tokens:
         raise QueryError("an empty response has no spans")
     served.tokens(tokens)
-    texts = [asked.response[first:end] for first, end in characters]
+    texts = _pieces(asked.response, characters)
     costs = _logprobs(served, tokens)
-    most = math.ceil(len(tokens) * asked.maximum_span_density)
+    most = math.ceil(len(tokens) * min(asked.maximum_span_density, 1.0))
     spans = _capped(_spans(served, asked, tokens, texts, characters), asked, costs, most)
     check_rows(served, len(spans) * asked.maximum_documents_per_span, "documents")
     context = 2 * asked.maximum_context_length + max((end - start for start, end, _ in spans), default=0)
@@ -92,7 +107,7 @@ def _spans(
     """Spans that no earlier one covers, rare and long enough."""
     starts_word = [True] * (len(tokens) + 1)
     if not asked.allow_spans_with_partial_words:
-        starts_word[:-1] = [_begins_word(asked.response, first) for first, _ in characters]
+        starts_word[:-1] = _word_starts(asked.response, characters)
     delimiters = set(asked.delimiters)
     ends_here = [text in delimiters or text.strip(" ") in delimiters for text in texts]
     candidates = []
@@ -115,8 +130,26 @@ def _spans(
     return kept
 
 
-def _begins_word(text: str, first: int) -> bool:
-    return first == 0 or not (text[first - 1 : first].isalnum() and text[first : first + 1].isalnum())
+def _pieces(text: str, characters: list[tuple[int, int]]) -> list[str]:
+    """The text cut into its tokens; joined they are the text, so a character of several tokens is in the last one.
+
+    Clients join the pieces of a span to show it.
+    """
+    places = [0, *(first for first, _ in characters[1:]), len(text)]
+    return [text[first:end] for first, end in pairwise(places)]
+
+
+def _word_starts(text: str, characters: list[tuple[int, int]]) -> list[bool]:
+    """Whether a word may begin with each token: neither inside a character nor between two letters, digits or marks."""
+    inside = [False, *(first < end for (_, end), (first, _) in pairwise(characters))]
+    return [
+        not part and not (first and _is_of_word(text[first - 1]) and _is_of_word(text[first : first + 1]))
+        for part, (first, _) in zip(inside, characters, strict=True)
+    ]
+
+
+def _is_of_word(character: str) -> bool:
+    return character.isalnum() or unicodedata.category(character or " ").startswith("M")
 
 
 def _capped(spans: list[Found], asked: AttributionRequest, costs: Any, most: int) -> list[Found]:

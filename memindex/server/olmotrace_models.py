@@ -32,7 +32,9 @@ class AttributionRequest(CamelCase):
     allow_spans_with_partial_words: bool = False
     minimum_span_length: Positive = 1
     maximum_frequency: Positive = Field(10, description="Leave out spans that occur more often.")
-    maximum_span_density: float = Field(0.05, gt=0, le=1, description="Spans told, per token of the response.")
+    maximum_span_density: float = Field(
+        0.05, gt=0, allow_inf_nan=False, description="Spans told, per token of the response; from 1 on all of them."
+    )
     span_ranking_method: SpanRankingMethod = SpanRankingMethod.LENGTH
     maximum_documents_per_span: Positive = 10
     maximum_context_length: Positive = Field(250, description="Tokens told on each side.")
@@ -76,5 +78,8 @@ class AttributionResponse(CamelCase):
     """The spans in the order of the response, and its tokens."""
 
     index: str
-    input_tokens: list[str]
+    input_tokens: list[str] = Field(
+        description="The response, cut into its tokens: joined they are the response, so a character of several tokens "
+        "is in the last of them and the others may be empty."
+    )
     spans: list[AttributionSpan]

@@ -26,9 +26,10 @@ Pages of other origins may ask only when `--cors-origin` names theirs. Where the
 only, `Host` must be `localhost`, `127.0.0.1`, `[::1]` or a name of `--allowed-host`; any other is answered 421.
 
 Errors are `application/problem+json` (RFC 9457) with `status` and `detail`, one line that says what to do; `limit`
-names the limit that was met. Errors of `POST /` are infini-gram's `{"error"}`. A full queue is 503 with `Retry-After`,
-an answer that takes too long 504. A request whose client goes away is not waited for. Counts of few n-grams share
-lookups with those of other requests; whoever has many should send them in one request, best through Arrow."""
+names the limit that was met, and `errors` lists the wrong fields of a 422. Errors of `POST /` are infini-gram's
+`{"error"}`. A full queue is 503 with `Retry-After`, an answer that takes too long 504. A request whose client goes
+away is not waited for. Counts of few n-grams share lookups with those of other requests; whoever has many should send
+them in one request, best through Arrow."""
 
 INFINI_GRAM = """\
 `POST /` takes what [infini-gram's API](https://infini-gram.readthedocs.io/en/latest/api.html) takes, answers with its
@@ -89,7 +90,10 @@ def _route(schema: Any, title: str, operation: Any) -> Iterator[str]:
     if parameters:
         rows = {p["name"]: p["schema"] | {"description": p.get("description", "")} for p in parameters}
         yield from ("", "Parameters of the address:", *_table({"properties": rows}))
-    for what, content in (("Body", operation.get("requestBody", {})), ("Answer", operation["responses"]["200"])):
+    for what, content in (
+        ("Body", operation.get("requestBody", {})),
+        ("Answer", operation["responses"].get("200", {})),
+    ):
         for kind, media in content.get("content", {}).items():
             described = _resolved(schema, media.get("schema", {}))
             if "properties" in described:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from memindex.errors import MemindexError
+from memindex.errors import MemindexError, shortened
 
 #: An absolute path of two parts or more, as errors write it; its last part says enough.
 _PATH = re.compile(r"""(?<![\w.:/<])(?:[A-Za-z]:)?(?:/[^\s/'"`,;:()]+)+/([^\s/'"`,;:()]*)""")
@@ -17,7 +17,7 @@ class RefusalError(MemindexError):
 
     def __init__(self, status: int, line: str) -> None:
         """`status`: 400, 404, 408, 413, 422 or 503."""
-        super().__init__(line)
+        super().__init__(shortened(line))
         self.status = status
 
 

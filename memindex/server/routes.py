@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -22,23 +23,37 @@ FEW_QUERIES = 16
 #: Texts of at most so many characters in all are tokenized where they arrive, which takes half a millisecond.
 FEW_CHARACTERS = 2000
 
+
+def problems(descriptions: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
+    """The OpenAPI of what a route may answer instead of an answer: status -> what it says."""
+    content = {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/ProblemAnswer"}}}
+    return {status: {"description": what, "content": content} for status, what in descriptions.items()}
+
+
+#: What any route may answer.
+ANYWHERE = {
+    401: "No API key, or a wrong one.",
+    421: "The server is not asked under the name in Host.",
+    500: "Something went wrong in the server.",
+    503: "The server is stopping.",
+}
+
 #: What any route under /v1 may answer instead of an answer.
-PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"description": what, "content": {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/ProblemAnswer"}}}}
-    for status, what in {
+PROBLEMS = problems(
+    {
         400: "A query has no answer.",
-        401: "No API key, or a wrong one.",
+        401: ANYWHERE[401],
         404: "No such index.",
         408: "The body did not arrive in time.",
         413: "Above a limit, which is named.",
         415: "The body is of another type.",
-        421: "The server is not asked under the name in Host.",
-        422: "The body is not what it must be.",
-        500: "Something went wrong in the server.",
-        503: "Too many requests wait; Retry-After says when to come again.",
+        421: ANYWHERE[421],
+        422: "The body or a parameter is not what it must be.",
+        500: ANYWHERE[500],
+        503: "Too many requests wait, the index's files are gone, or the server is stopping.",
         504: "No answer in time.",
-    }.items()
-}
+    }
+)
 
 
 def body_of(model: type[Any]) -> dict[str, Any]:
@@ -50,19 +65,19 @@ def body_of(model: type[Any]) -> dict[str, Any]:
 ARROW_BODY = {"schema": {"type": "string", "format": "binary"}}
 
 
-def v1_router(service: Service) -> APIRouter:
-    """All routes under /v1."""
+def v1_router(service: Service, studies_of: Callable[[str], list[str]]) -> APIRouter:
+    """All routes under /v1; `studies_of`: the studies whose SQL can query an index."""
     router = APIRouter(prefix="/v1", responses=PROBLEMS, tags=["indexes"])
 
     @router.get("/indexes", response_model=models.IndexList)
     async def list_indexes() -> Any:
         """All indexes of this server."""
-        return {"indexes": [answering.index_info(served) for served in service.indexes]}
+        return {"indexes": [answering.index_info(served, studies_of(served.name)) for served in service.indexes]}
 
     @router.get("/indexes/{index}", response_model=models.IndexInfo)
     async def describe_index(index: str) -> Any:
         """What an index holds."""
-        return answering.index_info(service.indexes.get(index))
+        return answering.index_info(service.indexes.get(index), studies_of(index))
 
     @router.post(
         "/indexes/{index}/count", response_model=models.CountAnswer, openapi_extra=body_of(models.CountRequest)
@@ -152,7 +167,7 @@ async def answer_count(service: Service, request: Request, name: str) -> Respons
             try:
                 tokens = [served.tokens(query) for query in asked.queries]
                 counts = await service.workers.answer_in_time(served.batcher.count(tokens), request.receive)
-            except MemindexError as error:
+            except (MemindexError, OSError) as error:
                 raise as_problem(served, error) from None
         return Response(to_json(answering.counted(served, tokens, counts)), media_type=JSON)
 
@@ -175,18 +190,28 @@ def is_small(queries: list[str] | list[list[int]]) -> bool:
     return len(queries) <= FEW_QUERIES and sum(map(len, queries)) <= FEW_CHARACTERS
 
 
+_BUSY: dict[int | str, dict[str, Any]] = {503: {"description": "It takes no requests."}}
+
+
 def health_router(service: Service) -> APIRouter:
     """Whether the server lives, and what it did."""
     router = APIRouter(tags=["server"])
 
-    @router.get("/health", response_model=models.Health, responses={503: {"model": models.Health}})
+    failed = problems({500: ANYWHERE[500]})
+
+    @router.get("/health", response_model=models.Health, responses=failed | {503: {"model": models.Health}})
     async def health(response: Response) -> Any:
         """Whether the server lives, and whether it takes requests: 503 while it does not."""
         ready = service.workers.ready
         response.status_code = 200 if ready else 503
         return {"live": True, "ready": ready, "waiting": service.workers.waiting}
 
-    @router.get("/metrics", response_class=Response, responses={200: {"content": {TEXT: {}}}})
+    @router.get("/health/", response_class=Response, status_code=204, responses=failed | _BUSY)
+    async def takes_requests() -> Response:
+        """The same without a body, as OLMoTrace's service says it: 204 while it takes requests."""
+        return Response(status_code=204 if service.workers.ready else 503)
+
+    @router.get("/metrics", response_class=Response, responses=problems(ANYWHERE) | {200: {"content": {TEXT: {}}}})
     async def metrics() -> Response:
         """Requests, their times, the queue and the queries, for Prometheus."""
         return Response(service.metrics.text(), media_type=TEXT)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -18,8 +17,9 @@ from memindex.server.batch_json import read_batch
 from memindex.server.bodies import Bodies
 from memindex.server.config import ServerConfig
 from memindex.server.indexes import Indexes, Served
+from memindex.server.log import log
 from memindex.server.metrics import Metrics
-from memindex.server.problems import ProblemError, too_much
+from memindex.server.problems import RETRY_AFTER, ProblemError, too_much
 from memindex.server.work import Workers
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -106,16 +106,21 @@ def guarded(served: Served, do: Callable[[], Result]) -> Result:
     """What `do` returns; raises ProblemError for what an index refuses or can't answer."""
     try:
         return do()
-    except MemindexError as error:
+    except (MemindexError, OSError) as error:
         raise as_problem(served, error) from None
 
 
-def as_problem(served: Served, error: MemindexError) -> ProblemError:
+def as_problem(served: Served, error: MemindexError | OSError) -> ProblemError:
     """The answer to an error of an index; what is wrong with its files goes to the log."""
-    if isinstance(error, CorruptIndexError):
-        sys.stderr.write(f"memindex: {' '.join(str(error).split())}\n")
-        return ProblemError(500, f"the files of {served.name} are damaged or were replaced; the server's log says more")
-    return ProblemError(400, served.clean(error))
+    if not isinstance(error, (CorruptIndexError, OSError)):
+        return ProblemError(400, served.clean(error))
+    log(f"{type(error).__name__}: {error}" if isinstance(error, OSError) else str(error))
+    if served.is_replaced():
+        line = f"the folder of {served.name} was replaced or removed: try again, or tell who runs this server"
+        return ProblemError(503, line, headers={"Retry-After": str(RETRY_AFTER)})
+    if isinstance(error, OSError):
+        return ProblemError(503, f"the files of {served.name} can't be read; the server's log says more")
+    return ProblemError(500, f"the files of {served.name} are damaged or were replaced; the server's log says more")
 
 
 def parsed(model: type[Model], body: bytes) -> Model:
@@ -124,7 +129,8 @@ def parsed(model: type[Model], body: bytes) -> Model:
         return model.model_validate_json(body)
     except ValidationError as error:
         faults = error.errors(include_url=False, include_context=False, include_input=False)
-        raise ProblemError(422, first_fault(faults)) from None
+        places = [{**fault, "loc": ("body", *fault["loc"])} for fault in faults]
+        raise ProblemError(422, first_fault(faults), errors=places) from None
 
 
 def first_fault(faults: Sequence[Any]) -> str:

@@ -6,6 +6,7 @@ a list of billions: its memory limit does not see them, and an interruption wait
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,7 +15,8 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from memindex.errors import MemindexError
+from memindex.errors import DamagedTableError, MemindexError, shortened
+from memindex.index.names import identity_of
 from memindex.server.refusals import RefusalError, without_folders
 from memindex.server.sql_guard import Guard
 from memindex.server.sql_writing import Written, written
@@ -22,10 +24,16 @@ from memindex.server.study_limits import StudyLimits
 from memindex.study.config import load_study
 from memindex.tables.asking import explained
 from memindex.tables.connection import connect, damage_behind
+from memindex.tables.functions import LOOKED_AT, readable
 from memindex.tables.queries import Parameter
 
 #: Values that a query's $parameters may have.
 Values = Mapping[str, Parameter | bool | None]
+
+#: How DuckDB wraps what functions say of an index whose files are damaged or gone.
+_BAD_INDEX = re.compile(r"executing the UDF: (?:CorruptIndexError|\w*NotFoundError|PermissionError|OSError): ")
+#: And what is said of one whose folder is gone.
+_NO_INDEX = re.compile(r'is not an index|is not at |no such folder: |Cannot access file ".*documents\.parquet')
 
 _TOO_LITTLE = ("failed to allocate", "bad_alloc", "Out of Memory", "out of memory")
 
@@ -44,6 +52,7 @@ class StudySql:
         self.config, self.limits = config, limits
         self.con = connect(study, restricted=True, settings=settings)
         self._folders = [config.directory, config.tables, *config.indexes().values(), config.directory.parent]
+        self._present = {name: path for name, path in config.indexes().items() if identity_of(path) is not None}
         self._guard = Guard(self.con)
 
     def close(self) -> None:
@@ -84,6 +93,8 @@ class StudySql:
             yield cursor
         except RefusalError as error:
             raise RefusalError(error.status, self.shown(error)) from None
+        except DamagedTableError:
+            raise unreadable() from None
         except MemindexError as error:
             raise RefusalError(400, self.shown(error)) from None
         except (MemoryError, pa.ArrowMemoryError, duckdb.OutOfMemoryException):
@@ -98,16 +109,29 @@ class StudySql:
         """An error's line for strangers."""
         return without_folders(str(error), self._folders)
 
+    def _removed_indexes(self) -> list[str]:
+        """Indexes whose folder was there when this study was opened."""
+        return [name for name, path in self._present.items() if identity_of(path) is None]
+
     def _refusal(self, error: Exception, text: str, over: bool) -> RefusalError:
-        line = str(error)
+        line = shortened(str(error), LOOKED_AT)
         if over or isinstance(error, duckdb.InterruptException):
             return too_slow(self.limits)
         if any(words in line for words in _TOO_LITTLE):
             return too_much_memory(self.limits)
         if damage_behind(self.con, error):
-            return RefusalError(503, "the study's tables changed or can't be read: ask again, or tell who runs this")
-        told = explained(self.con, error, text) if isinstance(error, duckdb.Error) else error
-        return RefusalError(400, without_folders(" ".join(str(told).split()), self._folders))
+            return unreadable()
+        if _BAD_INDEX.search(line):
+            return RefusalError(503, f"an index of the study can't be read: {self.shown(readable(error))}")
+        if _NO_INDEX.search(line) and (gone := self._removed_indexes()):
+            return RefusalError(503, f"the folder of the index {', '.join(gone)} is gone: tell who runs this server")
+        told = str(explained(self.con, error, text)) if isinstance(error, duckdb.Error) else line
+        return RefusalError(400, without_folders(" ".join(told.split()), self._folders))
+
+
+def unreadable() -> RefusalError:
+    """Files of the tables that are damaged, or that changed meanwhile."""
+    return RefusalError(503, "the study's tables changed or can't be read: ask again, or tell who runs this")
 
 
 def too_slow(limits: StudyLimits) -> RefusalError:

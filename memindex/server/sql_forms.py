@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from memindex.server.accept import preferred
+
 #: Form -> what HTTP calls it.
 MEDIA_TYPES = {
     "json": "application/json",
     "csv": "text/csv; charset=utf-8",
     "arrow": "application/vnd.apache.arrow.stream",
 }
+_FORMS = {kind: form for form, kind in MEDIA_TYPES.items()}
 
 
 def form_of(accept: str) -> str:
-    """The first form that an Accept header names; JSON where it names none."""
-    wanted = [part.partition(";")[0].strip().lower() for part in accept.split(",")]
-    known = {kind.partition(";")[0]: form for form, kind in MEDIA_TYPES.items()}
-    return next((known[kind] for kind in wanted if kind in known), "json")
+    """The form that an Accept header prefers; JSON where it prefers none."""
+    return _FORMS[preferred(accept, tuple(_FORMS))]

@@ -11,20 +11,21 @@ from starlette.responses import Response
 from memindex.server import study_models as models
 from memindex.server.bodies import Bodies
 from memindex.server.problems import ProblemError
-from memindex.server.routes import body_of
+from memindex.server.routes import PROBLEMS, body_of, problems
 from memindex.server.service import JSON, parsed
 from memindex.server.sql_forms import MEDIA_TYPES, form_of
 from memindex.server.study_asking import Studies
 
-#: What a study can't be asked gets one of these, as application/problem+json.
-_PROBLEMS: dict[int | str, dict[str, Any]] = {
-    400: {"description": "A query that can't be answered."},
-    404: {"description": "No such study, question, run or sequence."},
-    408: {"description": "The query took too long and was stopped."},
-    413: {"description": "The query takes too much memory, or its answer is too large."},
-    422: {"description": "A parameter is not what it must be."},
-    503: {"description": "Too many queries at a time."},
-}
+#: What any route here may answer instead of an answer.
+_PROBLEMS = PROBLEMS | problems(
+    {
+        400: "A query that can't be answered.",
+        404: "No such study, question, run or sequence.",
+        408: "The query took too long and was stopped, or the body did not arrive in time.",
+        413: "The query takes too much memory, its answer is too large, or the body is.",
+        503: "Too many queries at a time, the study can't be read, or the server is stopping.",
+    }
+)
 _ROWS: dict[int | str, dict[str, Any]] = {
     200: {
         "model": models.Rows,

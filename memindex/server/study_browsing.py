@@ -117,7 +117,11 @@ def _document(con: duckdb.DuckDBPyConnection, found: Row) -> Row | None:
     if None in place.values():
         return None
     offset = {"offset": found["document_offset"]}
-    named = next(rows_of(con, _DOCUMENT, place), None)
+    try:
+        named = next(rows_of(con, _DOCUMENT, place), None)
+    except duckdb.InvalidInputException:
+        # The index is not there, or is another one: the study's own tables still say where the sequence was.
+        named = None
     return (named or {**place, "domain": found["domain"], "path": None, "line": None, "tokens": None}) | offset
 
 

@@ -18,7 +18,7 @@ class StudyLimits:
         memory: Bytes that DuckDB may use for one query; the whole process gets that and `beside` (413).
         beside: Bytes for everything else in the process: Python, Arrow, tokenizers, long texts.
         threads: Threads of one query.
-        workers: Queries that run on one study at the same time.
+        workers: Queries of one kind (`memindex.server.places`) that run on one study at the same time.
         waiting: Seconds that a request waits for one of them to end (503).
     """
 

@@ -136,6 +136,7 @@ class Question(BaseModel):
     allowed: dict[str, str] = Field(description="What else a parameter may be, where that is bounded.")
     figure: str = Field(description="How it is drawn; none: it is a table.")
     sql: str = Field(description="The statement, defaults written out.")
+    statement: str = Field(description="The statement with its parameters as $name.")
 
 
 class QuestionList(BaseModel):

@@ -5,15 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from memindex import processes
 from memindex.server.pipes import receive, send
+from memindex.server.places import Places
 from memindex.server.refusals import RefusalError
 from memindex.server.study_limits import StudyLimits
 from memindex.study.config import FILE
@@ -38,13 +38,10 @@ class Process:
         Raises:
             RefusalError: 503: the study can't be opened.
         """
-        # The study's own folder is no place to import from: -P leaves the current one out.
-        command = [sys.executable, "-P", "-m", "memindex.server.study_worker", str(study)]
-        self._process = subprocess.Popen(
-            [*command, json.dumps(dataclasses.asdict(limits))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=_environment(),
+        arguments = [str(study), json.dumps(dataclasses.asdict(limits))]
+        # Ctrl-C in a terminal is for the server, which lets requests under way end.
+        self._process = processes.Process(
+            "memindex.server.study_worker", arguments, _environment(), start_new_session=True
         )
         self._limits = limits
         head, _ = self._received(_START)
@@ -76,10 +73,14 @@ class Process:
             self.close()  # what it holds, or still does, is better let go of
         raise RefusalError(head["status"], head["error"])
 
-    def close(self) -> None:
-        """End it."""
+    def kill(self) -> None:
+        """End it while another thread may be waiting for its answer."""
         with suppress(OSError):
             self._process.kill()
+
+    def close(self) -> None:
+        """End it."""
+        self.kill()
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
@@ -103,10 +104,16 @@ class Process:
             timer.cancel()
         if message is not None:
             return message
-        self.close()
         if over.is_set():
+            self.close()
             raise RefusalError(408, f"stopped after {self._limits.seconds:g} seconds: ask for less")
-        raise RefusalError(413, "the query needs more memory than it may use")
+        # It ended by itself, or the system ended it. What it wrote may name files: that is for the server's log.
+        reason, for_memory = self._process.reason(), self._process.ended_for_memory()
+        self.close()
+        if for_memory:
+            raise RefusalError(413, "the query needs more memory than it may use")
+        processes.show(f"memindex: a process for queries {reason}\n".encode())
+        raise RefusalError(503, "the query's process ended: ask again")
 
 
 class Processes:
@@ -116,8 +123,9 @@ class Processes:
         """None is started before the first request."""
         self._study, self._limits = study, limits
         self._idle: list[Process] = []
+        self._busy: set[Process] = set()
         self._state = _state(study)
-        self._turns = threading.BoundedSemaphore(limits.workers)
+        self._places = Places(limits.workers, limits.waiting)
         self._lock = threading.Lock()
         self._closed = False
 
@@ -127,7 +135,7 @@ class Processes:
         Raises:
             RefusalError: It was refused, took too much (408, 413), or none was free in time (503).
         """
-        with self._worker() as worker:
+        with self._places.taken(task), self._worker() as worker:
             return worker.ask(task, arguments)
 
     def state(self) -> object:
@@ -135,25 +143,27 @@ class Processes:
         return _state(self._study)
 
     def close(self) -> None:
-        """End all processes that are not at work; those end with their request."""
+        """End all processes, also those that are at work."""
+        self._places.close()
         with self._lock:
             self._closed = True
             ended, self._idle = self._idle, []
+            for worker in self._busy:
+                worker.kill()
         for worker in ended:
             worker.close()
 
     @contextmanager
     def _worker(self) -> Iterator[Process]:
-        if not self._turns.acquire(timeout=self._limits.waiting):
-            raise RefusalError(503, "too many queries at a time: try again later")
+        worker, state = self._taken()
+        with self._lock:
+            self._busy.add(worker)
+            if self._closed:
+                worker.kill()
         try:
-            worker, state = self._taken()
-            try:
-                yield worker
-            finally:
-                self._put_back(worker, state)
+            yield worker
         finally:
-            self._turns.release()
+            self._put_back(worker, state)
 
     def _taken(self) -> tuple[Process, object]:
         """A process that sees the tables as they are now."""
@@ -173,6 +183,7 @@ class Processes:
 
     def _put_back(self, worker: Process, state: object) -> None:
         with self._lock:
+            self._busy.discard(worker)
             if worker.is_alive and state == self._state and not self._closed:
                 self._idle.append(worker)
                 return
@@ -181,12 +192,9 @@ class Processes:
 
 def _environment() -> dict[str, str]:
     environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
-    # Where memindex was imported from, the worker finds it, too.
-    package = str(Path(__file__).resolve().parents[2])
-    path = os.pathsep.join(dict.fromkeys([package, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]))
     # Arrow's own allocator reserves a gigabyte that it may never use, and glibc arenas for many threads: both count.
     frugal = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "2"}
-    return environment | frugal | {"PYTHONPATH": path}
+    return environment | frugal
 
 
 def _state(study: Path) -> tuple[tuple[str, int], ...]:

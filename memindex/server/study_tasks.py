@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from memindex.near_names import hint
 from memindex.server.refusals import RefusalError
 from memindex.server.sql import StudySql
 from memindex.server.sql_writing import Written, written
@@ -43,7 +44,7 @@ def figure(asked: StudySql, name: str, values: Mapping[str, Parameter], width: i
 
 def _asked_for(name: str, values: Mapping[str, Parameter]) -> tuple[Query, dict[str, Parameter]]:
     if name not in list_queries():
-        raise RefusalError(404, f"there is no question {name}; the questions are: {', '.join(list_queries())}")
+        raise RefusalError(404, f"there is no question {name}; {hint(name, list_queries())}")
     query = load_query(name)
     return query, query_values(query, values)
 

@@ -1,7 +1,8 @@
 """The process that answers requests on one study: `python -m memindex.server.study_worker STUDY LIMITS`.
 
-It reads requests from stdin and writes answers to stdout (`memindex.server.pipes`), and ends with the server. It can't
-write files, and its memory is bounded by the system, so that no query harms the server or the machine.
+It reads requests from stdin and writes answers to stdout (`memindex.server.pipes`), and ends when stdin does, whatever
+it is doing: the server is gone then. It can't write files, and its memory is bounded by the system, so that no query
+harms the server or the machine.
 """
 
 from __future__ import annotations
@@ -9,11 +10,14 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 from contextlib import suppress
 from pathlib import Path
+from queue import SimpleQueue
 from typing import IO, Any
 
 from memindex.errors import MemindexError
+from memindex.server.log import log
 from memindex.server.pipes import receive, send
 from memindex.server.refusals import RefusalError, without_folders
 from memindex.server.study_limits import StudyLimits
@@ -23,6 +27,8 @@ def main(arguments: list[str]) -> None:
     """Answer until stdin ends."""
     study, limits = Path(arguments[0]), StudyLimits(**json.loads(arguments[1]))
     requests, answers = _streams()
+    asking: SimpleQueue[dict[str, Any]] = SimpleQueue()
+    threading.Thread(target=_read, args=(requests, asking), name="memindex-requests", daemon=True).start()
     _confine(limits)
     try:
         from memindex.server.sql import StudySql
@@ -32,10 +38,16 @@ def main(arguments: list[str]) -> None:
         send(answers, {"status": 503, "error": without_folders(str(error), [study.resolve(), study.resolve().parent])})
         return
     send(answers, {"status": 200})
+    with suppress(BrokenPipeError):
+        while True:
+            send(answers, *_answer(asked, asking.get()))
+
+
+def _read(requests: IO[bytes], asking: SimpleQueue[dict[str, Any]]) -> None:
+    """Take requests until stdin ends, and end the process with it: the query that runs has nobody to answer to."""
     while (message := receive(requests)) is not None:
-        send(answers, *_answer(asked, message[0]))
-        if message[0].get("last"):
-            break
+        asking.put(message[0])
+    os._exit(0)
 
 
 def _streams() -> tuple[IO[bytes], IO[bytes]]:
@@ -74,8 +86,7 @@ def _answer(asked: Any, request: dict[str, Any]) -> tuple[dict[str, Any], bytes]
         return {"status": 413, "error": "the query needs more memory than it may use"}, b""
     except Exception as error:
         # A mistake of ours: told to whoever runs the server, not to whoever asks.
-        with suppress(OSError):  # stderr may be a file, and this process writes none
-            print(f"memindex: {request['task']}: {type(error).__name__}: {error}", file=sys.stderr)
+        log(f"{request['task']}: {type(error).__name__}: {error}")
         return {"status": 400, "error": "this can't be answered"}, b""
     return {"status": 200, "truncated": answer.truncated}, answer.body
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from memindex.corpus.documents import SourceFile
 from memindex.corpus.sources import find_files
@@ -32,13 +33,32 @@ from memindex.study.preflight import context_of
 _MARGIN = 1.3
 
 
+#: How much of something there is: number, list or name by key.
+Facts = dict[str, Any]
+
+
 @dataclass(frozen=True)
 class Planned:
-    """One piece of a study: what it is, how much of it there is, and whether it is there already (None: not looked)."""
+    """One piece of a study.
 
-    what: str
+    Attributes:
+        kind: index, planted, model, sequences, runs or probes.
+        name: Which index or model; None where there is only one.
+        amount: How much of it there is, for people.
+        there: Whether it is there already; None: not looked.
+        facts: How much of it there is, as numbers, lists and names.
+    """
+
+    kind: str
+    name: str | None
     amount: str
     there: bool | None = None
+    facts: Facts = field(default_factory=dict)
+
+    @property
+    def what(self) -> str:
+        """What it is, for people."""
+        return f"{self.kind} {self.name}" if self.name else self.kind
 
 
 def check_study(config: StudyConfig) -> list[Planned]:
@@ -58,12 +78,18 @@ def _indexes(config: StudyConfig) -> Iterator[Planned]:
     for name, path, parts, held_out in _wanted(config):
         if path not in missing:
             manifest = Index.open(path).manifest
+            facts: Facts = {
+                "tokens": manifest.tokens,
+                "documents": manifest.documents,
+                "domains": len(manifest.domains),
+            }
             amount = f"{manifest.tokens:,} tokens, {manifest.documents:,} documents, {len(manifest.domains):,} domains"
         else:
             files = [file for part in parts for file in _files(config, part, held_out)]
             size = sum(file.bytes for file in files)
+            facts = {"source_bytes": size or None}
             amount = f"of {size / 1e6:,.1f} MB" if size else "of text installed on this machine"
-        yield Planned(f"index {name}", amount, path not in missing)
+        yield Planned("index", name, amount, path not in missing, facts)
 
 
 def _files(config: StudyConfig, part: CorpusPart, held_out: bool) -> list[SourceFile]:
@@ -84,28 +110,51 @@ def _planted(config: StudyConfig) -> Iterator[Planned]:
         of_length = f" and each of {', '.join(map(str, plant.lengths))} tokens" if plant.lengths else ""
         documents = sum(plant.copies) * plant.sequences * len(plant.lengths or (None,))
         amount = f"{plant.sequences:,} texts of each of {copies} copies{of_length}: {documents:,} documents"
-        yield Planned("planted", amount, config.planted.exists())
+        facts: Facts = {
+            "texts_per_number": plant.sequences,
+            "copies": list(plant.copies),
+            "lengths": list(plant.lengths or ()),
+            "documents": documents,
+        }
+        yield Planned("planted", None, amount, config.planted.exists(), facts)
 
 
 def _models(config: StudyConfig) -> Iterator[Planned]:
     missing, corpora = missing_models(config), _corpora(config)
     for training in trainings(config):
-        amount = f"{_shape(training)}, {_budget(training, corpora[training.series.other])}"
-        yield Planned(f"model {training.id}", amount, training not in missing)
+        shape = shape_for(parse_size(training.size))
+        budget = _budget(training, corpora[training.series.other])
+        facts: Facts = {
+            "architecture": training.architecture,
+            "non_embedding_parameters": shape.parameters,
+            "asked_parameters": parse_size(training.size),
+            "layers": shape.layers,
+            "hidden": shape.hidden,
+            "heads": shape.heads,
+            "tokens": budget,
+            "passes": training.series.passes,
+        }
+        series = training.series
+        length = f"{series.passes:g} times the corpus" if budget is None else f"{budget:,} tokens"
+        yield Planned("model", training.id, f"{_shape(training)}, {length}", training not in missing, facts)
     made = {model_id for training in trainings(config) for model_id in training.model_ids}
     for model in config.models:
         if model.id not in made:
-            yield Planned(f"model {model.id}", _described(config, source_of(config, model), model.revision))
+            source = source_of(config, model)
+            context = _context(config, source, model.revision)
+            amount = source if context is None else f"{source}, reads {context:,} tokens"
+            facts = {"source": source, "revision": model.revision, "context": context}
+            yield Planned("model", model.id, amount, None, facts)
 
 
-def _budget(training: Training, corpus: _Corpus | None) -> str:
-    """How long a model is trained; refused where the corpus is too short for it."""
+def _budget(training: Training, corpus: _Corpus | None) -> int | None:
+    """Tokens that a model is trained on, None where the corpus is not counted; refused where it is too short."""
     series = training.series
     if corpus is not None and corpus.counted:
-        return f"{training.tokens(corpus.tokens):,} tokens"
+        return training.tokens(corpus.tokens)
     if corpus is not None and series.tokens is not None and parse_size(series.tokens) > _MARGIN * corpus.tokens:
         training.tokens(corpus.tokens)
-    return f"{series.passes:g} times the corpus" if series.passes is not None else f"{series.tokens} tokens"
+    return None if series.tokens is None else parse_size(series.tokens)
 
 
 def _shape(training: Training) -> str:
@@ -117,13 +166,13 @@ def _shape(training: Training) -> str:
     )
 
 
-def _described(config: StudyConfig, source: str, revision: str | None) -> str:
-    """What a listed model is, by its config.json; its context must hold the sequences."""
+def _context(config: StudyConfig, source: str, revision: str | None) -> int | None:
+    """The longest input of a listed model, by its config.json; it must hold the sequences."""
     context = context_of(read_config(source, revision))
     length = config.sequences.prefix + config.sequences.suffix
     if context is not None and context < length:
         raise MemindexError(f"prefix + suffix are {length} tokens, {source} reads at most {context}")
-    return source if context is None else f"{source}, reads {context:,} tokens"
+    return context
 
 
 @dataclass(frozen=True)
@@ -158,14 +207,21 @@ def _sequences(config: StudyConfig) -> Iterator[Planned]:
     kinds += [f"{wanted.heldout:,} held-out"] if config.heldout is not None else []
     kinds += ["the planted ones"] if config.planted is not None else []
     there = (config.tables / "sequences").is_dir()
-    yield Planned("sequences", f"{wanted.prefix} + {wanted.suffix} tokens: {', '.join(kinds)}", there)
+    facts = {
+        **{key: getattr(wanted, key) for key in ("prefix", "suffix", "uniform", "per_bucket", "per_domain")},
+        "heldout": wanted.heldout if config.heldout is not None else 0,
+        "planted": config.planted is not None,
+    }
+    yield Planned("sequences", None, f"{wanted.prefix} + {wanted.suffix} tokens: {', '.join(kinds)}", there, facts)
     runs = [
         protocol.label()
         for model in config.models
         for protocol in config.scoring.of_model(model.id).protocols(wanted.prefix, wanted.suffix)
     ]
-    labels = ", ".join(f"{number:,} of {label}" for label, number in Counter(runs).items())
-    yield Planned("runs", f"{len(runs):,}: {labels}" if runs else "none")
+    protocols = Counter(runs)
+    labels = ", ".join(f"{number:,} of {label}" for label, number in protocols.items())
+    facts = {"runs": len(runs), "protocols": [{"protocol": name, "runs": number} for name, number in protocols.items()]}
+    yield Planned("runs", None, f"{len(runs):,}: {labels}" if runs else "none", None, facts)
     for training in trainings(config):
         if training.series.context < wanted.prefix + wanted.suffix:
             raise MemindexError(
@@ -177,4 +233,5 @@ def _sequences(config: StudyConfig) -> Iterator[Planned]:
 def _probes(config: StudyConfig) -> Iterator[Planned]:
     if config.probes.run:
         models = [model.id for model in config.models if model.control is None and config.probes.takes(model.id)]
-        yield Planned("probes", f"{', '.join(config.probes.run)} of {len(models):,} models")
+        facts = {"probes": list(config.probes.run), "models": models}
+        yield Planned("probes", None, f"{', '.join(config.probes.run)} of {len(models):,} models", None, facts)

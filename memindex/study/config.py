@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from memindex.errors import MemindexError
+from memindex.mistaken_paths import not_a_study
+from memindex.near_names import hint
 from memindex.study.making_config import BuildConfig, CorpusPart, PlantConfig, SeriesConfig, check_together
 from memindex.study.model_patterns import fits_any, idle_patterns
 from memindex.study.probe_config import ProbeConfig
@@ -153,12 +155,9 @@ def load_study(directory: str | Path) -> StudyConfig:
     root = Path(directory).resolve()
     file = root / FILE
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")
     except (FileNotFoundError, NotADirectoryError):
-        named = str(directory) or "."
-        raise MemindexError(
-            f"{named} is not a study: it has no {FILE}; make one with: memindex study init {named} -i INDEX"
-        ) from None
+        raise MemindexError(not_a_study(directory)) from None
     except OSError as error:
         raise MemindexError(f"can't read {file}: {error.strerror or error}") from None
     except UnicodeDecodeError as error:
@@ -246,15 +245,13 @@ def _check_names(config: StudyConfig, file: Path) -> None:
         ("[scoring] controlled", config.scoring.controlled if config.scoring.controls else ()),
     ):
         if ids and (idle := idle_patterns(patterns, ids)):
-            raise MemindexError(
-                f"{file}: {key} names no model of the study ({', '.join(idle)}); there are {', '.join(ids)}"
-            )
+            raise MemindexError(f"{file}: {key} names no model of the study ({', '.join(idle)}); {hint(idle[0], ids)}")
     for model_id in ids:
         if ids.count(model_id) > 1:
             raise MemindexError(f"{file}: two models have the id {model_id}: give each [[models]] its own")
 
 
-def with_models(config: StudyConfig, patterns: Sequence[str]) -> StudyConfig:
+def with_models(config: StudyConfig, patterns: str | Sequence[str]) -> StudyConfig:
     """A study with some of its models alone: those whose ids fit one of the shell patterns.
 
     The rest of it stays as it is, so that several machines can each do some of the models, and their tables be put
@@ -263,11 +260,12 @@ def with_models(config: StudyConfig, patterns: Sequence[str]) -> StudyConfig:
     Raises:
         MemindexError: A pattern that no model fits.
     """
+    patterns = [patterns] if isinstance(patterns, str) else patterns
     models = tuple(model for model in config.models if fits_any(model.id, patterns))
     if idle := idle_patterns(patterns, [model.id for model in config.models]):
         raise MemindexError(
-            f"no model of the study is called {' or '.join(idle)}; there are "
-            f"{', '.join(model.id for model in config.models) or 'none'}"
+            f"no model of the study is called {' or '.join(idle)}; "
+            f"{hint(idle[0], [model.id for model in config.models])}"
         )
     trainings = [training for series in config.train for training in series.trainings()]
     # A checkpoint needs its model's training.

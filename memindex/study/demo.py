@@ -15,11 +15,12 @@ from pathlib import Path
 
 from memindex.corpus.tokenizer import load_tokenizer
 from memindex.corpus.tokenizer_training import train_tokenizer
-from memindex.errors import MemindexError, MissingExtraError
+from memindex.errors import MemindexError
+from memindex.extras import require
 from memindex.index.builder import build_index
 from memindex.index.index import Index
 from memindex.index.manifest import write_atomically
-from memindex.progress import Progress
+from memindex.progress import LOAD_TORCH, Progress, report_loading
 from memindex.study.config import FILE, SequenceConfig, load_study
 from memindex.study.demo_corpus import CorpusPlan, write_corpus
 from memindex.study.probe_config import PROBES
@@ -56,7 +57,7 @@ def run_demo(target: Path, plan: DemoPlan, tell: Tell, progress: Progress, devic
     """
     if target.exists() and not (target / "corpus").is_dir():
         raise MemindexError(f"{target} exists already and is no demo: name another folder with --out")
-    _require_models()
+    require("models")
     _corpus(target, plan, tell)
     index = _indexes(target, tell, progress)
     models = [_train(index, size, plan, target, tell, progress, device) for size in plan.sizes]
@@ -116,11 +117,13 @@ def _indexes(target: Path, tell: Tell, progress: Progress) -> Index:
 def _train(
     index: Index, size: str, plan: DemoPlan, target: Path, tell: Tell, progress: Progress, device: str | None
 ) -> Path:
-    from memindex.models.from_index import train_on_index
-
     out = target / "models" / f"{plan.architecture}-{size}"
     if out.exists():
         return out
+    report_loading(progress)
+    from memindex.models.from_index import train_on_index
+
+    progress(LOAD_TORCH, 1, 1)
     tell(f"Training {plan.architecture} {size} on {plan.passes:g} passes over the index")
     record = train_on_index(
         index,
@@ -138,11 +141,3 @@ def _train(
         f"loss {record['final_loss']:.2f}"
     )
     return out
-
-
-def _require_models() -> None:
-    try:
-        import torch  # noqa: F401
-        import transformers  # noqa: F401
-    except ImportError:
-        raise MissingExtraError("the demo trains models: pip install 'memindex[models]'") from None

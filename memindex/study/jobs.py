@@ -81,6 +81,8 @@ def do_units(
         return Done()
     start = time.perf_counter()
     count = _Count(store, jobs, progress)
+    # A model takes seconds to load before its first sequence is done.
+    count.start(jobs[0])
     _engine(store, sequences, jobs, options, count)
     return Done(count.scored, time.perf_counter() - start)
 
@@ -157,6 +159,10 @@ class _Count:
                 missing = sum(_length(job.units, number) for number in job.units.missing(store))
                 self._before[title] = job.units.rows - missing
                 self._rows[title] = {}
+
+    def start(self, job: Job) -> None:
+        """Report the run of a job before the first of its sequences is done."""
+        self._progress(job.units.title, self._before[job.units.title], job.units.rows)
 
     def __call__(self, job: Job, rows: int) -> None:
         title = job.units.title

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from memindex.errors import MemindexError
 from memindex.models.shapes import ARCHITECTURES, parse_size
+from memindex.near_names import hint
 
 #: Text that is found on every machine, as a value of `installed`: the Python sources of its packages.
 PYTHON = "python"
@@ -130,7 +131,7 @@ class SeriesConfig:
         """Refuse what makes no model."""
         for name in self.architectures:
             if name not in ARCHITECTURES:
-                raise MemindexError(f"train: unknown architecture {name!r}; known: {', '.join(ARCHITECTURES)}")
+                raise MemindexError(f"train: unknown architecture {name!r}; {hint(name, ARCHITECTURES)}")
         for text in (*self.sizes, *self.checkpoints, *filter(None, [self.tokens])):
             parse_size(text)
         self._check_length()

@@ -25,6 +25,7 @@ from memindex.errors import CorpusError, MemindexError
 from memindex.index.builder import build_index
 from memindex.index.index import Index
 from memindex.index.manifest import write_atomically
+from memindex.mistaken_paths import looks_like_path, no_such
 from memindex.progress import Progress
 from memindex.study.config import StudyConfig
 from memindex.study.demo_corpus import CorpusPlan, write_corpus
@@ -38,6 +39,9 @@ _SCHEMA = pa.schema(
 
 #: What is read of it when it is indexed.
 _OPTIONS = ReadOptions(domain_field="domain")
+
+#: What is to be put where a study.toml says that there is one.
+TOKENIZER_NEEDED, CORPUS_NEEDED = "a tokenizer.json, or a folder with one,", "the corpus, or a link to it,"
 
 #: The settings that all of it was made with.
 _SETTINGS = "settings.json"
@@ -156,7 +160,9 @@ def _tokenizer(config: StudyConfig, progress: Progress) -> Tokenizer:
 def named_tokenizer(config: StudyConfig, name: str) -> Tokenizer:
     """The tokenizer of that name, or in that place in the study's directory."""
     beside = config.directory / name
-    return load_tokenizer(beside if beside.exists() else name)
+    if beside.exists() or not looks_like_path(name):
+        return load_tokenizer(beside if beside.exists() else name)
+    raise MemindexError(f"tokenizer {name}: {no_such(name, config.directory, TOKENIZER_NEEDED)}")
 
 
 def _texts(file: Path) -> Iterator[str]:
@@ -206,7 +212,8 @@ def sources_of(config: StudyConfig, part: CorpusPart, held_out: bool) -> tuple[l
     sources = [config.directory / name for name in (part.heldout if held_out else part.sources)]
     for source in sources:
         if not source.exists():
-            raise CorpusError(f"{source} is missing: put the corpus there (a link will do), or name another place")
+            name = str(source.relative_to(config.directory)) if source.is_relative_to(config.directory) else str(source)
+            raise CorpusError(no_such(name, config.directory, CORPUS_NEEDED))
     return sources, ReadOptions(part.text_field, part.domain_field, part.include, part.domain_sql)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from memindex.errors import MemindexError
 from memindex.models.shapes import default_learning_rate, parse_size, shape_for
-from memindex.progress import Progress
+from memindex.progress import Progress, report_loading
 from memindex.study.config import StudyConfig
 from memindex.study.jobs import RAY, RunOptions
 from memindex.study.making_config import Training
@@ -93,6 +93,7 @@ def _do(jobs: Sequence[TrainingJob], options: RunOptions, progress: Progress) ->
     gpus = count_gpus() if jobs[0].device == "cuda" else 1
     workers = min(options.workers or max(1, gpus), len(jobs))
     if workers == 1:
+        report_loading(progress)
         for job in jobs:
             train_job(job, lambda done, _, job=job: report(job, done))  # type: ignore[misc]
     else:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from memindex.errors import MemindexError
+from memindex.mistaken_paths import looks_like_path
 from memindex.models.sources import RECORD
 from memindex.study.config import ModelConfig, StudyConfig
 from memindex.study.protocol import CONTROL_SEED, UNTRAINED, Protocol, ScoringConfig
@@ -207,9 +208,11 @@ def _folder(config: StudyConfig, source: str) -> Path:
 
 
 def source_of(config: StudyConfig, model: ModelConfig) -> str:
-    """A folder below the study if there is one, else the name as it stands (a hub name, or a path)."""
+    """The folder below the study if there is one or the source is a path, else the source itself, a name on the hub."""
     folder = _folder(config, model.source)
-    return str(folder) if folder.is_dir() else model.source
+    return (
+        str(folder) if folder.is_dir() or (looks_like_path(model.source) and model.source[0] != "~") else model.source
+    )
 
 
 def model_fingerprint(config: StudyConfig, model: ModelConfig, weights_seed: int | None = None) -> str:

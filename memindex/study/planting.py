@@ -86,7 +86,11 @@ class Planted:
 
 
 def plant(
-    index: Index, sources: Sequence[str | Path], out: str | Path, plan: PlantPlan, options: ReadOptions
+    index: Index,
+    sources: str | Path | Sequence[str | Path],
+    out: str | Path,
+    plan: PlantPlan,
+    options: ReadOptions,
 ) -> Planted:
     """Choose texts that an index does not hold, and write documents with copies of them.
 
@@ -102,6 +106,7 @@ def plant(
         MemindexError: `out` exists, or a plan that makes no sense.
     """
     _check(plan)
+    sources = [sources] if isinstance(sources, str | Path) else sources
     target, wanted = new_folder(out), plan.sequences * len(plan.copies)
     if target.exists():
         raise MemindexError(f"{target} exists already: choose another --out, or remove it first")
@@ -116,7 +121,7 @@ def plant(
                 raise
             most *= _SPARE
     table = _table(chosen, index.tokenizer, plan)
-    with partial_directory(target) as folder:
+    with partial_directory(target, "plant") as folder:
         documents = _write(folder, table, plan)
         folder.rename(target)
     return Planted(table, documents, len(counts), int(counts.max(initial=0)))

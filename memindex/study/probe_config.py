@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from memindex.errors import MemindexError
+from memindex.near_names import hint
 from memindex.study.model_patterns import fits_any
 
 COMPRESSION, NOISE, PERTURBATION, LAYER_DECODING = "compression", "noise", "perturbation", "layer_decoding"
@@ -63,7 +64,7 @@ class ProbeConfig:
         """Refuse what means nothing."""
         for name in self.run:
             if name not in PROBES:
-                raise MemindexError(f"probes: unknown probe {name!r}; known: {', '.join(PROBES)}")
+                raise MemindexError(f"probes: unknown probe {name!r}; {hint(name, PROBES)}")
         for name, least in (("sequences", 1), ("draws", 1), ("seed", 0)):
             value = getattr(self, name)
             if value is not None and not least <= value < 1 << 31:
@@ -71,7 +72,9 @@ class ProbeConfig:
         if not self.alphas or not all(0 <= alpha <= 1 for alpha in self.alphas):
             raise MemindexError("probes: alphas must be between 0 and 1, one at least: they are shares of the stream")
         if self.replacement not in REPLACEMENTS:
-            raise MemindexError(f"probes: unknown replacement {self.replacement!r}; known: {', '.join(REPLACEMENTS)}")
+            raise MemindexError(
+                f"probes: unknown replacement {self.replacement!r}; {hint(self.replacement, REPLACEMENTS)}"
+            )
         if len(set(self.alphas)) < len(self.alphas):
             raise MemindexError("probes: alphas names one twice")
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from memindex.progress import Progress
+from memindex.progress import Progress, report_loading
 from memindex.study.config import ModelConfig, StudyConfig
 from memindex.study.jobs import Done, RunOptions, device_of, do_units
 from memindex.study.planning import Run, check_unchanged, plan_runs
@@ -70,6 +70,7 @@ def run_probes(
     if not missing:
         return Done()
     _tell_of_none(missing)
+    report_loading(report)
     device = device_of(options)
     # Model by model, not probe by probe: each is then loaded once, and worker processes are started once.
     missing.sort(key=lambda one: runs.index(one.run))
@@ -87,8 +88,8 @@ def _tell_of_none(units: Sequence[ProbeUnits]) -> None:
             )
 
 
-def probe_status(config: StudyConfig, store: TableStore, runs: Sequence[Run]) -> list[tuple[str, str]]:
-    """(probe and run, how it stands) of the probes that study.toml asks for."""
+def probe_status(config: StudyConfig, store: TableStore, runs: Sequence[Run]) -> list[tuple[str, str, str]]:
+    """(probe, model, state) of the probes that study.toml asks for; done, missing or too_few_sequences."""
     work = []
     for probe in dict.fromkeys(config.probes.run):
         for run in probed_runs(config, [run for run in runs if config.probes.takes(run.model.id)]):
@@ -96,8 +97,8 @@ def probe_status(config: StudyConfig, store: TableStore, runs: Sequence[Run]) ->
             if store.has("runs", run.run_id):
                 sequences = store.read("sequences", units=[run.sample])
                 units, _ = _planned(store, probe, [run], sequences, config.probes, UNIT)
-                state = ("done" if units[0].done(store) else "missing") if units else "too few sequences"
-            work.append((f"{probe} of {run.model.id}", state))
+                state = ("done" if units[0].done(store) else "missing") if units else "too_few_sequences"
+            work.append((probe, run.model.id, state))
     return work
 
 

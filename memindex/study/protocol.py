@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from memindex.errors import MemindexError
+from memindex.near_names import hint
 from memindex.study.model_patterns import fits_any
 
 GREEDY, SAMPLED = "greedy", "sampled"
@@ -162,4 +163,4 @@ class ScoringConfig:
 
 def _known(name: str, value: str | None, names: tuple[str, ...]) -> None:
     if value is not None and value not in names:
-        raise MemindexError(f"scoring: unknown {name} {value!r}; known: {', '.join(names)}")
+        raise MemindexError(f"scoring: unknown {name} {value!r}; {hint(value, names)}")

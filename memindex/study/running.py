@@ -9,16 +9,18 @@ instead of mixed in.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import pyarrow as pa
 
 from memindex.errors import MemindexError
-from memindex.progress import Progress
+from memindex.extras import require
+from memindex.progress import Progress, report_loading
 from memindex.study.checking import check_study
 from memindex.study.config import ModelConfig, StudyConfig
 from memindex.study.exposures import ensure_exposures, known_trainings, missing_exposures
 from memindex.study.frequencies import ensure_statistics, missing_statistics
-from memindex.study.jobs import Done, RunOptions, device_of, do_units
+from memindex.study.jobs import LOCAL, Done, RunOptions, device_of, do_units
 from memindex.study.making_indexes import all_indexes, ensure_indexes, missing_indexes
 from memindex.study.making_models import ensure_models, missing_models, trainings
 from memindex.study.planning import UNIT, Run, Units, check_unchanged, plan_runs
@@ -31,7 +33,10 @@ from memindex.study.units import tokens_of
 from memindex.tables.origins import check_indexes
 from memindex.tables.store import TableStore
 
-__all__ = ["Done", "RunOptions", "run_probes", "run_study", "status", "study_runs"]
+__all__ = ["Done", "RunOptions", "Work", "run_probes", "run_study", "status", "study_runs", "work_of"]
+
+#: How a piece of work stands.
+DONE, MISSING = "done", "missing"
 
 
 def run_study(
@@ -66,8 +71,14 @@ def run_study(
     store = TableStore(config.tables)
     runs = study_runs(config, models, scoring)
     if only in (None, "scores"):
+        if not all(store.has("runs", run.run_id) for run in runs):
+            if options.engine == LOCAL:
+                require("models")  # before sequences are sampled and counted
         check_unchanged(store, runs, config)
-        check_models(config, [run for run in runs if not store.has("runs", run.run_id)])
+        missing = [run for run in runs if not store.has("runs", run.run_id)]
+        check_models(config, missing)
+        if missing:
+            report_loading(report)
     if only not in (None, "sequences") and not store.has("frequencies", sample_name(config)):
         raise MemindexError(f"{config.directory} has no sequences yet: run it with --only sequences first")
     sequences = ensure_sequences(config, report)
@@ -87,6 +98,8 @@ def _make(config: StudyConfig, only: str | None, options: RunOptions, report: Pr
     """Make what is missing of the indexes and models that study.toml describes."""
     if missing_indexes(config) or missing_models(config):
         check_study(config)
+        if only in (None, "train") and missing_models(config):
+            require("models")  # before an index is built
     if only in (None, "build"):
         ensure_indexes(config, report)
     check_indexes(config)
@@ -102,40 +115,79 @@ def study_runs(
     return plan_runs(config, models, scoring or config.scoring, sample_name(config))
 
 
+@dataclass(frozen=True)
+class Work:
+    """A piece of work that a study consists of, and how it stands.
+
+    Attributes:
+        kind: index, model, sequences, frequencies, scores, exposures, spans or probe.
+        name: Which one of them: an index, a model, a run (model and protocol); None where there is only one.
+        state: done, missing or too_few_sequences.
+        probe: Of a probe: which one.
+        in_study: Whether study.toml asks for it; False for runs that `memindex run` added.
+    """
+
+    kind: str
+    name: str | None
+    state: str
+    probe: str | None = None
+    in_study: bool = True
+
+    @property
+    def title(self) -> str:
+        """As people read it."""
+        if self.probe is not None:
+            return f"{self.probe} of {self.name}"
+        named = {"scores": f"scores of {self.name}"}.get(self.kind, f"{self.kind} {self.name}")
+        return (named if self.name else self.kind) + ("" if self.in_study else " (not in study.toml)")
+
+
 def status(
     config: StudyConfig, models: Sequence[ModelConfig] | None = None, scoring: ScoringConfig | None = None
 ) -> list[tuple[str, str]]:
-    """(piece of work, "done" or "missing") for everything the study consists of, and for other runs in its tables."""
+    """(piece of work, how it stands, in words) of everything in `work_of`."""
+    return [(one.title, one.state.replace("_", " ")) for one in work_of(config, models, scoring)]
+
+
+def work_of(
+    config: StudyConfig, models: Sequence[ModelConfig] | None = None, scoring: ScoringConfig | None = None
+) -> list[Work]:
+    """Everything that the study consists of, and other runs in its tables."""
     made = _made(config)
-    if any(not done for _, done in made):
+    if any(one.state != DONE for one in made):
         # What comes after is named by what the indexes and models are.
-        return [(name, "done" if done else "missing") for name, done in made]
+        return made
     store = TableStore(config.tables)
     unit = sample_name(config)
     counted = store.has("frequencies", unit) and not missing_statistics(config)
-    work = [*made, ("sequences", store.has("sequences", unit)), ("frequencies", counted)]
+    work = [*made, _work("sequences", None, store.has("sequences", unit)), _work("frequencies", None, counted)]
     runs = study_runs(config, models, scoring)
     for run in runs:
         alone = sum(other.model.id == run.model.id for other in runs) == 1
-        work.append((f"scores of {run.model.id if alone else run.run_id}", store.has("runs", run.run_id)))
+        work.append(_work("scores", run.model.id if alone else run.run_id, store.has("runs", run.run_id)))
     listed = config.models if models is None else models
     if known_trainings(config, listed):
-        work.append(("exposures", not missing_exposures(config, listed)))
+        work.append(_work("exposures", None, not missing_exposures(config, listed)))
     if runs:
-        work.append(("spans", all(store.has("runs", run.run_id) for run in runs) and not missing_spans(config)))
+        traced = all(store.has("runs", run.run_id) for run in runs) and not missing_spans(config)
+        work.append(_work("spans", None, traced))
     named = {run.run_id for run in runs}
-    work += [(f"scores of {unit} (not in study.toml)", True) for unit in store.units("runs") if unit not in named]
-    states = [(name, "done" if done else "missing") for name, done in work]
-    return [*states, *probe_status(config, store, runs)]
+    work += [Work("scores", unit, DONE, in_study=False) for unit in store.units("runs") if unit not in named]
+    probes = probe_status(config, store, runs)
+    return work + [Work("probe", run, state, probe=probe) for probe, run, state in probes]
 
 
-def _made(config: StudyConfig) -> list[tuple[str, bool]]:
-    """(what, whether it is there) of the indexes and models that the study makes itself."""
+def _work(kind: str, name: str | None, done: bool) -> Work:
+    return Work(kind, name, DONE if done else MISSING)
+
+
+def _made(config: StudyConfig) -> list[Work]:
+    """The indexes and models that the study makes itself."""
     missing = missing_indexes(config)
     indexes = all_indexes(config).items() if config.build else ()
-    work = [(f"index {name}", path not in missing) for name, path in indexes]
+    work = [_work("index", name, path not in missing) for name, path in indexes]
     absent = missing_models(config)
-    return work + [(f"model {training.id}", training not in absent) for training in trainings(config)]
+    return work + [_work("model", training.id, training not in absent) for training in trainings(config)]
 
 
 def _score(

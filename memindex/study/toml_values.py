@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from memindex.errors import MemindexError
+from memindex.near_names import hint
 
 
 def reject_unknown(file: Path, section: str, raw: dict[str, Any], known: set[str]) -> None:
@@ -14,7 +15,7 @@ def reject_unknown(file: Path, section: str, raw: dict[str, Any], known: set[str
     for key in raw:
         if key not in known:
             place = f"[{section}] " if section else ""
-            raise MemindexError(f"{file}: {place}unknown key {key}; known: {', '.join(sorted(known))}")
+            raise MemindexError(f"{file}: {place}unknown key {key}; {hint(key, sorted(known))}")
 
 
 def build(kind: Any, raw: Any, file: Path, section: str) -> Any:

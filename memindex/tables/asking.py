@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import duckdb
 import pyarrow as pa
 from duckdb.sqltypes import DuckDBPyType
 
 from memindex.errors import MemindexError
-from memindex.tables.connection import damage_behind, still_empty
-from memindex.tables.functions import FUNCTIONS, readable
+from memindex.near_names import either, near_names
+from memindex.tables.connection import damage_behind, leave_open, still_empty
+from memindex.tables.functions import FUNCTIONS, LOOKED_AT, readable
 from memindex.tables.queries import Parameter
 from memindex.tables.schema import TABLES, VIEWS
 
@@ -25,11 +29,20 @@ NOT_IN_FILES = frozenset({"interval", "bit", "bignum", "varint", "union", "time 
 NOT_IN_TEXT = NOT_IN_FILES | {"date", "time", "blob", "time_ns", "timestamp", "timestamp with time zone"}
 NOT_IN_TEXT |= {"timestamp_s", "timestamp_ms", "timestamp_ns"}
 
+#: Characters of DuckDB's message that are shown, so that a hint still fits after it.
+_MOST = 700
+
 #: Words that a misspelt one may have been.
 _KEYWORDS = (
     *("SELECT", "FROM", "WHERE", "GROUP", "ORDER", "HAVING", "LIMIT", "OFFSET", "JOIN", "USING", "WITH", "UNION"),
     *("DISTINCT", "VALUES", "DESCRIBE", "SUMMARIZE", "QUALIFY", "BETWEEN", "CREATE", "EXPLAIN", "INTERSECT", "EXCEPT"),
 )
+
+
+Answer = TypeVar("Answer")
+
+#: Seconds that a query has to stop after Ctrl-C.
+STOPPING = 5.0
 
 
 def ask(
@@ -47,17 +60,44 @@ def ask(
         MemindexError: What DuckDB says, in one line, and what to do.
         KeyboardInterrupt: The query was stopped.
     """
-    with _explaining(con, text), ThreadPoolExecutor(1) as pool:
+    with _explaining(con, text):
         text.encode("utf-8")  # DuckDB's client says nothing readable about half a surrogate pair
-        future = pool.submit(_run, con, text, values, NOT_IN_FILES if for_file else NOT_IN_TEXT)
-        while True:
-            try:
-                return future.result()
-            except KeyboardInterrupt:
-                if future.done():
-                    raise
-                # DuckDB itself looks for signals between the parts of a query only, which may be hours apart.
-                con.interrupt()
+        # DuckDB itself looks for signals between the parts of a query only, which may be hours apart.
+        answer = _in_thread(lambda: _run(con, text, values, NOT_IN_FILES if for_file else NOT_IN_TEXT))
+        try:
+            return answer.result()
+        finally:
+            # Ctrl-C, or what else a signal raises.
+            if not answer.done():
+                _stop(con, answer)
+
+
+def _in_thread(do: Callable[[], Answer]) -> Future[Answer]:
+    """What `do` gives, from a thread that nothing waits for at the end of the process."""
+    future: Future[Answer] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(do())
+        except BaseException as error:  # raised where the answer is taken
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="memindex-sql", daemon=True).start()
+    return future
+
+
+def _stop(con: duckdb.DuckDBPyConnection, answer: Future[Any]) -> None:
+    """Stop a query; one that does not stop in time is left to itself, and its connection to it."""
+    left = True
+    try:
+        end = time.monotonic() + STOPPING
+        # Again and again: an interruption that comes before the query has begun is forgotten.
+        while left and time.monotonic() < end:
+            con.interrupt()
+            left = not wait([answer], timeout=0.1).done
+    finally:
+        if left:
+            leave_open(con)
 
 
 def _run(
@@ -135,7 +175,9 @@ def explained(con: duckdb.DuckDBPyConnection, error: duckdb.Error, asked: str = 
     """DuckDB's message about what was asked in one line, with the name that was probably meant, or what to do."""
     if damaged := damage_behind(con, error):
         return damaged
-    text, message = str(error), str(readable(error))
+    text, message = str(error), str(readable(error, _MOST))
+    if len(text) > 2 * LOOKED_AT:
+        text = f"{text[:LOOKED_AT]}\n{text[-LOOKED_AT:]}"
     place, hint = _place(text), ""
     if found := re.search(r"Table with name (\S+) does not exist", message):
         hint = _nearest(found.group(1), tables := table_names(con)) or f"The tables: {', '.join(tables)}"
@@ -187,8 +229,8 @@ def _signatures(asked: str) -> str:
 
 
 def _nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
-    near = difflib.get_close_matches(name.strip('"!').lower(), list(known), 3, cutoff)
-    return f"Did you mean {' or '.join(near)}?" if near else ""
+    near = near_names(name.strip('"!'), known, 3, cutoff)
+    return f"Did you mean {either(near)}?" if near else ""
 
 
 def _columns_like(con: duckdb.DuckDBPyConnection, name: str) -> str:

@@ -19,7 +19,8 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from memindex.errors import MemindexError
+from memindex.errors import DamagedTableError, MemindexError
+from memindex.index.manifest import DOCUMENTS_FILE
 from memindex.index.sharding import processors
 from memindex.study.config import StudyConfig, load_study
 from memindex.tables import functions, statistics, templates
@@ -33,8 +34,16 @@ from memindex.tables.views import joined_views, literal_path, text_literal
 #: Every open connection, and the tables that it shows.
 _open: weakref.WeakKeyDictionary[duckdb.DuckDBPyConnection, TableStore] = weakref.WeakKeyDictionary()
 
+#: Connections that are busy with a query that could not be stopped.
+_left: list[duckdb.DuckDBPyConnection] = []
+
+#: Why the documents of some indexes of an open connection can't be read.
+_unreadable: weakref.WeakKeyDictionary[duckdb.DuckDBPyConnection, list[str]] = weakref.WeakKeyDictionary()
+
 #: What DuckDB says of a Parquet file that is damaged; not always which one.
-_DAMAGE = re.compile("TProtocol|Out of buffer|Failed to read file|Parquet|parquet|decompress|Snappy|ZSTD|[Cc]orrupt")
+_DAMAGE = re.compile(
+    "TProtocol|don't know what type|Out of buffer|Failed to read file|Parquet|parquet|decompress|Snappy|ZSTD|[Cc]orrupt"
+)
 #: And of one that is not there any more.
 _GONE = re.compile(r'(?:No files found that match the pattern|Cannot open file) "([^"]+)"')
 
@@ -65,8 +74,8 @@ def connect(
         opener: Opens an index; default `memindex.index.Index.open`.
         settings: DuckDB's settings, made when the database is: threads (default: all processors), memory_limit.
 
-    An index that changed since the tables were made from it is warned of: its documents are left out, and functions
-    that ask it by its name refuse, as for one that is not where study.toml says.
+    An index that changed since the tables were made from it is warned of. What needs it then fails, as for one that is
+    missing or damaged: its documents (also where all documents are read, or `corpora`), and functions that name it.
 
     Raises:
         MemindexError: No study there, a table file that this version can't read, or tables that contradict study.toml.
@@ -75,13 +84,14 @@ def connect(
     # Before anything is read of them.
     indexes = Indexes(config.indexes(), opener, only_named=restricted)
     refused = indexes.refused = unusable_indexes(config)
+    undocumented = indexes.undocumented = _without_documents(config) | refused
     # DuckDB would take all processors of a machine that a batch system gave a part of.
     con = duckdb.connect(":memory:", config={"threads": processors(), **(settings or {})})
     try:
         statistics.register(con)
         templates.register(con)
         functions.register(con, indexes)
-        _create_views(con, config, refused)
+        _create_views(con, config, undocumented)
         if restricted:
             restrict(con, config)
     except duckdb.Error as error:
@@ -91,6 +101,7 @@ def connect(
         con.close()
         raise
     _open[con] = TableStore(config.tables)
+    _unreadable[con] = list(undocumented.values())
     warn_of_changes(config, refused)
     return con
 
@@ -105,9 +116,18 @@ def still_empty(con: duckdb.DuckDBPyConnection, table_name: str) -> str:
     """What to say when a table, or one that the view of this name is made of, has no rows; empty when all have."""
     table = (TABLES | VIEWS).get(table_name)
     for part in table.made_of or (table_name,) if table is not None else ():
-        if not con.cursor().execute(f'SELECT 1 FROM "{part}" LIMIT 1').fetchall():
+        try:
+            there = con.cursor().execute(f'SELECT 1 FROM "{part}" LIMIT 1').fetchall()
+        except duckdb.Error as error:
+            return str(functions.readable(error))
+        if not there:
             return f"the table {part} is still empty; fill it with: {(TABLES | VIEWS)[part].filled_by}"
     return ""
+
+
+def lacks_index(con: duckdb.DuckDBPyConnection, error: MemindexError) -> bool:
+    """Whether a query failed only because it needs an index of the study that can't be used."""
+    return any(line in str(error) for line in _unreadable.get(con, ()))
 
 
 def why_empty(con: duckdb.DuckDBPyConnection, sql: str) -> str:
@@ -116,25 +136,29 @@ def why_empty(con: duckdb.DuckDBPyConnection, sql: str) -> str:
     return next(filter(None, (still_empty(con, name) for name in read)), "")
 
 
-def damage_behind(con: duckdb.DuckDBPyConnection, error: Exception) -> MemindexError | None:
+def damage_behind(con: duckdb.DuckDBPyConnection, error: Exception) -> DamagedTableError | None:
     """The file of the study, damaged or gone, that makes DuckDB fail, with what to do; None where there is none."""
     if con not in _open:
         return None
-    if (gone := _GONE.search(str(error))) and Path(gone[1]).is_relative_to(_open[con].directory):
-        return MemindexError(f"{gone[1]} was removed after this connection was made, by a run perhaps: connect again")
-    if not _DAMAGE.search(str(error)):
+    text = str(error)[: functions.LOOKED_AT]
+    if (gone := _GONE.search(text)) and Path(gone[1]).is_relative_to(_open[con].directory):
+        return DamagedTableError(
+            f"{gone[1]} was removed after this connection was made, by a run perhaps: connect again"
+        )
+    if not _DAMAGE.search(text):
         return None
-    return next(_open[con].damaged(), None)
+    try:
+        damage = next(_open[con].damaged(), None)
+    except MemindexError as unreadable:  # not even its schema
+        damage = unreadable
+    return DamagedTableError(str(damage)) if damage else None
 
 
-def _create_views(con: duckdb.DuckDBPyConnection, config: StudyConfig, refused: Container[str]) -> None:
+def _create_views(con: duckdb.DuckDBPyConnection, config: StudyConfig, undocumented: Container[str]) -> None:
     store = TableStore(config.tables)
     for table in TABLES.values():
         _create_table(con, table, store)
-    found = {name: path / "documents.parquet" for name, path in config.indexes().items()}
-    _create_view(
-        con, DOCUMENTS, {name: [file] for name, file in found.items() if file.is_file() and name not in refused}
-    )
+    _create_documents(con, {name: path / DOCUMENTS_FILE for name, path in config.indexes().items()}, undocumented)
     _check_frequencies(con, config)
     for view in joined_views(config.index.name, _lengths(con)):
         con.execute(view)
@@ -170,10 +194,22 @@ def _create_table(con: duckdb.DuckDBPyConnection, table: Table, store: TableStor
     con.execute(f'CREATE VIEW "{table.name}" AS ' + (" UNION ALL ".join(parts) or _select_nothing(table)))
 
 
-def _create_view(con: duckdb.DuckDBPyConnection, table: Table, files: Mapping[str, list[Path]]) -> None:
-    """A view over Parquet files; the key of `files` stands for the column `index` where the files lack it."""
-    parts = [_select(table, name, listed) for name, listed in files.items() if listed]
-    con.execute(f'CREATE VIEW "{table.name}" AS ' + (" UNION ALL ".join(parts) or _select_nothing(table)))
+def _without_documents(config: StudyConfig) -> dict[str, str]:
+    """The study's indexes that have no table of documents, as folders of infini-gram files, each with what to do."""
+    return {
+        name: f"the index {name} has no {DOCUMENTS_FILE}: make it with: memindex index open {path}"
+        for name, path in config.indexes().items()
+        if not (path / DOCUMENTS_FILE).is_file()
+    }
+
+
+def _create_documents(con: duckdb.DuckDBPyConnection, files: Mapping[str, Path], undocumented: Container[str]) -> None:
+    """The view of the indexes' documents; to read those of an index that can't be used is an error that says why."""
+    parts = [
+        _select_refused(DOCUMENTS, name) if name in undocumented else _select(DOCUMENTS, name, [file])
+        for name, file in files.items()
+    ]
+    con.execute(f'CREATE VIEW "{DOCUMENTS.name}" AS ' + (" UNION ALL ".join(parts) or _select_nothing(DOCUMENTS)))
 
 
 def _select(table: Table, index_name: str, files: list[Path], lacking: tuple[str, ...] = ()) -> str:
@@ -199,6 +235,14 @@ def _select_nothing(table: Table) -> str:
     return f"SELECT {columns} WHERE false"
 
 
+def _select_refused(table: Table, index_name: str) -> str:
+    """The rows of an index that can't be used: an error for a query that reads them."""
+    name = text_literal(index_name)
+    values = {"index": name}
+    columns = [f'{values.get(c.name, f"NULL::{_sql_type(c.type)}")} AS "{c.name}"' for c in table.columns]
+    return f"SELECT {', '.join(columns)} WHERE {functions.SAME_INDEX}({name})"
+
+
 def _sql_type(type_: pa.DataType) -> str:
     """DuckDB's name of an Arrow type of the schemas."""
     if pa.types.is_list(type_):
@@ -207,12 +251,30 @@ def _sql_type(type_: pa.DataType) -> str:
     return (names | {"string": "VARCHAR", "timestamp[us]": "TIMESTAMP"})[str(type_)]
 
 
+def leave_open(con: duckdb.DuckDBPyConnection) -> None:
+    """Never close a connection: to close one that is busy waits for its query, and that may not end."""
+    # One reference that is never given back keeps the connection from ending with the process.
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(con))
+    _open.pop(con, None)
+    _left.append(con)
+
+
+def close(con: duckdb.DuckDBPyConnection) -> None:
+    """Close a connection, unless it is busy with a query that could not be stopped."""
+    if not any(busy is con for busy in _left):
+        con.close()
+
+
+def is_one_left_open() -> bool:
+    """Whether a query goes on that could not be stopped: an orderly exit would wait for it."""
+    return bool(_left)
+
+
 def _leave_to_parent() -> None:
     """In a forked process: DuckDB's threads did not come along, so ending the parent's databases waits for ever."""
     for con in list(_open):
-        # One reference that is never given back keeps the connection from ending with the process.
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(con))
-    _open.clear()
+        leave_open(con)
+    _left.clear()
 
 
 if hasattr(os, "register_at_fork"):

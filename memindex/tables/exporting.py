@@ -65,7 +65,7 @@ def export_study(study: str | Path, out: str | Path, *, replace: bool = False, t
     con = connect(study)
     try:
         # Beside the target, which is there until the new one is whole.
-        with partial_directory(target.with_name(f"{target.name}.new")) as folder:
+        with partial_directory(target.with_name(f"{target.name}.new"), "study export") as folder:
             for name, answer in _answers(con, tell):
                 _write(answer, folder / f"{name}.parquet")
             _write(_models(con, config, tell), folder / MODELS)

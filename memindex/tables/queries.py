@@ -41,10 +41,14 @@ import duckdb
 import pyarrow as pa
 
 from memindex.errors import MemindexError, QueryError
+from memindex.near_names import FEW, hint, near_names
 from memindex.tables.connection import damage_behind
 from memindex.tables.functions import readable
 
 Parameter = str | int | float
+
+#: Where all names of queries are listed.
+LIST = "memindex sql --list shows all queries"
 
 _KINDS = ("points", "line", "dots", "cells", "heat", "none")
 _KEYS = (
@@ -126,7 +130,7 @@ def load_query(name: str) -> Query:
     """The query `name`; an unknown name or a bad header raises MemindexError."""
     known = list_queries()
     if name not in known:
-        raise MemindexError(f"there is no query {name!r}; the queries are: {', '.join(known)}")
+        raise MemindexError(f"there is no query {name!r}; {hint(name, known, LIST)}")
     return parse_query(name, (queries_directory() / f"{name}.sql").read_text(encoding="utf-8"))
 
 
@@ -187,7 +191,7 @@ def query_values(query: Query, given: Mapping[str, Parameter]) -> dict[str, Para
     values = dict(query.parameters)
     for key, value in given.items():
         if key not in values:
-            raise QueryError(f"query {query.name} has no parameter {key!r}; it has: {', '.join(values) or 'none'}")
+            raise QueryError(f"query {query.name} has no parameter {key!r}; {hint(key, values)}")
         default = values[key]
         values[key] = _typed(query.name, key, value, default)
         _check_allowed(query, key, values[key], default)
@@ -207,7 +211,8 @@ def not_in_study(con: duckdb.DuckDBPyConnection, values: Mapping[str, Parameter]
             name for (name,) in con.cursor().execute(f"SELECT DISTINCT {column} FROM {table} ORDER BY 1").fetchall()
         ]
         if known and wanted not in known:
-            return f"the study {lacking} {wanted!r}; ask with -p {key}={f' or {key}='.join(known)}"
+            near = near_names(str(wanted), known) or known[:FEW]
+            return f"the study {lacking} {wanted!r}; ask with -p {key}={f' or {key}='.join(near)}"
     return ""
 
 

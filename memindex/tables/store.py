@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from memindex.errors import MemindexError
+from memindex.near_names import hint
 from memindex.tables.conforming import completed, conform
 from memindex.tables.files import contents, damage, is_abandoned, machine, read_through
 from memindex.tables.schema import OLDEST_VERSION, SCHEMA_VERSION, TABLES, Table
@@ -141,7 +142,7 @@ class TableStore:
                 groups.setdefault(tuple(name for name in later if name not in names), []).append(file)
         return groups
 
-    def read(self, table_name: str, units: Iterable[str] | None = None) -> pa.Table:
+    def read(self, table_name: str, units: str | Iterable[str] | None = None) -> pa.Table:
         """Finished units of a table, in the order of their names; typed and empty when there are none.
 
         Args:
@@ -151,7 +152,7 @@ class TableStore:
         schema = _table(table_name).schema()
         files = self.files(table_name)
         if units is not None:
-            wanted = {self.file(table_name, unit) for unit in units}
+            wanted = {self.file(table_name, unit) for unit in ([units] if isinstance(units, str) else units)}
             files = [file for file in files if file in wanted]
         parts = [completed(_table(table_name), contents(file)).cast(schema) for file in files]
         return pa.concat_tables(parts) if parts else schema.empty_table()
@@ -187,7 +188,7 @@ class TableStore:
 
 def _table(name: str) -> Table:
     if name not in TABLES:
-        raise MemindexError(f"there is no table {name!r}; the tables are: {', '.join(TABLES)}")
+        raise MemindexError(f"there is no table {name!r}; {hint(name, TABLES)}")
     return TABLES[name]
 
 

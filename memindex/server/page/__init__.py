@@ -9,10 +9,13 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Scope
 
+from memindex.server.accept import preferred
 from memindex.server.problems import ProblemError
 
+HTML = "text/html"
+
 _FOLDER = Path(__file__).parent
-_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+_TYPES = {".html": HTML, ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
 #: A newer server has newer files under the same names: browsers ask whether theirs are still right.
 _HEADERS = {"Cache-Control": "no-cache"}
@@ -42,7 +45,7 @@ def start_page() -> Response:
 def wants_page(scope: Scope) -> bool:
     """Whether a request for / comes from a browser."""
     asked = scope["method"] in ("GET", "HEAD") and scope["path"] == "/"
-    return asked and "text/html" in Headers(scope=scope).get("accept", "")
+    return asked and preferred(Headers(scope=scope).get("accept", ""), ("application/json", HTML)) == HTML
 
 
 def is_of_page(scope: Scope) -> bool:

@@ -32,8 +32,13 @@ export function say(text) {
 
 export const failed = (error) => {
   say(`Error: ${error.message}`);
-  return h("p", { class: "error", role: "alert" }, error.message);
+  const others = error.others?.length ? [h("p", {}, `The ${error.many} of this server:`),
+    h("ul", { class: "others" }, error.others.map(([name, href]) => h("li", {}, h("a", { href }, name))))] : null;
+  return h("div", {}, h("p", { class: "error", role: "alert" }, error.message, error.others && !others ? `: this server has no ${error.many}` : null), others);
 };
+
+// A text from the corpus or of a model, in its own direction.
+export const excerpt = (name, attributes, ...children) => h(name, { dir: "auto", ...attributes }, ...children);
 
 // Rows of [label, count]: a bar for each, the largest full.
 export function bars(caption, rows, share = null) {
@@ -45,7 +50,7 @@ export function bars(caption, rows, share = null) {
     h("tbody", {}, rows.map(([label, count]) => {
       const bar = h("span");
       bar.style.setProperty("--share", count / most);
-      return h("tr", {}, h("th", { scope: "row" }, label), h("td", { class: "bar", "aria-hidden": "true" }, bar),
+      return h("tr", {}, h("th", { scope: "row", dir: "auto" }, label), h("td", { class: "bar", "aria-hidden": "true" }, bar),
         h("td", { class: "number" }, number(count)), h("td", { class: "number" }, percent(total ? count / total : 0)));
     })));
 }
@@ -54,7 +59,7 @@ export function cell(value) {
   if (value === null || value === undefined) return h("td", { class: "null" }, "—");
   if (typeof value === "number") return h("td", { class: "number" }, Number.isInteger(value) ? number(value) : decimal(value));
   const text = typeof value === "string" ? value : JSON.stringify(value);
-  return h("td", { class: text.length > 40 ? "long" : null }, text.length > 2000 ? `${text.slice(0, 2000)}…` : text);
+  return h("td", { class: text.length > 40 ? "long" : null, dir: "auto" }, text.length > 2000 ? `${text.slice(0, 2000)}…` : text);
 }
 
 export function table(caption, columns, rows) {
@@ -88,11 +93,18 @@ export const address = (path, values) => {
 };
 
 const shell = (text) => `'${text.replaceAll("'", "'\\''")}'`;
-const python = (value) => JSON.stringify(value).replaceAll(":true", ": True").replaceAll(":false", ": False").replaceAll(":null", ": None");
+function python(value) {
+  if (value === null) return "None";
+  if (typeof value === "boolean") return value ? "True" : "False";
+  if (Array.isArray(value)) return `[${value.map(python).join(", ")}]`;
+  if (typeof value !== "object") return JSON.stringify(value);
+  return `{${Object.entries(value).map(([name, one]) => `${JSON.stringify(name)}: ${python(one)}`).join(", ")}}`;
+}
 export const sqlText = (text) => `'${text.replaceAll("'", "''")}'`;
 
-// The request as what can be pasted elsewhere. The key itself is never written.
-export function copyBar(call, sql, hasKey) {
+// The request as what can be pasted elsewhere. The key itself is never written. `sql`: a statement that gives what is
+// shown, with the study in whose SQL it runs, or why there is none.
+export function copyBar(call, { sql = null, study = null, why = null }, hasKey) {
   const url = new URL(call.path, location.origin).href;
   const header = hasKey ? ` -H "Authorization: Bearer $MEMINDEX_KEY"` : "";
   const body = call.body ? ` \\\n  -H 'Content-Type: application/json' \\\n  -d ${shell(JSON.stringify(call.body))}` : "";
@@ -121,5 +133,7 @@ export function copyBar(call, sql, hasKey) {
       }
     },
   }, name));
-  return h("section", { class: "copy", "aria-label": "Copy as" }, h("div", { class: "row" }, "Copy as", buttons), shown);
+  return h("section", { class: "copy", "aria-label": "Copy as" }, h("div", { class: "row" }, "Copy as", buttons), shown,
+    sql && study ? h("p", { class: "note" }, "The SQL runs in the study ", h("a", { href: address("sql", { study, sql }) }, study), ".") : null,
+    why ? h("p", { class: "note" }, why) : null);
 }

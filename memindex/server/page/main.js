@@ -1,6 +1,6 @@
 // Which view an address means, and what every view shares: the navigation, the key, focus.
 
-import { key, setKey } from "./api.js";
+import { brief, key, setKey } from "./api.js";
 import { failed, h, say } from "./dom.js";
 import { start } from "./start.js";
 import { lookup } from "./lookup.js";
@@ -16,24 +16,53 @@ let running = new AbortController();
 
 function route() {
   const [path, query] = location.hash.replace(/^#\/?/, "").split(/\?(.*)/s);
-  const parts = path.split("/").map(decodeURIComponent);
-  const values = Object.fromEntries(new URLSearchParams(query ?? ""));
+  const parts = path.replace(/\/+$/, "").split("/").map(decoded);
+  const values = parametersOf(query ?? "");
   const [name, one, kind, two] = parts;
-  if (name === "lookup") return [name, "Look up a text", (view) => lookup(view, values)];
-  if (name === "trace") return [name, "Trace a text", (view) => trace(view, values)];
-  if (name === "sql") return [name, "SQL", (view) => sql(view, values)];
-  if (name === "study" && kind === "sequence") return [name, `Sequence ${two}`, (view) => sequence(view, one, two, values)];
-  if (name === "study" && kind === "sequences") return [name, "Sequences", (view) => sequences(view, one, values)];
-  if (name === "study" && kind === "question") return [name, "Question", (view) => question(view, one, two, values)];
-  if (name === "study") return [name, one || "Studies", (view) => study(view, one)];
-  return ["", "memindex", (view) => start(view)];
+  if (parts.length === 1) {
+    if (name === "lookup") return [name, "Look up a text", (view) => lookup(view, values)];
+    if (name === "trace") return [name, "Trace a text", (view) => trace(view, values)];
+    if (name === "sql") return [name, "SQL", (view) => sql(view, values)];
+    if (name === "") return ["", "memindex", (view) => start(view, values)];
+  }
+  if (name === "study" && parts.length <= 2) return [name, one || "Studies", (view) => study(view, one, values)];
+  if (name === "study" && parts.length === 4 && kind === "sequence") return [name, `Sequence ${two}`, (view) => sequence(view, one, two, values)];
+  if (name === "study" && parts.length === 3 && kind === "sequences") return [name, "Sequences", (view) => sequences(view, one, values)];
+  if (name === "study" && parts.length === 4 && kind === "question") return [name, "Question", (view) => question(view, one, two, values)];
+  throw new Error(`no page ${brief(path)} here: choose one above`);
+}
+
+function decoded(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    throw new Error(`the address is malformed: ${brief(part)} has a % that does not start an encoded character (write %25 for the sign itself)`);
+  }
+}
+
+// A browser reads a wrong encoding as U+FFFD, which would be another text.
+function parametersOf(query) {
+  const values = Object.fromEntries(new URLSearchParams(query));
+  for (const part of query.split("&")) {
+    const marks = (text) => text.split("\ufffd").length;
+    const [read] = new URLSearchParams(part);
+    const meant = part.replaceAll(/%EF%BF%BD/gi, "\ufffd");
+    if (read && marks(read.join("")) > marks(meant)) throw new Error(`the address is malformed: ${brief(part)} is not UTF-8`);
+  }
+  return values;
 }
 
 async function show(moved) {
   running.abort();
   running = new AbortController();
   const { signal } = running;
-  const [name, title, draw] = route();
+  let found;
+  try {
+    found = route();
+  } catch (error) {
+    found = ["", "Not found", () => Promise.reject(error)];
+  }
+  const [name, title, draw] = found;
   document.title = title === "memindex" ? title : `${title} · memindex`;
   for (const link of document.querySelectorAll("nav a")) {
     if (link.dataset.view === name) link.setAttribute("aria-current", "page");
@@ -52,6 +81,7 @@ async function show(moved) {
     } });
   } catch (error) {
     if (signal.aborted) return;
+    for (const waiting of box.querySelectorAll("[aria-busy]")) waiting.remove();
     box.append(failed(error));
   }
   if (!signal.aborted) main.dataset.ready = "yes";

@@ -1,18 +1,20 @@
 // One question of a study: its figure, what the numbers are, the numbers, and the SQL behind them.
 
-import { get, studyPath } from "./api.js";
-import { address, copyBar, field, fill, h, parameters, plural, say, select, table } from "./dom.js";
-import { figure } from "./study.js";
+import { get, NotHere, studyPath } from "./api.js";
+import { address, copyBar, field, fill, h, parameters, plural, say, select, sqlText, table } from "./dom.js";
+import { figure, checkStudy } from "./study.js";
 
 const SHOWN = 500;
 
 export async function question(view, study, name, values) {
   const { box, signal, hasKey, title } = view;
+  await checkStudy(study, signal);
   const { questions } = await get(studyPath(study, "/questions"), signal);
   const one = questions.find((other) => other.name === name);
-  if (!one) throw new Error(`There is no question ${name}.`);
+  const page = (other) => `study/${encodeURIComponent(study)}/question/${other}`;
+  if (!one) throw new NotHere("question", name, questions.map((other) => [other.title, `#/${page(other.name)}`]));
   title(one.title);
-  const here = `study/${encodeURIComponent(study)}/question/${name}`;
+  const here = page(name);
   const told = await get(studyPath(study), signal);
   fill(box, h("p", { class: "lead" }, one.question), form(one, values, here, told));
   const path = studyPath(study, `/questions/${name}`);
@@ -24,13 +26,22 @@ export async function question(view, study, name, values) {
   say(plural(answer.rows.length, "row"));
   place.removeAttribute("aria-busy");
   const rows = answer.rows.slice(0, SHOWN);
+  const sql = statement(one, values);
   const numbers = h("details", { class: "fold", open: one.figure === "none" || rows.length < 12 }, h("summary", {}, `The numbers (${plural(answer.rows.length, "row")}${answer.truncated ? ", more were cut off" : ""})`),
     rows.length ? table(`${one.title}: the numbers`, answer.columns.map((column) => column.name.replaceAll("_", " ")), rows) : h("p", { class: "note" }, "No rows: nothing in the study's tables answers this yet."));
   fill(place, drawn, ...(one.note ? [h("p", { class: "note" }, one.note)] : []), numbers,
-    h("details", { class: "fold" }, h("summary", {}, "The SQL"), h("pre", { tabindex: "0" }, h("code", {}, one.sql)),
-      h("p", {}, h("a", { href: address("sql", { study, sql: one.sql }) }, "Open it in SQL"))),
+    h("details", { class: "fold" }, h("summary", {}, "The SQL"), h("pre", { tabindex: "0" }, h("code", {}, sql)),
+      h("p", {}, h("a", { href: address("sql", { study, sql }) }, "Open it in SQL"))),
     h("p", {}, h("a", { href: `#/study/${encodeURIComponent(study)}` }, `All of ${told.title}`)),
-    copyBar(call, one.sql, hasKey));
+    copyBar(call, { sql }, hasKey));
+}
+
+// The SQL with the values that the address has, written out.
+function statement(one, values) {
+  return one.statement.replace(/\$([a-z_]+)/g, (whole, name) => {
+    const value = values[name] ?? one.parameters[name];
+    return typeof one.parameters[name] === "string" ? sqlText(String(value)) : String(Number(value));
+  });
 }
 
 function form(one, values, here, told) {

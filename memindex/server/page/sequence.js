@@ -1,12 +1,16 @@
 // One sequence: its prefix, and its suffix with what a model said instead, token below token.
 
-import { get, studyPath } from "./api.js";
-import { address, bars, copyBar, decimal, field, h, number, percent, plural, say, select, sqlText, visible } from "./dom.js";
+import { brief, check, get, indexes, studyPath } from "./api.js";
+import { address, bars, copyBar, decimal, excerpt, field, h, number, percent, plural, say, select, sqlText, visible } from "./dom.js";
+import { checkStudy } from "./study.js";
 
 export async function sequence({ box, signal, hasKey, title }, study, id, values) {
+  check(values, ["run"]);
+  await checkStudy(study, signal);
+  if (!/^\d+$/.test(id)) throw new Error(`no sequence ${brief(id)} here: sequences have numbers`);
   const query = values.run ? `?${new URLSearchParams({ run: values.run })}` : "";
   const call = { path: studyPath(study, `/sequences/${encodeURIComponent(id)}${query}`) };
-  const told = await get(call.path, signal);
+  const [told, found] = await Promise.all([get(call.path, signal), indexes(signal)]);
   const here = `study/${encodeURIComponent(study)}`;
   title(`Sequence ${told.sequence_id}`);
   say(told.outcome ? `Score ${percent(told.outcome.score)}` : `${plural(told.runs.length, "run")}`);
@@ -16,13 +20,17 @@ export async function sequence({ box, signal, hasKey, title }, study, id, values
   if (!told.suffix) box.append(h("p", { class: "note" }, "Its tokens are not known, or the run tokenized the text anew."));
   else box.append(told.continuation ? beside(told) : plain(told.suffix));
   box.append(h("div", { class: "columns" }, facts(told), counts(told)));
-  if (told.prefix?.pieces && told.suffix?.pieces) {
-    const index = told.index;
-    const text = told.prefix.pieces.join("") + told.suffix.pieces.join("");
-    box.append(h("p", {}, h("a", { href: address("lookup", { index, q: text }) }, "Look up the whole sequence"), " · ",
-      h("a", { href: address("trace", { index, text }) }, "Trace it")));
-  }
-  box.append(copyBar(call, sqlOf(told, values.run), hasKey));
+  box.append(links(told, found), copyBar(call, { sql: sqlOf(told, values.run) }, hasKey));
+}
+
+// By ids: the text by itself may be tokenized otherwise.
+function links(told, found) {
+  if (!told.prefix || !told.suffix || told.index === null) return h("p");
+  const { index } = told;
+  if (!found.some((one) => one.name === index)) return h("p", { class: "note" }, `This server does not have the index ${index}, so the sequence can't be looked up here.`);
+  const ids = [...told.prefix.tokens, ...told.suffix.tokens].join(" ");
+  return h("p", {}, h("a", { href: address("lookup", { index, ids }) }, "Look up the whole sequence"), " · ",
+    h("a", { href: address("trace", { index, ids }) }, "Trace it"));
 }
 
 function chooser(told, values, here) {
@@ -37,7 +45,7 @@ function chooser(told, values, here) {
 
 const name = (aligned, place) => (aligned.pieces ? visible(aligned.pieces[place]) || "…" : String(aligned.tokens[place]));
 
-const plain = (aligned) => h("ol", { class: "tokens" }, aligned.tokens.map((token, place) =>
+const plain = (aligned) => excerpt("ol", { class: "tokens" }, aligned.tokens.map((token, place) =>
   h("li", {}, h("span", { class: "token" }, name(aligned, place)), h("span", { class: "id" }, String(token)))));
 
 function beside({ suffix, continuation, right, outcome }) {
@@ -52,7 +60,7 @@ function beside({ suffix, continuation, right, outcome }) {
       h("span", { class: "sign" }, h("span", { "aria-hidden": "true" }, isRight ? "✓" : "✗"), h("span", { class: "hidden" }, isRight ? "right" : "wrong")),
       logprobs ? h("span", { class: "id" }, percent(Math.exp(logprobs[place]))) : null);
   });
-  return h("div", {}, h("ol", { class: "tokens" }, cells),
+  return h("div", {}, excerpt("ol", { class: "tokens" }, cells),
     h("p", { class: "note" }, "Above what the corpus has, below what the model said",
       logprobs ? "; the share is the probability that the model gave the corpus's token." : "."));
 }

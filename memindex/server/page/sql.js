@@ -1,6 +1,6 @@
 // SQL over a study: one SELECT, its rows as a table or as CSV.
 
-import { get, post, postText, studies, studyPath } from "./api.js";
+import { check, get, named, post, postText, studies, studyPath } from "./api.js";
 import { address, copyBar, failed, field, fill, h, parameters, plural, say, select, table } from "./dom.js";
 
 const SHOWN = 500;
@@ -11,9 +11,10 @@ ORDER BY rate DESC
 LIMIT 20`;
 
 export async function sql({ box, signal, hasKey }, values) {
+  check(values, ["study", "sql"]);
   const found = await studies(signal);
-  if (!found.length) return void box.append(h("p", {}, "This server has no study."));
-  const study = found.find((one) => one.name === values.study) ?? found[0];
+  const study = named("study", found, values.study, (name) => address("sql", { ...values, study: name }));
+  if (!study) return void box.append(h("p", {}, "This server has no study."));
   box.append(h("p", { class: "lead" }, "One SELECT at a time, over the study's tables and with functions that ask its indexes."), form(found, study, values.sql ?? FIRST));
   const result = h("div");
   box.append(result, await help(study, signal));
@@ -25,7 +26,7 @@ export async function sql({ box, signal, hasKey }, values) {
   try {
     const answer = await post(call.path, call.body, signal);
     const seconds = ((performance.now() - began) / 1000).toFixed(2);
-    fill(result, ...rows(answer, seconds), save(call, signal), copyBar(call, values.sql, hasKey));
+    fill(result, ...rows(answer, seconds), save(call, signal), copyBar(call, { sql: values.sql }, hasKey));
   } catch (error) {
     if (signal.aborted) return;
     fill(result, failed(error));
@@ -38,10 +39,10 @@ function form(found, study, text) {
   const area = h("textarea", { name: "sql", class: "code", rows: Math.min(18, Math.max(6, text.split("\n").length + 1)), required: true, spellcheck: "false", value: text });
   const made = h("form", { class: "ask", onsubmit: (event) => {
     event.preventDefault();
-    const next = address("sql", Object.fromEntries(parameters(made)));
+    const before = location.hash;
+    location.hash = address("sql", Object.fromEntries(parameters(made)));
     // The same query again is asked again.
-    if (location.hash === next || decodeURIComponent(location.hash) === decodeURIComponent(next)) dispatchEvent(new HashChangeEvent("hashchange"));
-    else location.hash = next;
+    if (location.hash === before) dispatchEvent(new HashChangeEvent("hashchange"));
   } },
   field("Query", area, "wide"),
   h("div", { class: "fields" }, field("Study", select("study", found.map((one) => [one.name, one.title]), study.name)), h("button", { class: "main" }, "Run"), h("span", { class: "note" }, "or Ctrl + Enter")));

@@ -1,11 +1,12 @@
 // What this server holds.
 
-import { indexes, studies } from "./api.js";
+import { check, indexes, studies } from "./api.js";
 import { address, h, plural } from "./dom.js";
 
-export async function start({ box, signal }) {
+export async function start({ box, signal }, values) {
+  check(values, []);
   box.append(h("p", { class: "lead" },
-    "What did language models memorize, how often did that stand in their training data, and in which domains?"));
+    "What did language models memorize, how often did it occur in their training data, and in which domains?"));
   const [found, read] = await Promise.all([indexes(signal), studies(signal)]);
   const corpora = found.map((index) => h("li", {}, h("a", { href: address("lookup", { index: index.name }) }, index.name),
     ` — ${plural(index.tokens, "token")} in ${plural(index.documents, "document")}, ${plural(index.domains.length, "domain")}`));

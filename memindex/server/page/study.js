@@ -1,13 +1,15 @@
 // A study: what its models memorized, its main figures, and all its questions.
 
-import { get, getText, studies, studyPath } from "./api.js";
+import { check, get, getText, named, studies, studyPath } from "./api.js";
 import { address, copyBar, failed, h, percent, plural, say, table } from "./dom.js";
 
 const FIRST = ["rate_by_size", "rate_by_frequency", "domain_shares"];
 
-export async function study(view, name) {
+export async function study(view, name, values) {
   const { box, signal, hasKey, title } = view;
+  check(values, []);
   if (!name) return list(view);
+  await checkStudy(name, signal);
   const told = await get(studyPath(name), signal);
   title(told.title);
   say(`${told.title}: ${plural(told.models.length, "model")}`);
@@ -23,7 +25,7 @@ export async function study(view, name) {
   const { questions } = await get(studyPath(name, "/questions"), signal);
   box.append(h("h2", {}, "All questions"), h("ul", { class: "questions" }, questions.map((one) =>
     h("li", {}, h("a", { href: `#/${path}/question/${one.name}`, title: one.question }, one.title)))));
-  box.append(copyBar({ path: studyPath(name) }, "SELECT run_label, sample, count(*) AS sequences, avg(memorized::DOUBLE) AS rate\nFROM memorization\nGROUP BY ALL\nORDER BY ALL", hasKey));
+  box.append(copyBar({ path: studyPath(name) }, { sql: "SELECT run_label, sample, count(*) AS sequences, avg(memorized::DOUBLE) AS rate\nFROM memorization\nGROUP BY ALL\nORDER BY ALL" }, hasKey));
   const known = questions.filter((one) => FIRST.includes(one.name));
   await Promise.all(known.map(async (one) => {
     const part = h("section", {}, h("h3", {}, h("a", { href: `#/${path}/question/${one.name}` }, one.title)), h("p", { class: "note" }, one.question));
@@ -31,6 +33,9 @@ export async function study(view, name) {
     part.append(await figure(name, one, {}, signal, "narrow"));
   }));
 }
+
+// Throws where this server has no such study.
+export const checkStudy = async (name, signal) => named("study", await studies(signal), name, (other) => `#/study/${encodeURIComponent(other)}`);
 
 async function list({ box, signal, title }) {
   title("Studies");

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from memindex.errors import MemindexError
+from memindex.processes import import_path
 from memindex.ray_cluster import ray_cluster
 from memindex.study.engines.local import Report
 from memindex.study.worker import Job, Worker
@@ -44,7 +45,7 @@ def run_on_cluster(tables: Path, jobs: Sequence[Job], workers: int | None, repor
         raise MemindexError(f"the Ray cluster has no {'GPU' if on_gpu else 'core'} to work on")
     count = min(workers or most, len(jobs))
     actor = ray.remote(num_cpus=1, num_gpus=min(1.0, most / count) if on_gpu else 0)(_Actor)
-    actors = [actor.remote(str(tables), sys.path) for _ in range(count)]
+    actors = [actor.remote(str(tables), import_path()) for _ in range(count)]
     try:
         _deal(ray, actor, actors, tables, list(jobs), report)
     finally:
@@ -78,7 +79,7 @@ def _deal(ray: Any, actor: Any, actors: list[Any], tables: Path, jobs: list[Job]
                     raise MemindexError(f"Ray lost {RETRIES + 1} workers at one unit; see Ray's own log") from None
                 left.append(again)
             unwritten[which] = []
-            actors[which] = actor.remote(str(tables), sys.path)
+            actors[which] = actor.remote(str(tables), import_path())
             give(which)
             continue
         if message is not None:

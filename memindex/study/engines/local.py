@@ -1,15 +1,12 @@
 """Work on this machine: in this process, or in one process per GPU that take jobs from one queue.
 
-The processes are `python -m` of a worker's module, not multiprocessing's: a script that runs a study then needs no
-`if __name__ == "__main__"`.
+The processes run a worker's module (`memindex.processes`).
 """
 
 from __future__ import annotations
 
 import os
 import pickle
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -19,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from memindex.errors import MemindexError
+from memindex.processes import Process
 from memindex.study.worker import Job, Worker
 
 #: Called with a job and how much of it is done.
@@ -49,8 +47,7 @@ def run_processes(
         MemindexError: A job failed, or a process died. The others have finished the jobs they were at.
     """
     crew = _Crew(jobs, report)
-    command = [sys.executable, "-m", module, *arguments]
-    processes = [_start(command, number, workers, device) for number in range(workers)]
+    processes = [_start(module, arguments, number, workers, device) for number in range(workers)]
     threads = [threading.Thread(target=crew.drive, args=(process,), daemon=True) for process in processes]
     try:
         for thread in threads:
@@ -74,7 +71,7 @@ class _Crew:
         self._lock = threading.Lock()
         self.errors: list[BaseException] = []
 
-    def drive(self, process: subprocess.Popen[bytes]) -> None:
+    def drive(self, process: Process) -> None:
         """Hand one worker job after job, until there is none or one failed."""
         try:
             while (job := self._take()) is not None:
@@ -93,7 +90,7 @@ class _Crew:
             return None if self.errors else next(self._jobs, None)
 
 
-def _send(process: subprocess.Popen[bytes], job: Any) -> None:
+def _send(process: Process, job: Any) -> None:
     assert process.stdin is not None
     try:
         pickle.dump(job, process.stdin)
@@ -102,7 +99,7 @@ def _send(process: subprocess.Popen[bytes], job: Any) -> None:
         raise _died(process) from None
 
 
-def _receive(process: subprocess.Popen[bytes]) -> tuple[Any, ...]:
+def _receive(process: Process) -> tuple[Any, ...]:
     assert process.stdout is not None
     try:
         answer: tuple[Any, ...] = pickle.load(process.stdout)
@@ -113,23 +110,20 @@ def _receive(process: subprocess.Popen[bytes]) -> tuple[Any, ...]:
     return answer
 
 
-def _close(process: subprocess.Popen[bytes]) -> None:
+def _close(process: Process) -> None:
     """Wait for a process that was told to end, and close its pipes."""
     with suppress(BrokenPipeError), process:
         pass
 
 
-def _died(process: subprocess.Popen[bytes]) -> MemindexError:
-    code = process.wait()
-    why = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-    return MemindexError(f"a worker process {why}; finished units are kept: run the same command again")
+def _died(process: Process) -> MemindexError:
+    return MemindexError(
+        f"a worker process {process.reason()}; finished units are kept: run the same command again to resume"
+    )
 
 
-def _start(command: Sequence[str], number: int, workers: int, device: str) -> subprocess.Popen[bytes]:
-    # A script's own sys.path may be how this process found the package.
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    environment |= _share(number, workers, device)
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+def _start(module: str, arguments: Sequence[str], number: int, workers: int, device: str) -> Process:
+    return Process(module, arguments, {**os.environ, **_share(number, workers, device)})
 
 
 def _share(number: int, workers: int, device: str) -> dict[str, str]:
@@ -144,6 +138,8 @@ def _share(number: int, workers: int, device: str) -> dict[str, str]:
 
 def count_gpus() -> int:
     """GPUs that this process may use."""
+    import memindex.models.torch_setup  # noqa: F401
+
     import torch
 
     return torch.cuda.device_count()

@@ -20,7 +20,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from memindex.errors import MemindexError, QueryError
+from memindex.errors import MOST_CHARACTERS, MemindexError, QueryError, shortened
 from memindex.tables.functions import answers
 from memindex.tables.functions.arguments import as_text, as_tokens, is_text
 from memindex.tables.functions.batches import Answer, by_key
@@ -193,7 +193,7 @@ def register(con: duckdb.DuckDBPyConnection, indexes: Indexes) -> None:
         con.execute(function.macro())
 
     def is_same(name: str) -> bool:
-        indexes.check_same(name)
+        indexes.check_documents(name)
         return True
 
     _kept.append(is_same)
@@ -207,12 +207,19 @@ def unregister(con: duckdb.DuckDBPyConnection) -> None:
     con.remove_function(SAME_INDEX)
 
 
-def readable(error: Exception) -> MemindexError:
-    """What DuckDB says went wrong, in one line and without its wrapping of Python's exceptions."""
+#: Characters at the beginning of an error, and at its end, in which anything is looked for.
+LOOKED_AT = 20_000
+
+
+def readable(error: Exception, most: int = MOST_CHARACTERS) -> MemindexError:
+    """What DuckDB says went wrong, in one line of about `most` characters, without its wrapping of Python's exceptions.
+
+    Values of any size are quoted in its messages, so the line is cut before anything else is done with it.
+    """
     text = str(error)
-    wrapped = re.search(r"executing the UDF: \w+: (.*?)(?:\n\nAt:|\Z)", text, re.DOTALL)
-    lines = (wrapped.group(1) if wrapped else text).strip().splitlines()
-    return MemindexError(lines[0] if lines else type(error).__name__)
+    wrapped = re.search(r"executing the UDF: \w+: ", text[:LOOKED_AT])
+    line = shortened(text[wrapped.end() if wrapped else 0 :].strip().partition("\n")[0], most)
+    return MemindexError(line.splitlines()[0] if line else type(error).__name__)
 
 
 def markdown() -> Iterator[str]:

@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from memindex.errors import QueryError
+from memindex.errors import QueryError, shortened
 from memindex.index.names import identity_of, index_directory
+from memindex.near_names import did_you_mean
 from memindex.ragged import Ragged
 
 if TYPE_CHECKING:
@@ -83,6 +84,8 @@ class Indexes:
         self._paths = dict(paths)
         #: Name of an index that must not be asked by it -> why.
         self.refused: Mapping[str, str] = {}
+        #: Name of an index whose documents can't be read -> why.
+        self.undocumented: Mapping[str, str] = {}
         self._opener = opener or open_index
         self._only_named = only_named
         self._identities = {name: identity_of(path) for name, path in paths.items()}
@@ -113,6 +116,12 @@ class Indexes:
                 "connect again"
             )
 
+    def check_documents(self, name: str) -> None:
+        """Raise QueryError when the documents of one of the study's indexes can't be read, or as `check_same`."""
+        if name in self.undocumented:
+            raise QueryError(self.undocumented[name])
+        self.check_same(name)
+
     def forget(self) -> None:
         """Let go of all indexes, and answer no more."""
         self._forgotten = True
@@ -125,7 +134,8 @@ class Indexes:
             raise QueryError(self.refused[name] + now)
         if name in self._paths:
             return self._paths[name]
-        known = f"there is no index {name!r}; the study's indexes: {', '.join(self._paths) or 'none'}"
+        near = did_you_mean(name, self._paths) or f"the study's indexes: {', '.join(self._paths) or 'none'}"
+        known = f"there is no index {shortened(name, 80)!r}; {near}"
         if self._only_named:
             raise QueryError(known)
         path = index_directory(name)
