@@ -58,6 +58,23 @@ class Ragged(NamedTuple):
         places = np.arange(offsets[-1]) + np.repeat(self.offsets[rows] - offsets[:-1], lengths)
         return Ragged(self.values[places], offsets)
 
+    def replace(self, rows: npt.NDArray[np.intp], by: Ragged) -> Ragged:
+        """The same batch with other sequences in a few rows.
+
+        Args:
+            rows: The numbers of the rows, ascending; int64 of shape (replaced,).
+            by: Their sequences.
+        """
+        edges = [0, *rows.tolist()]
+        parts: list[IntArray] = []
+        for number, row in enumerate(rows.tolist()):
+            before = edges[number] + (number > 0)
+            parts += [self.values[self.offsets[before] : self.offsets[row]], by.row(number)]
+        parts.append(self.values[self.offsets[edges[-1] + (len(rows) > 0)] :])
+        lengths = self.lengths()
+        lengths[rows] = by.lengths()
+        return Ragged(np.concatenate(parts), np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
+
 
 def from_lists(rows: Iterable[Sequence[int]]) -> Ragged:
     """A ragged array from Python sequences of ids."""

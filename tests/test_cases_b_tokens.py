@@ -19,6 +19,7 @@ from memindex.corpus import fast_tokenizer, text_pieces
 from memindex.corpus.fast_tokenizer import UnsupportedError, plan
 from memindex.corpus.tokenizer import Tokenizer, load_tokenizer
 from memindex.index import Index, build_index
+from memindex.ragged import from_lists
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 import tokenizing_fuzz as fuzz
@@ -337,3 +338,15 @@ def test_gigatoken_itself_still_ignores_what_the_plan_leaves_out(plain: dict) ->
     loaded = fuzz.with_added(plain, ["covid"], single_word=True)
     ids = gigatoken.Tokenizer.from_json(definition(loaded)).encode("covidence").tolist()
     assert ids != oracle(loaded, ["covidence"])[0]
+
+
+def test_rows_of_a_batch_are_replaced() -> None:
+    random = np.random.default_rng(0)
+    for _ in range(50):
+        lists = [random.integers(0, 9, random.integers(0, 4)).tolist() for _ in range(random.integers(1, 9))]
+        rows = np.flatnonzero(random.random(len(lists)) < 0.5)
+        others = [random.integers(10, 19, random.integers(0, 4)).tolist() for _ in rows]
+        found = from_lists(lists).replace(rows, from_lists(others))
+        for row, other in zip(rows, others, strict=True):
+            lists[row] = other
+        assert [found.row(i).tolist() for i in range(found.rows)] == lists

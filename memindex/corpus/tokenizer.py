@@ -301,15 +301,12 @@ class Tokenizer:
         import numpy as np
 
         from memindex.corpus.text_pieces import cut, joined
-        from memindex.ragged import stacked
 
         pieces, first = cut(texts, self._fast.plan.cut)
         slow = np.flatnonzero(self._fast.slow_rows(pieces))
         ids = self._fast.encode(pieces)
         if len(slow):
-            rows = np.arange(ids.rows)
-            rows[slow] = ids.rows + np.arange(len(slow))
-            ids = stacked([ids, self._with_tokenizers(pieces.take(slow))]).take(rows)
+            ids = ids.replace(slow, self._with_tokenizers(pieces.take(slow)))
         return joined(ids, first)
 
     def _with_tokenizers(self, texts: pa.Array) -> Ragged:

@@ -71,14 +71,7 @@ def run_study(
     store = TableStore(config.tables)
     runs = study_runs(config, models, scoring)
     if only in (None, "scores"):
-        if not all(store.has("runs", run.run_id) for run in runs):
-            if options.engine == LOCAL:
-                require("models")  # before sequences are sampled and counted
-        check_unchanged(store, runs, config)
-        missing = [run for run in runs if not store.has("runs", run.run_id)]
-        check_models(config, missing)
-        if missing:
-            report_loading(report)
+        _check_runs(config, store, runs, options, report)
     if only not in (None, "sequences") and not store.has("frequencies", sample_name(config)):
         raise MemindexError(f"{config.directory} has no sequences yet: run it with --only sequences first")
     sequences = ensure_sequences(config, report)
@@ -92,6 +85,19 @@ def run_study(
     if only in (None, "probes"):
         run_probes(config, models=models, scoring=scoring, options=options, progress=report)
     return done
+
+
+def _check_runs(
+    config: StudyConfig, store: TableStore, runs: Sequence[Run], options: RunOptions, report: Progress
+) -> None:
+    """Refuse models that can't be run, before sequences are sampled and counted."""
+    missing = [run for run in runs if not store.has("runs", run.run_id)]
+    if missing and options.engine == LOCAL:
+        require("models")
+    check_unchanged(store, runs, config)
+    check_models(config, missing)
+    if missing:
+        report_loading(report)
 
 
 def _make(config: StudyConfig, only: str | None, options: RunOptions, report: Progress) -> None:
