@@ -287,4 +287,19 @@ def test_discoverable_n_is_right_for_tiny_probabilities(con: duckdb.DuckDBPyConn
 def test_discoverable_n_has_no_answer_where_there_is_none(con: duckdb.DuckDBPyConnection) -> None:
     asked = "discoverable_n(0, 0.5), discoverable_n(NULL, 0.5), discoverable_n(0.5, 1), discoverable_n(0.5, NULL)"
     assert con.execute(f"SELECT {asked}").fetchall() == [(None, None, None, None)]
-    assert con.execute("SELECT discoverable_n(0.3, 0), discoverable_n(1.0000001, 0.5)").fetchall() == [(1, 1)]
+    assert con.execute("SELECT discoverable_n(1, 0.3), discoverable_n(1, 1)").fetchall() == [(1, 1)]
+
+
+@pytest.mark.parametrize("call", ["0.3, 0", "0.3, -1", "0.3, 1.5", "0.3, 'nan'::DOUBLE", "0.3, 'inf'::DOUBLE"])
+def test_e8_p_beyond_a_probability_is_an_error(con: duckdb.DuckDBPyConnection, call: str) -> None:
+    with pytest.raises(duckdb.Error, match="discoverable_n: p must be above 0 and at most 1, not "):
+        con.execute(f"SELECT discoverable_n({call})").fetchall()
+    con.execute("CREATE TABLE t AS SELECT 0.3 AS p_z")
+    with pytest.raises(duckdb.Error, match="p must be above 0"):
+        con.execute(f"SELECT discoverable_n(p_z, {call.partition(', ')[2]}) FROM t").fetchall()
+
+
+@pytest.mark.parametrize("p_z", ["1.0000001", "-0.1", "2", "'inf'::DOUBLE"])
+def test_e8_p_z_beyond_a_probability_is_an_error(con: duckdb.DuckDBPyConnection, p_z: str) -> None:
+    with pytest.raises(duckdb.Error, match="discoverable_n: p_z must be between 0 and 1, not "):
+        con.execute(f"SELECT discoverable_n({p_z}, 0.5)").fetchall()

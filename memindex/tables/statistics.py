@@ -58,7 +58,8 @@ MEANINGS = {
     "quotient_interval(numerator, denominator)": "the same of any number; NULL where no two documents differ",
     "slope_interval(x, run, value, cluster)": "interval of the slope of the runs' means over x (least squares)",
     "t975(df)": "the 97.5 % point of Student's t",
-    "discoverable_n(p_z, p)": "samples until one is a suffix of probability p_z, with probability p; NULL: never",
+    "discoverable_n(p_z, p)": "samples until one is a suffix of probability p_z (0 to 1), with probability p "
+    "(above 0, at most 1); NULL: never",
     "frequency_label(bucket)": "how a frequency bucket is written: 1, 2–3, 4–7 …",
     "template(prefix, suffix)": "`repeating` where every token of the suffix equals the one some p places before it, "
     "`incrementing` where all rise by the same step as these did, else `none`",
@@ -79,8 +80,12 @@ _MACROS = (
     "_tries(p_z, p) AS greatest(ceil(_log1m(p) / _log1m(p_z)), 1)",
     "_settled(p_z, p, n) AS CASE WHEN 1 - (1 - p_z) <> p_z THEN n"
     " WHEN n > 1 AND pow(1 - p_z, n - 1) <= 1 - p THEN n - 1 WHEN pow(1 - p_z, n) > 1 - p THEN n + 1 ELSE n END",
-    "discoverable_n(p_z, p) AS CASE WHEN isnan(p_z::DOUBLE) THEN NULL"
-    " WHEN p_z >= 1 OR (p <= 0 AND p_z IS NOT NULL) THEN 1::DOUBLE"
+    "discoverable_n(p_z, p) AS CASE"
+    " WHEN NOT (p::DOUBLE > 0 AND p::DOUBLE <= 1)"
+    " THEN error('discoverable_n: p must be above 0 and at most 1, not ' || p)"
+    " WHEN isnan(p_z::DOUBLE) THEN NULL"
+    " WHEN NOT p_z::DOUBLE BETWEEN 0 AND 1 THEN error('discoverable_n: p_z must be between 0 and 1, not ' || p_z)"
+    " WHEN p_z = 1 THEN 1::DOUBLE"
     " WHEN p_z > 0 AND p < 1 THEN"
     " _settled(p_z::DOUBLE, p::DOUBLE, _tries(p_z::DOUBLE, p::DOUBLE)) END",
     "training_order(trained_tokens, revision) AS (coalesce(trained_tokens, if(revision IS NULL, 1::BIGINT << 62, 0)),"

@@ -36,8 +36,9 @@ SELECT run_id, run_label, model_id, family, corpus, architecture, parameters, no
        sample = 'heldout' AND coalesce(suffix_count = 0, false) AS unseen,
        score, matched, memorized, edit_distance, bleu,
        memorized OR bleu > 0.75 OR edit_distance * 10 <= coalesce(suffix_length, {suffix_tokens}) AS approximate,
-       suffix_logprob, exp(suffix_logprob::DOUBLE) AS p_z, exp(suffix_logprob_top40::DOUBLE) AS p_z_top40,
-       discoverable_n(exp(suffix_logprob_top40::DOUBLE), 0.5) AS discoverable_n,
+       suffix_logprob, -- Rounding can make the log-probability of a certain suffix slightly positive.
+       least(exp(suffix_logprob::DOUBLE), 1) AS p_z, least(exp(suffix_logprob_top40::DOUBLE), 1) AS p_z_top40,
+       discoverable_n(least(exp(suffix_logprob_top40::DOUBLE), 1), 0.5) AS discoverable_n,
        nullif(exp(-prefix_logprob::DOUBLE / nullif(coalesce(prefix_length, {prefix_tokens}) - 1, 0)), 'inf')
            AS prefix_perplexity,
        nullif(exp(-suffix_logprob::DOUBLE / coalesce(suffix_length, {suffix_tokens})), 'inf') AS suffix_perplexity,
