@@ -39,9 +39,10 @@ def report(study: str, out: Path | None, figure: str | None, parameters: tuple[s
     if figure is None:
         if parameters or dark:
             raise click.UsageError("--parameter and --dark need a --figure; the page shows every query as it is")
+        from memindex.cli.output import note
         from memindex.report import write_report
 
-        click.echo(str(write_report(study, out)))
+        click.echo(str(write_report(study, out, tell=lambda line: note(f"memindex: {line}"))))
         return
     from memindex.tables.queries import load_query
 

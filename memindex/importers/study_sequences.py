@@ -81,9 +81,10 @@ def exported(store: TableStore, index: Index | None, sample: str | None, with_su
     Raises:
         MemindexError: The study has no such sequences yet.
     """
-    none = True
+    none, samples = True, set()
     for file in store.files("sequences"):
         for batch in batches(file, [*_COLUMNS, "sample"], _BATCH):
+            samples.update(pc.unique(batch.column("sample")).to_pylist())
             chosen = pc.is_valid(batch.column("prefix"))
             if sample is not None:
                 chosen = pc.and_(chosen, pc.equal(batch.column("sample"), sample))
@@ -97,8 +98,15 @@ def exported(store: TableStore, index: Index | None, sample: str | None, with_su
                 line |= {f"{name}_text": texts[name][number] for name in names if texts[name]}
                 yield json.dumps(line, ensure_ascii=False)
     if none:
-        wanted = f"sequences of the sample {sample}" if sample else "sequences"
-        raise MemindexError(f"the study has no {wanted} yet: memindex study run --only sequences samples them")
+        raise MemindexError(_nothing_to_export(sample, samples))
+
+
+def _nothing_to_export(sample: str | None, samples: set[str]) -> str:
+    if not samples:
+        return "the study has no sequences yet: memindex study run STUDY --only sequences samples them"
+    if sample is None or sample in samples:
+        return "the study's sequences were imported without their tokens: there is nothing to export"
+    return f"the study has no sequences of the sample {sample}; it has: {', '.join(sorted(samples))}"
 
 
 def _texts(index: Index | None, rows: list[list[int]]) -> list[str]:

@@ -8,6 +8,7 @@ can be saved as a CSV file, which stands in its link.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from html import escape
 from pathlib import Path
 
@@ -23,7 +24,8 @@ from memindex.report.html_tables import csv_link, html_table
 from memindex.report.style import style_sheet
 from memindex.report.summary import fits, summary
 from memindex.study.config import StudyConfig, load_study
-from memindex.tables.connection import connect, lacks_index, why_empty
+from memindex.tables.connection import connect, lacks_index
+from memindex.tables.empty_tables import nothing_answered, unfinished_runs, why_empty
 from memindex.tables.functions import readable
 from memindex.tables.queries import Query, list_queries, load_query
 from memindex.tables.reading_order import reading_order
@@ -46,29 +48,45 @@ ORDER BY architecture, non_embedding_parameters, model_id, run_id
 _CORPORA = 'SELECT * FROM corpora ORDER BY "index", tokens DESC, domain'
 
 
-def write_report(study: str | Path, out: str | Path | None = None) -> Path:
+def write_report(
+    study: str | Path, out: str | Path | None = None, *, tell: Callable[[str], None] | None = None
+) -> Path:
     """Write a study's report and return its file: `out`, or report.html in the study's directory.
 
-    The file appears whole or not at all; the same tables give the same bytes.
+    The file appears whole or not at all; the same tables give the same bytes. A folder that is missing is made.
+
+    Args:
+        study: The study's directory.
+        out: The file.
+        tell: Called with one line about runs that are not finished, which the report lacks.
 
     Raises:
-        MemindexError: No study there, or tables that can't be read.
+        MemindexError: No study there, tables that can't be read, no query that has rows (then nothing is written), or
+            a file that can't be written.
     """
     config = load_study(study)
     target = config.directory / "report.html" if out is None else Path(out)
     con = connect(study)
     try:
         page = _page(con, config)
+        unfinished = unfinished_runs(con, config)
     finally:
         con.close()
-    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MemindexError(f"can't write {target}: {target.parent}: {error.strerror or error}") from None
     write_atomically(target, page.encode())
+    if unfinished and tell is not None:
+        tell(f"the report lacks runs: {unfinished}")
     return target
 
 
 def _page(con: duckdb.DuckDBPyConnection, config: StudyConfig) -> str:
     title = escape(config.name)
     answers, families = _answers(con), families_of(con)
+    if not any(isinstance(answer, MemindexError) or answer.num_rows for _, answer in answers):
+        raise MemindexError(nothing_answered(con, config))
     body = [
         f"<header><p class=kind>Memorization study</p><h1>{title}</h1>",
         f"<p class=summary>{escape(summary(con))}</p></header>",
