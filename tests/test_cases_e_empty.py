@@ -65,6 +65,15 @@ def test_e9_report_names_the_run_that_scores_the_models_of_study_toml(world):
     assert str(refused.value).endswith(f"yet: memindex study run {world / 'study'}")
 
 
+def test_e9_report_without_scores_and_without_the_index(world):
+    shutil.move(world / "index", world / "elsewhere")
+    for write in (write_report, lambda study: export_study(study, world / "results")):
+        with pytest.raises(MemindexError, match="no model is scored on its sequences yet"):
+            write(world / "study")
+    assert not (world / "study" / "report.html").exists()
+    assert not (world / "results").exists()
+
+
 def test_e9_report_of_a_run_that_was_stopped(world):
     store(world).write("continuations", "m 000000", continuations(world, "m"))
     with pytest.raises(MemindexError, match="the run m is not finished; resume with: memindex study run"):

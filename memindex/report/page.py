@@ -25,7 +25,7 @@ from memindex.report.style import style_sheet
 from memindex.report.summary import fits, summary
 from memindex.study.config import StudyConfig, load_study
 from memindex.tables.connection import connect, lacks_index
-from memindex.tables.empty_tables import nothing_answered, unfinished_runs, why_empty
+from memindex.tables.empty_tables import check_answered, unfinished_runs, why_empty
 from memindex.tables.functions import readable
 from memindex.tables.queries import Query, list_queries, load_query
 from memindex.tables.reading_order import reading_order
@@ -85,8 +85,7 @@ def write_report(
 def _page(con: duckdb.DuckDBPyConnection, config: StudyConfig) -> str:
     title = escape(config.name)
     answers, families = _answers(con), families_of(con)
-    if not any(isinstance(answer, MemindexError) or answer.num_rows for _, answer in answers):
-        raise MemindexError(nothing_answered(con, config))
+    check_answered(con, config, (answer for _, answer in answers))
     body = [
         f"<header><p class=kind>Memorization study</p><h1>{title}</h1>",
         f"<p class=summary>{escape(summary(con))}</p></header>",

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterable
 
 import duckdb
+import pyarrow as pa
 
+from memindex.errors import MemindexError
 from memindex.study.config import StudyConfig
 from memindex.tables.functions import readable
 from memindex.tables.schema import TABLES, VIEWS
@@ -39,8 +42,23 @@ def has_rows(con: duckdb.DuckDBPyConnection, table_name: str) -> bool:
     return bool(con.cursor().execute(f'SELECT 1 FROM "{table_name}" LIMIT 1').fetchall())
 
 
-def nothing_answered(con: duckdb.DuckDBPyConnection, config: StudyConfig) -> str:
-    """What to say of a study on which no query has rows: why, and what to run."""
+def check_answered(
+    con: duckdb.DuckDBPyConnection, config: StudyConfig, answers: Iterable[pa.Table | MemindexError]
+) -> None:
+    """Raise MemindexError, with why and what to run, where no query on a study has rows.
+
+    Queries that fail on a study that has runs say why themselves.
+    """
+    failed = False
+    for answer in answers:
+        failed = failed or isinstance(answer, MemindexError)
+        if not isinstance(answer, MemindexError) and answer.num_rows:
+            return
+    if not (failed and has_rows(con, "runs")):
+        raise MemindexError(_nothing_answered(con, config))
+
+
+def _nothing_answered(con: duckdb.DuckDBPyConnection, config: StudyConfig) -> str:
     run = f"memindex study run {_quoted(config)}"
     if unfinished := unfinished_runs(con, config):
         why = unfinished

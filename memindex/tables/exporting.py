@@ -16,7 +16,7 @@ from memindex.index.partial import new_folder, partial_directory
 from memindex.models.sources import read_record
 from memindex.study.config import FILE, ModelConfig, StudyConfig, load_study
 from memindex.tables.connection import connect
-from memindex.tables.empty_tables import nothing_answered, unfinished_runs, why_empty
+from memindex.tables.empty_tables import check_answered, unfinished_runs, why_empty
 from memindex.tables.queries import Parameter, Query, list_queries, load_query
 from memindex.tables.running_queries import run_queries
 
@@ -66,8 +66,7 @@ def export_study(study: str | Path, out: str | Path, *, replace: bool = False, t
     con = connect(study)
     try:
         answers = _answers(con)
-        if not any(isinstance(answer, MemindexError) or answer.num_rows for _, _, answer in answers):
-            raise MemindexError(nothing_answered(con, config))
+        check_answered(con, config, (answer for _, _, answer in answers))
         if unfinished := unfinished_runs(con, config):
             tell(f"the export lacks runs: {unfinished}")
         # Beside the target, which is there until the new one is whole.
