@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from memindex.corpus.sources import ReadOptions
 from memindex.index import Index, build_index
 from memindex.server.app import make_app
 from memindex.server.config import Limits, ServerConfig
+from memindex.server.service import Service
 
 TEXT = "the quick brown fox jumps over a lazy dog while seven wizards mix potions in cafés of Zürich"
 
@@ -52,6 +54,8 @@ class Asker:
 
     def __init__(self, *paths: Path, limits: Limits | None = None, **config: Any) -> None:
         self.app = make_app(ServerConfig(paths, limits=limits or Limits(), **config))
+        # FastAPI's caches keep an application, and with it the files of its indexes, for as long as the process runs.
+        weakref.finalize(self, _end, self.app.state.service)
 
     def __call__(self, method: str, path: str, **request: Any) -> httpx.Response:
         return asyncio.run(self.ask(method, path, **request))
@@ -77,6 +81,11 @@ class Asker:
         answer = self.post(f"/v1/indexes/served/{what}", fields)
         assert answer.status_code == status, answer.text
         return answer.json()
+
+
+def _end(service: Service) -> None:
+    service.close()
+    service.indexes.drop()
 
 
 def raw(body: str | bytes) -> dict[str, Any]:

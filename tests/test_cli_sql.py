@@ -137,4 +137,5 @@ def test_maps_are_objects(study: Path) -> None:
 
 def test_a_report_prints_its_path_and_nothing_else(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(study)
-    assert ok("report").strip() == str(study / "report.html")
+    done = memindex("report")  # its progress is on stderr
+    assert (done.returncode, done.stdout.decode().strip()) == (0, str(study / "report.html")), done.stderr

@@ -243,7 +243,7 @@ BAD = {
     "other length": ("x.csv", "index,score\n1,0.33\n", "no share of 4 positions"),
     "negative index": ("x.csv", "index,score\n-1,0.5\n", "no number of a sequence"),
     "huge index": ("x.csv", "index,score\n4294967296,0.5\n", "no number of a sequence"),
-    "twice": ("x.csv", "index,score\n1,0.5\n2,0.5\n1,0.25\n", "sequence 1 stands there twice"),
+    "twice": ("x.csv", "index,score\n1,0.5\n2,0.5\n1,0.25\n", "sequence 1 is there twice"),
     "short": ("x.csv", 'index,tokens\n1,"[1, 2, 3]"\n', "has 3 tokens"),
     "column twice": ("x.csv", "index,score,score\n1,0.5,0.5\n", "has the column score twice"),
     "no ids": ("x.csv", 'index,tokens\n1,"[a, b]"\n', "is not one"),

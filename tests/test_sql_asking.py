@@ -14,8 +14,9 @@ from synthetic_study import MODELS, make_study
 from memindex.cli.sql_completion import Words, is_whole
 from memindex.cli.sql_shell import Shell
 from memindex.errors import MemindexError
-from memindex.tables.asking import ask, unfilled
+from memindex.tables.asking import ask
 from memindex.tables.connection import connect
+from memindex.tables.empty_tables import why_empty
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +76,8 @@ def test_only_the_last_statement_gives_rows(con: duckdb.DuckDBPyConnection) -> N
 def test_an_empty_table_is_named_with_its_command(
     con: duckdb.DuckDBPyConnection, empty: duckdb.DuckDBPyConnection, text: str
 ) -> None:
-    assert unfilled(con, text) == ""
-    assert "is still empty; fill it with: memindex " in unfilled(empty, text)
+    assert why_empty(con, text) == ""
+    assert "is still empty; fill it with: memindex " in why_empty(empty, text)
 
 
 @pytest.mark.usefixtures("sigint")

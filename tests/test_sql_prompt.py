@@ -157,3 +157,20 @@ def test_a_terminal_gets_a_prompt_in_the_studys_folder(study: Path, tmp_path: Pa
         assert terminal.process.wait(20) == 0
     finally:
         terminal.close()
+
+
+def test_a_prompt_over_many_open_files_answers_too(study: Path, tmp_path: Path) -> None:
+    """An index of many shards holds more files open than select() can name."""
+    code = "import os, resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (3000, 3000)); "
+    code += "kept = [os.dup(0) for _ in range(2000)]; from memindex.cli import main; main()"
+    terminal = Terminal([sys.executable, "-c", code, "sql"], cwd=study, state=tmp_path)
+    try:
+        terminal.until(sql_prompt.PROMPT.strip())
+        terminal.type(f"SELECT 41 + 1 AS answer;{ENTER}")
+        terminal.until("row in")
+        assert "42" in terminal.seen
+        terminal.until(sql_prompt.PROMPT.strip())
+        terminal.type(CTRL_D)
+        assert terminal.process.wait(20) == 0
+    finally:
+        terminal.close()

@@ -136,19 +136,25 @@ def lm_extraction(
 @import_.command()
 @import_options(decoding="greedy", model_required=False)
 @click.option("--tokenizer", help="For texts.  [default: that of the study's index]")
-def jsonl(files: tuple[Path, ...], tokenizer: str | None, **options: Any) -> None:
+@click.option("--skip-failed", is_flag=True, help="Skip requests that failed; stderr says how many.")
+def jsonl(files: tuple[Path, ...], tokenizer: str | None, skip_failed: bool, **options: Any) -> None:
     """Import continuations as JSON lines, from any runner (vLLM, an API).
 
     One object per line: continuation, and sequence_id (see memindex export) or prefix and suffix; each a list of ids or
     text. Further fields: id, model, domain, document, logprobs, suffix_logprob, token_logprobs, token_ranks, ….
 
+    Output files of vLLM (RequestOutput), OpenAI's batches and vllm run-batch, and completion objects are read as they
+    are: custom_id names the sequence, or the prompt is that of a sequence of the study.
+
     \b
-    Example:
+    Examples:
       memindex import jsonl generated.jsonl -s my-study --model-id my-model
+      memindex import jsonl batch_output.jsonl -s my-study --skip-failed
     """
     from memindex.corpus.tokenizer import load_tokenizer
     from memindex.importers.chunks import existing
     from memindex.importers.jsonl import JsonlSource
+    from memindex.importers.prompts import Prefixes, PromptNaming
     from memindex.importers.study_sequences import StudySequences
     from memindex.study.config import load_study
     from memindex.tables.origins import open_index
@@ -162,12 +168,18 @@ def jsonl(files: tuple[Path, ...], tokenizer: str | None, **options: Any) -> Non
             loaded.append(load_tokenizer(tokenizer) if tokenizer else open_index(config, config.index).tokenizer)
         return loaded[0]
 
-    source = JsonlSource(existing(files), of_texts, StudySequences(TableStore(config.tables)), tokenizer)
+    store = TableStore(config.tables)
+    naming = PromptNaming(Prefixes(store, of_texts))
+    source = JsonlSource(existing(files), of_texts, StudySequences(store), naming, tokenizer, skip_failed)
     if not options["model_id"]:
         options["model_id"] = _only_model(source)
     elif models := source.named_models():
         options["source"] = options["source"] or (models.pop() if len(models) == 1 else None)
     import_all([(source, None)], options["name"] or files[0].name.split(".")[0], options)
+    if failed := source.met["failed"]:
+        tell(f"skipped {failed:,} requests that failed")
+    if several := source.met["several"]:
+        tell(f"{several:,} requests have several outputs: the one of the lowest index was taken")
     if source.ignored:
         tell(f"fields that are not read: {', '.join(sorted(source.ignored))}")
 

@@ -51,8 +51,10 @@ def report(study: str, out: Path | None, figure: str | None, parameters: tuple[s
 
 
 def _write_page(study: str, out: Path | None) -> Path:
+    from memindex.cli.output import note
     from memindex.cli.progress_bars import progress_bar
 
+    lacking: list[str] = []
     with progress_bar() as progress:
         # Before DuckDB and matplotlib are imported.
         progress("load the study", 0, 1)
@@ -62,7 +64,10 @@ def _write_page(study: str, out: Path | None) -> Path:
             progress("load the study", 1, 1)
             progress(stage, done, total)
 
-        return write_report(study, out, report)
+        file = write_report(study, out, report, tell=lacking.append)
+    for line in lacking:
+        note(f"memindex: {line}")
+    return file
 
 
 def _draw(study: str, query: Query, target: Path, parameters: tuple[str, ...], dark: bool) -> Path:

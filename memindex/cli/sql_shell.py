@@ -12,7 +12,8 @@ from memindex.cli.output import note, one_line
 from memindex.cli.sql_writing import write
 from memindex.errors import MemindexError
 from memindex.near_names import hint
-from memindex.tables.asking import ask, table_names, unfilled
+from memindex.tables.asking import ask, table_names
+from memindex.tables.empty_tables import why_empty
 from memindex.tables.queries import Parameter, list_queries, load_query, not_in_study, query_values
 from memindex.tables.schema import TABLES, VIEWS, Table
 
@@ -59,8 +60,8 @@ class Shell:
         return answer
 
     def unfilled(self) -> str:
-        """What to say of empty tables, as `memindex.tables.asking.unfilled`, or of a sample or run that is lacking."""
-        return unfilled(self.con, self._asked) or not_in_study(self.con, self._values)
+        """What to say of empty tables, as `empty_tables.why_empty`, or of a sample or run that is lacking."""
+        return why_empty(self.con, self._asked) or not_in_study(self.con, self._values)
 
     def write(self, answer: pa.Table) -> None:
         """Print an answer."""

@@ -69,6 +69,7 @@ def train(
     from memindex.cli.output import print_json
     from memindex.cli.progress_bars import loading_torch, progress_bar
     from memindex.cli.stopping import resumable
+    from memindex.extras import require
     from memindex.index.index import Index
     from memindex.models.shapes import parse_size
 
@@ -76,6 +77,7 @@ def train(
     budget = _budget(tokens, passes, index.manifest.tokens)
     parse_size(size)
     marks = tuple(parse_size(part) for part in checkpoints.split(",")) if checkpoints else ()
+    require("models")
     # Torch takes seconds to load: a slip above is told before.
     with loading_torch():
         from memindex.models.from_index import train_on_index

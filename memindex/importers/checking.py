@@ -107,13 +107,16 @@ def read_all(source: Source, name: str, known: Codes, index: Index | None) -> Su
 
 
 def _check_once(chunk: Chunk, run: Codes, source: Source) -> None:
-    """Refuse a sequence that stands in the files twice; `run` holds those that were met before."""
+    """Refuse a sequence that is in the files twice; `run` holds those that were met before."""
     before = run.get(chunk.rows)
     run.put(chunk.rows, np.ones(len(chunk.rows), dtype=np.uint8))
     distinct, first = np.unique(chunk.rows, return_index=True)
     if before.any() or len(distinct) < len(chunk.rows):
         twice = chunk.rows[before > 0] if before.any() else np.delete(chunk.rows, first)
-        raise MemindexError(f"{source.files[0]}: sequence {twice[0]} stands there twice")
+        find = getattr(source, "lines_of", None)
+        where = [str(source.files[0])] if find is None else find(int(twice[0]))
+        first_place = f", first in {where[0]}" if len(where) > 1 else ""
+        raise MemindexError(f"{where[min(1, len(where) - 1)]}: sequence {twice[0]} is there twice{first_place}")
 
 
 def _check_vocabulary(chunk: Chunk, source: Source) -> None:

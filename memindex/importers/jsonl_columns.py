@@ -13,6 +13,10 @@ from memindex.importers.chunks import MOST_ROWS
 from memindex.ragged import Ragged
 from memindex.tables.schema import CONTINUATIONS, SEQUENCES
 
+#: Columns of continuations and of sequences that a line may carry.
+RESULTS = ("suffix_logprob", "suffix_logprob_top40", "prefix_logprob", "token_logprobs", "token_ranks")
+FACTS = ("domain", "document")
+
 #: How far above 0 rounding may bring a log-probability.
 ROUNDING = 1e-3
 
@@ -30,7 +34,10 @@ def are_ids(value: Any) -> bool:
 
 def shown(value: Any) -> str:
     """A value as a message quotes it."""
-    text = "missing" if value is None else json.dumps(value, ensure_ascii=False)
+    try:
+        text = "missing" if value is None else json.dumps(value, ensure_ascii=False)
+    except RecursionError:
+        return "nested too deeply"
     return text if len(text) <= 60 else text[:60] + "…"
 
 

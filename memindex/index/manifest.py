@@ -253,6 +253,8 @@ def writing_atomically(file: Path) -> Iterator[BinaryIO]:
     if file.exists() and not file.is_file():
         # Renaming would put a file in the place of a device or a pipe.
         raise MemindexError(f"can't write {file}: it is no file; choose another name")
+    if not file.absolute().parent.is_dir():
+        raise MemindexError(f"can't write {file}: there is no folder {file.parent}; make it first, or choose another")
     temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as stream:

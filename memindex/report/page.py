@@ -8,6 +8,7 @@ can be saved as a CSV file, which stands in its link.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from html import escape
 from pathlib import Path
 
@@ -24,7 +25,8 @@ from memindex.report.html_tables import csv_link, html_table
 from memindex.report.style import style_sheet
 from memindex.report.summary import fits, summary
 from memindex.study.config import StudyConfig, load_study
-from memindex.tables.connection import connect, lacks_index, why_empty
+from memindex.tables.connection import connect, lacks_index
+from memindex.tables.empty_tables import check_answered, unfinished_runs, why_empty
 from memindex.tables.functions import readable
 from memindex.tables.queries import Query, list_queries, load_query
 from memindex.tables.reading_order import reading_order
@@ -47,18 +49,26 @@ ORDER BY architecture, non_embedding_parameters, model_id, run_id
 _CORPORA = 'SELECT * FROM corpora ORDER BY "index", tokens DESC, domain'
 
 
-def write_report(study: str | Path, out: str | Path | None = None, progress: Progress | None = None) -> Path:
+def write_report(
+    study: str | Path,
+    out: str | Path | None = None,
+    progress: Progress | None = None,
+    *,
+    tell: Callable[[str], None] | None = None,
+) -> Path:
     """Write a study's report and return its file: `out`, or report.html in the study's directory.
 
-    The file appears whole or not at all; the same tables give the same bytes.
+    The file appears whole or not at all; the same tables give the same bytes. A folder that is missing is made.
 
     Args:
         study: Directory of the study.
         out: File to write.
         progress: Called with (stage, done, total) after every query and every section.
+        tell: Called with one line about runs that are not finished, which the report lacks.
 
     Raises:
-        MemindexError: No study there, or tables that can't be read.
+        MemindexError: No study there, tables that can't be read, no query that has rows (then nothing is written), or
+            a file that can't be written.
     """
     report = progress or (lambda *_: None)
     config = load_study(study)
@@ -66,16 +76,23 @@ def write_report(study: str | Path, out: str | Path | None = None, progress: Pro
     con = connect(study)
     try:
         page = _page(con, config, report)
+        unfinished = unfinished_runs(con, config)
     finally:
         con.close()
-    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MemindexError(f"can't write {target}: {target.parent}: {error.strerror or error}") from None
     write_atomically(target, page.encode())
+    if unfinished and tell is not None:
+        tell(f"the report lacks runs: {unfinished}")
     return target
 
 
 def _page(con: duckdb.DuckDBPyConnection, config: StudyConfig, progress: Progress) -> str:
     title = escape(config.name)
     answers, families = _answers(con, progress), families_of(con)
+    check_answered(con, config, (answer for _, answer in answers))
     body = [
         f"<header><p class=kind>Memorization study</p><h1>{title}</h1>",
         f"<p class=summary>{escape(summary(con))}</p></header>",

@@ -47,6 +47,7 @@ def make_app(config: ServerConfig) -> FastAPI:
         yield
         service.close()
         studies.close()
+        service.indexes.drop()
 
     # The pages that FastAPI makes of the OpenAPI load scripts from elsewhere: openapi.json alone is served.
     # Newer versions would look at each request whether somebody collects OpenTelemetry's traces.

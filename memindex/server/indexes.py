@@ -161,6 +161,10 @@ class Indexes:
         for served in self:
             served.batcher.close()
 
+    def drop(self) -> None:
+        """Let go of the files; no index is found any more."""
+        self._served = {}
+
     def _open(self, name: str) -> Served:
         index = Index.open(self._paths[name])
         if index.has_tokenizer:

@@ -17,7 +17,7 @@ from duckdb.sqltypes import DuckDBPyType
 
 from memindex.errors import MemindexError
 from memindex.near_names import either, near_names
-from memindex.tables.connection import damage_behind, leave_open, still_empty
+from memindex.tables.connection import damage_behind, leave_open
 from memindex.tables.functions import FUNCTIONS, LOOKED_AT, readable
 from memindex.tables.queries import Parameter
 from memindex.tables.schema import TABLES, VIEWS
@@ -270,9 +270,3 @@ def function_names(con: duckdb.DuckDBPyConnection, *, ours: bool = False) -> lis
     query = "SELECT DISTINCT function_name FROM duckdb_functions() WHERE regexp_full_match(function_name, '[a-z]\\w*')"
     names = con.cursor().execute(f"{query} {'AND NOT internal' if ours else ''} ORDER BY 1").fetchall()
     return [name for (name,) in names]
-
-
-def unfilled(con: duckdb.DuckDBPyConnection, text: str) -> str:
-    """What to say about tables that `text` reads and that hold nothing yet; empty when all hold rows."""
-    read = [name.lower() for name in re.findall(r'\b(?:FROM|JOIN)\s+"?(\w+)', text, re.IGNORECASE)]
-    return next(filter(None, (still_empty(con, name) for name in dict.fromkeys(read))), "")

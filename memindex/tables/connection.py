@@ -24,10 +24,11 @@ from memindex.index.manifest import DOCUMENTS_FILE
 from memindex.index.sharding import processors
 from memindex.study.config import StudyConfig, load_study
 from memindex.tables import functions, statistics, templates
+from memindex.tables.empty_tables import still_empty
 from memindex.tables.functions import Indexes, Lookups
 from memindex.tables.origins import unusable_indexes, warn_of_changes
 from memindex.tables.restricting import restrict
-from memindex.tables.schema import DOCUMENTS, TABLES, VIEWS, Column, Table
+from memindex.tables.schema import DOCUMENTS, TABLES, Column, Table
 from memindex.tables.store import TableStore
 from memindex.tables.views import joined_views, literal_path, text_literal
 
@@ -112,28 +113,9 @@ def require(con: duckdb.DuckDBPyConnection, table_name: str) -> None:
         raise MemindexError(still_empty(con, table_name) or f"the view {table_name} has no rows")
 
 
-def still_empty(con: duckdb.DuckDBPyConnection, table_name: str) -> str:
-    """What to say when a table, or one that the view of this name is made of, has no rows; empty when all have."""
-    table = (TABLES | VIEWS).get(table_name)
-    for part in table.made_of or (table_name,) if table is not None else ():
-        try:
-            there = con.cursor().execute(f'SELECT 1 FROM "{part}" LIMIT 1').fetchall()
-        except duckdb.Error as error:
-            return str(functions.readable(error))
-        if not there:
-            return f"the table {part} is still empty; fill it with: {(TABLES | VIEWS)[part].filled_by}"
-    return ""
-
-
 def lacks_index(con: duckdb.DuckDBPyConnection, error: MemindexError) -> bool:
     """Whether a query failed only because it needs an index of the study that can't be used."""
     return any(line in str(error) for line in _unreadable.get(con, ()))
-
-
-def why_empty(con: duckdb.DuckDBPyConnection, sql: str) -> str:
-    """Why a statement has no rows: the first table it reads that holds none, with the command that fills it; or ''."""
-    read = dict.fromkeys(name.lower() for name in re.findall(r'\b(?:FROM|JOIN)\s+"?(\w+)', sql, re.IGNORECASE))
-    return next(filter(None, (still_empty(con, name) for name in read)), "")
 
 
 def damage_behind(con: duckdb.DuckDBPyConnection, error: Exception) -> DamagedTableError | None:

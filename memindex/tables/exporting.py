@@ -15,7 +15,8 @@ from memindex.errors import MemindexError
 from memindex.index.partial import new_folder, partial_directory
 from memindex.models.sources import read_record
 from memindex.study.config import FILE, ModelConfig, StudyConfig, load_study
-from memindex.tables.connection import connect, why_empty
+from memindex.tables.connection import connect
+from memindex.tables.empty_tables import check_answered, unfinished_runs, why_empty
 from memindex.tables.queries import Parameter, Query, list_queries, load_query
 from memindex.tables.running_queries import run_queries
 
@@ -57,17 +58,26 @@ def export_study(study: str | Path, out: str | Path, *, replace: bool = False, t
         The folder.
 
     Raises:
-        MemindexError: No study there, something stands at `out` (with `replace`: that is no export), or nothing can be
-            written there.
+        MemindexError: No study there, no query that has rows, something stands at `out` (with `replace`: that is no
+            export), or nothing can be written there.
     """
     config, target, tell = load_study(study), new_folder(out), tell or (lambda _: None)
     _check_target(target, replace)
     con = connect(study)
     try:
+        answers = _answers(con)
+        check_answered(con, config, (answer for _, _, answer in answers))
+        if unfinished := unfinished_runs(con, config):
+            tell(f"the export lacks runs: {unfinished}")
         # Beside the target, which is there until the new one is whole.
         with partial_directory(target.with_name(f"{target.name}.new"), "study export") as folder:
-            for name, answer in _answers(con, tell):
-                _write(answer, folder / f"{name}.parquet")
+            for name, query, answer in answers:
+                if isinstance(answer, MemindexError):
+                    tell(f"{name} is left out: {' '.join(str(answer).split())}")
+                elif answer.num_rows:
+                    _write(answer, folder / f"{name}.parquet")
+                else:
+                    tell(f"{name} has no rows: {why_empty(con, query.sql) or 'nothing in the tables answers it'}")
             _write(_models(con, config, tell), folder / MODELS)
             shutil.copyfile(config.directory / FILE, folder / FILE)
             _put(folder, target)
@@ -107,17 +117,11 @@ def _put(folder: Path, target: Path) -> None:
     shutil.rmtree(before, ignore_errors=True)
 
 
-def _answers(con: duckdb.DuckDBPyConnection, tell: Tell) -> Iterator[tuple[str, pa.Table]]:
-    """The name of each file with the answer in it."""
+def _answers(con: duckdb.DuckDBPyConnection) -> list[tuple[str, Query, pa.Table | MemindexError]]:
+    """The name of each file, without its suffix, its query, and the answer."""
     asked = [(query, name, values) for query in map(load_query, list_queries()) for name, values in _askings(query)]
     answers = run_queries(con, [(query, values) for query, _, values in asked])
-    for (query, name, _), answer in zip(asked, answers, strict=True):
-        if isinstance(answer, MemindexError):
-            tell(f"{name} is left out: {' '.join(str(answer).split())}")
-        elif answer.num_rows:
-            yield name, answer
-        else:
-            tell(f"{name} has no rows: {why_empty(con, query.sql) or 'nothing in the tables answers it'}")
+    return [(name, query, answer) for (query, name, _), answer in zip(asked, answers, strict=True)]
 
 
 def _askings(query: Query) -> Iterator[tuple[str, dict[str, Parameter]]]:

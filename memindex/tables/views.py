@@ -39,8 +39,10 @@ SELECT run_id, run_label, model_id, family, corpus, architecture, parameters, no
        score, matched, memorized, edit_distance, bleu,
        memorized OR bleu > 0.75 OR edit_distance * 10 <= coalesce(suffix_length, {suffix_tokens}) AS approximate,
        suffix_logprob, -- Rounding can make the log-probability of a certain suffix slightly positive.
-       least(exp(suffix_logprob::DOUBLE), 1) AS p_z, least(exp(suffix_logprob_top40::DOUBLE), 1) AS p_z_top40,
-       discoverable_n(least(exp(suffix_logprob_top40::DOUBLE), 1), 0.5) AS discoverable_n,
+       CASE WHEN suffix_logprob > 0 THEN 1 ELSE exp(suffix_logprob::DOUBLE) END AS p_z,
+       CASE WHEN suffix_logprob_top40 > 0 THEN 1 ELSE exp(suffix_logprob_top40::DOUBLE) END AS p_z_top40,
+       discoverable_n(CASE WHEN suffix_logprob_top40 > 0 THEN 1 ELSE exp(suffix_logprob_top40::DOUBLE) END, 0.5)
+           AS discoverable_n,
        nullif(exp(-prefix_logprob::DOUBLE / nullif(coalesce(prefix_length, {prefix_tokens}) - 1, 0)), 'inf')
            AS prefix_perplexity,
        nullif(exp(-suffix_logprob::DOUBLE / coalesce(suffix_length, {suffix_tokens})), 'inf') AS suffix_perplexity,
