@@ -146,7 +146,7 @@ def enrichments() -> Iterator[Case]:
                 n = sizes(random, kind, 4 * documents)
                 here = np.arange(4 * documents) < documents
                 k = random.binomial(n.astype(int), random.beta(0.2 + 0.2 * here, 0.8 - 0.2 * here)).astype(np.float64)
-                ends = intervals.enrichment_interval(k * here, k, n * here, n)
+                ends = intervals.enrichment_interval(k * here, k, n * here, n, np.ones(len(n)))
                 return (k[here].sum() / k.sum()) / (n[here].sum() / n.sum()), ends
 
             yield Case(f"enrichment, {documents} of {4 * documents} documents, {kind}", draw, 0.4 / 0.25)

@@ -2,8 +2,8 @@
 -- question: Which domains are over-represented among what a model memorized?
 -- note: The dot is the domain's share of the memorized sequences, the mark its share of the corpus's tokens (known where
 --   the index is there). Enrichment is the ratio of the first to the domain's share of all sampled sequences, that over the
---   corpus the ratio to its share of the tokens; documents shorter than a sequence hold tokens but no sequence. The rate is
---   inside the domain. 95 % intervals by document.
+--   corpus the ratio to its share of the tokens; documents shorter than a sequence hold tokens but no sequence. Planted
+--   documents do not count. The rate is inside the domain. 95 % intervals by document.
 -- parameter sample: uniform
 -- parameter domains: 20
 -- figure: dots
@@ -58,15 +58,70 @@ share_intervals AS (
     FROM documents_beside_domains
     GROUP BY run_label, domain
 ),
+of_domain AS (
+    SELECT run_label, domain, memorized AS here, sequences AS sampled_here,
+           (sum(memorized) OVER document)::BIGINT AS anywhere,
+           (sum(sequences) OVER document)::BIGINT AS sampled
+    FROM documents_of_run
+    WINDOW document AS (PARTITION BY run_label, cluster)
+),
+of_any_domain AS (
+    SELECT run_label, cluster, sum(memorized)::BIGINT AS anywhere, sum(sequences)::BIGINT AS sampled
+    FROM documents_of_run
+    GROUP BY run_label, cluster
+),
+-- A domain's interval needs the documents of all others too. Those that are alike in every number are one row.
+alike AS (
+    SELECT run_label, domain, here, anywhere, sampled_here, sampled, sum(documents) AS documents
+    FROM (
+        SELECT run_label, domain, here, anywhere, sampled_here, sampled, count(*) AS documents
+        FROM of_domain
+        GROUP BY ALL
+        UNION ALL
+        SELECT run_label, domain, 0, anywhere, 0, sampled, -count(*)
+        FROM of_domain
+        GROUP BY ALL
+        UNION ALL
+        SELECT run_label, domain, 0, anywhere, 0, sampled, documents
+        FROM (SELECT run_label, anywhere, sampled, count(*) AS documents FROM of_any_domain GROUP BY ALL)
+        CROSS JOIN (SELECT domain FROM largest)
+    )
+    SEMI JOIN largest USING (domain)
+    GROUP BY ALL
+    HAVING sum(documents) > 0
+),
+enrichment_intervals AS (
+    SELECT run_label, domain,
+           enrichment_interval(here, anywhere, sampled_here, sampled, documents) AS enrichment_ends
+    FROM alike
+    GROUP BY run_label, domain
+),
+planted_files AS (
+    SELECT DISTINCT path
+    FROM documents
+    SEMI JOIN (FROM sequences WHERE sample = 'planted') USING ("index", shard, document)
+    WHERE "index" = study_index()
+),
+planted_tokens AS (
+    SELECT domain, sum(tokens) AS planted
+    FROM documents
+    SEMI JOIN planted_files USING (path)
+    WHERE "index" = study_index()
+    GROUP BY domain
+),
 corpus AS (
-    SELECT domain, tokens / sum(tokens) OVER () AS share_corpus
-    FROM corpora
+    SELECT c.domain, tokens - coalesce(planted, 0) AS natural_tokens,
+           natural_tokens / sum(natural_tokens) OVER () AS share_corpus
+    FROM corpora AS c
+    LEFT JOIN planted_tokens AS p ON p.domain IS NOT DISTINCT FROM c.domain
     WHERE "index" = study_index()
 )
 SELECT run_label, domain, sequences, memorized, share_sample, share_corpus, share_memorized,
        share_ends.low AS share_low,
        share_ends.high AS share_high,
        share_memorized / share_sample AS enrichment,
+       enrichment_ends.low AS enrichment_low,
+       enrichment_ends.high AS enrichment_high,
        share_memorized / share_corpus AS enrichment_corpus,
        share_ends.low / share_corpus AS enrichment_corpus_low,
        share_ends.high / share_corpus AS enrichment_corpus_high,
@@ -76,5 +131,6 @@ SELECT run_label, domain, sequences, memorized, share_sample, share_corpus, shar
 FROM shares
 JOIN largest USING (domain)
 LEFT JOIN share_intervals USING (run_label, domain)
+LEFT JOIN enrichment_intervals USING (run_label, domain)
 LEFT JOIN corpus USING (domain)
 ORDER BY largest_share DESC, domain, non_embedding_parameters, run_label

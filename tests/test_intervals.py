@@ -263,14 +263,14 @@ def test_the_enrichment_varies_with_the_documents() -> None:
         return (memorized[inside].sum() / memorized.sum()) / (sampled[inside].sum() / sampled.sum())
 
     drawn = np.array([enrichment(random.integers(0, 120, 120)) for _ in range(4000)])
-    found = enrichment_interval(k * here, k, n * here, n)
+    found = enrichment_interval(k * here, k, n * here, n, np.ones(len(n)))
     assert found.error == pytest.approx(np.log(drawn).std(), rel=0.1)
     assert (found.low, found.high) == pytest.approx(np.quantile(drawn, (0.025, 0.975)).tolist(), rel=0.1)
     assert found.low * found.high == pytest.approx(enrichment(np.arange(120)) ** 2)
-    nothing = enrichment_interval(k * 0, k, n * here, n)
+    nothing = enrichment_interval(k * 0, k, n * here, n, np.ones(len(n)))
     assert nothing.low == 0 < nothing.high < found.high
-    assert enrichment_interval(k * here, k * 0, n * here, n) is None
-    assert enrichment_interval(k * 0, k, n * 0, n) is None
+    assert enrichment_interval(k * here, k * 0, n * here, n, np.ones(len(n))) is None
+    assert enrichment_interval(k * 0, k, n * 0, n, np.ones(len(n))) is None
 
 
 def test_sql_gives_each_group_the_same_interval(con: duckdb.DuckDBPyConnection) -> None:

@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from leave_one_out import mean_ends, rate_ends
+from scipy.stats import t as student
 from synthetic_study import MODELS, SUFFIX, add_checkpoints, make_study
 
 from memindex.errors import MemindexError
@@ -261,6 +262,52 @@ def test_domain_shares_against_the_corpus(con: duckdb.DuckDBPyConnection, joined
         assert row.enrichment_corpus == pytest.approx(of_run["here"].mean() / share)
         low, high = ends(of_run, "here")
         assert (row.enrichment_corpus_low, row.enrichment_corpus_high) == pytest.approx((low / share, high / share))
+
+
+def test_the_enrichment_s_interval_leaves_documents_out(con: duckdb.DuckDBPyConnection, joined: pd.DataFrame) -> None:
+    answer = frame(con, "domain_shares", domains=3)
+    assert len(answer) == 3 * joined["run_label"].nunique()
+    for row in answer.itertuples():
+        of_run = joined[joined["run_label"] == row.run_label]
+        here = (of_run["domain"].fillna("unknown") == row.domain).to_numpy()
+        known, place = of_run["memorized"].to_numpy(), of_run["place"].to_numpy()
+        if not (known & here).any():
+            assert row.enrichment == row.enrichment_low == 0
+            continue
+        assert row.enrichment == pytest.approx(known[here].sum() / known.sum() / here.mean())
+        # Without a document, in the first order that the interval is made in: its share in the logarithm's error.
+        numbers = pd.DataFrame({"a": known & here, "b": known, "c": here, "d": True, "place": place})
+        totals = numbers.groupby("place").sum()
+        error = totals["a"] / totals["a"].sum() - totals["c"] / totals["c"].sum()
+        error += totals["d"] / totals["d"].sum() - totals["b"] / totals["b"].sum()
+        left = error / (1 - totals["d"] / totals["d"].sum())
+        variance = (left**2).sum() * (len(totals) - 1) / len(totals)
+        carriers = (error**2).sum() ** 2 / (error**4).sum()
+        degrees = min(totals["d"].sum() ** 2 / (totals["d"] ** 2).sum(), carriers) - 1
+        factor = math.exp(student.ppf(0.975, degrees) * math.sqrt(variance))
+        assert (row.enrichment_low, row.enrichment_high) == pytest.approx(
+            (row.enrichment / factor, row.enrichment * factor)
+        )
+
+
+def test_planted_documents_are_no_part_of_the_corpus(tmp_path: Path) -> None:
+    study = make_study(tmp_path, rows=400, models=MODELS[:1])
+    file = tmp_path / "mini" / "documents.parquet"
+    documents = pd.read_parquet(file)
+    # As `memindex plant` does it: one file, whose documents have a domain of their own, or one of the corpus's.
+    copies = documents.iloc[[3, 8, 21]].assign(domain=["planted", "planted", "Law"], path="planted/documents/p.jsonl")
+    copies["document"] = 60 + np.arange(3)
+    pd.concat([documents, copies]).to_parquet(file)
+    store = TableStore(study / "tables")
+    rows = store.read("sequences").to_pydict()
+    for name, values in (("sample", ["planted"] * 5), ("document", [60, 61, 60, 61, None])):
+        rows[name][-5:] = values
+    rows["index"][-5:] = ["mini"] * 4 + [None]
+    store.write("sequences", "all", rows)
+    answer = frame(connect(study), "domain_shares")
+    natural = documents.groupby("domain")["tokens"].sum() / documents["tokens"].sum()
+    assert answer.set_index("domain")["share_corpus"].to_dict() == pytest.approx(natural.to_dict())
+    assert answer["share_corpus"].sum() == pytest.approx(1)
 
 
 @pytest.mark.parametrize(

@@ -166,39 +166,50 @@ def ratio_interval(numerators: Floats, denominators: Floats) -> Interval | None:
     return Interval(low, high, documents, math.sqrt(variance), degrees)
 
 
-def enrichment_interval(here: Floats, anywhere: Floats, sampled_here: Floats, sampled: Floats) -> Interval | None:
-    """Interval of a domain's share of the memorized sequences over its share of all, from one row per document.
+def enrichment_interval(
+    here: Floats, anywhere: Floats, sampled_here: Floats, sampled: Floats, documents: Floats
+) -> Interval | None:
+    """Interval of a domain's share of the memorized sequences over its share of all sequences.
+
+    Each row stands for documents that are alike in all four numbers, because most documents are of other domains.
 
     The interval is symmetric around the logarithm. Where nothing of the domain is memorized, its upper end is that of
     the domain's rate over the rate of all.
 
     Args:
-        here: Memorized sequences of the domain in each document, float64 of shape (documents,).
-        anywhere: Memorized sequences of any domain, float64 of shape (documents,).
-        sampled_here: Sequences of the domain, float64 of shape (documents,).
-        sampled: Sequences of any domain, float64 of shape (documents,).
+        here: Memorized sequences of the domain in each document, float64 of shape (rows,).
+        anywhere: Memorized sequences of any domain, float64 of shape (rows,).
+        sampled_here: Sequences of the domain, float64 of shape (rows,).
+        sampled: Sequences of any domain, float64 of shape (rows,).
+        documents: How many documents have these numbers, float64 of shape (rows,).
 
     Returns:
         The interval, without ends where no two documents differ; None where nothing is memorized or nothing is of the
         domain.
     """
+    # In order: a sum of fractions depends on the order of its terms.
+    order = np.lexsort([here, anywhere, sampled_here, sampled])
+    alike = documents[order].astype(np.int64)
+    here, anywhere, sampled_here, sampled = (
+        np.repeat(column[order], alike) for column in (here, anywhere, sampled_here, sampled)
+    )
     memorized, of_domain = anywhere.sum(), sampled_here.sum()
     if not memorized or not of_domain:
         return None
-    documents = _kish(sampled_here[sampled_here > 0])
+    effective = _kish(sampled_here[sampled_here > 0])
     if not here.sum():
         ends = ratio_interval(here, sampled_here)
         if ends is None or ends.high is None:
-            return Interval(None, None, documents)
-        return Interval(0.0, ends.high * sampled.sum() / memorized, documents)
+            return Interval(None, None, effective)
+        return Interval(0.0, ends.high * sampled.sum() / memorized, effective)
     enrichment = (here.sum() / memorized) / (of_domain / sampled.sum())
     influence = here / here.sum() - sampled_here / of_domain - anywhere / memorized + sampled / sampled.sum()
     if np.abs(influence).max() < 1e-12 or np.count_nonzero(sampled_here) < 2:
-        return Interval(None, None, documents)
+        return Interval(None, None, effective)
     around = _around(0.0, influence, sampled)
     assert around.high is not None
     factor = math.exp(around.high)
-    return Interval(enrichment / factor, enrichment * factor, documents, around.error, around.degrees)
+    return Interval(enrichment / factor, enrichment * factor, effective, around.error, around.degrees)
 
 
 def slope_interval(x: Floats, runs: npt.NDArray[Any], values: Floats, clusters: npt.NDArray[Any]) -> Interval | None:

@@ -45,7 +45,7 @@ AGGREGATES = (
     Aggregate("median_interval", (("value", "DOUBLE"), ("cluster", "hash")), intervals.median_interval),
     Aggregate(
         "enrichment_interval",
-        (("here", "DOUBLE"), ("anywhere", "DOUBLE"), ("sampled_here", "DOUBLE"), ("sampled", "DOUBLE")),
+        tuple((name, "DOUBLE") for name in ("here", "anywhere", "sampled_here", "sampled", "documents")),
         intervals.enrichment_interval,
     ),
     Aggregate("quotient_interval", (("numerator", "DOUBLE"), ("denominator", "DOUBLE")), intervals.quotient_interval),
@@ -63,8 +63,9 @@ MEANINGS = {
     "median_interval(value, cluster)": "interval of the median of any numbers",
     "ratio_interval(numerator, denominator)": "interval of sum(numerator) / sum(denominator), a rate in 0..1",
     "quotient_interval(numerator, denominator)": "the same of any number; no ends where no two documents differ",
-    "enrichment_interval(here, anywhere, sampled_here, sampled)": "interval of a domain's share of the memorized "
-    "sequences over its share of all sequences: `(sum(here) / sum(anywhere)) / (sum(sampled_here) / sum(sampled))`",
+    "enrichment_interval(here, anywhere, sampled_here, sampled, documents)": "interval of a domain's share of the "
+    "memorized sequences over its share of all sequences, `(here / anywhere) / (sampled_here / sampled)` of the sums "
+    "over documents; a row stands for as many `documents` as are alike in all four numbers",
     "slope_interval(x, run, value, cluster)": "interval of the slope of the runs' means over x (least squares)",
     "few_documents(interval)": f"whether fewer than {ENOUGH_DOCUMENTS:g} effective documents are behind an interval: "
     "it may be too narrow",
