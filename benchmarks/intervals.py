@@ -114,6 +114,31 @@ def differences() -> Iterator[Case]:
             yield Case(f"difference, {documents} documents, {kind}", draw, 0.2 * 0.6 + 0.8 * 0.05 - 0.2)
 
 
+def doses() -> Iterator[Case]:
+    """The rate of documents less that of planted texts halfway between two doses, as queries/rate_by_repetition.sql."""
+    for kind in SIZES:
+        for documents in DOCUMENTS:
+
+            def draw(random, kind=kind, documents=documents):
+                n = sizes(random, kind, documents)
+                k = random.binomial(n.astype(int), random.beta(0.3, 0.7, documents)).astype(np.float64)
+                own, other = k.sum() / n.sum(), 0.0
+                ends = intervals.ratio_interval(k, n)
+                above = below = 0.0
+                for rate in (0.05, 0.25):
+                    texts = (random.random(40) < rate).astype(np.float64)
+                    of_dose = intervals.ratio_interval(texts, np.ones(40))
+                    other += texts.mean() / 2
+                    below += ((texts.mean() - of_dose.low) / 2) ** 2
+                    above += ((of_dose.high - texts.mean()) / 2) ** 2
+                if ends is None or ends.low is None:
+                    return own - other, ends
+                low, high = ((own - ends.low) ** 2 + above) ** 0.5, ((ends.high - own) ** 2 + below) ** 0.5
+                return own - other, intervals.Interval(own - other - low, own - other + high, ends.documents)
+
+            yield Case(f"natural less planted, {documents} documents, {kind}", draw, 0.3 - 0.15)
+
+
 def slopes() -> Iterator[Case]:
     """Slopes of four models' rates, a document's rate being the same share of its own liking at each size."""
     x = np.array([0.0, 1.0, 1.5, 3.0])
@@ -212,6 +237,7 @@ KINDS = {
     "differences": differences,
     "slopes": slopes,
     "enrichments": enrichments,
+    "doses": doses,
 }
 
 

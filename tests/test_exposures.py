@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections import Counter
 
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from leave_one_out import rate_ends
 from synthetic_corpus import sentences, train_bpe, write_jsonl
 
 pytest.importorskip("torch")
@@ -301,5 +303,36 @@ def test_rates_by_repetition(world, tmp_path):
         assert (row.sequences, row.memorized) == (len(group), group["memorized"].sum())
         assert row.rate_low <= row.rate <= row.rate_high
         assert row.repetition == "natural" or row.documents == row.sequences
-    con.close()
     assert set(answer["repetition"]) == {"natural", "planted"}
+    texts = con.sql("SELECT model_id, sequence_id, cluster FROM memorization").df()
+    con.close()
+    rows, both = (some.merge(texts, on=["model_id", "sequence_id"]) for some in (rows, both))
+    compared = 0
+    for row in answer.itertuples():
+        if row.repetition == "planted":
+            assert math.isnan(row.planted_rate)
+            assert math.isnan(row.difference)
+            continue
+        of_model = both[(both["model_id"] == row.run_label) & (both["pieces"] == row.pieces)]
+        natural = of_model[(of_model["sample"] == "bucket") & (of_model["bucket"] == row.frequency_bucket)]
+        planted = rows[(rows["model_id"] == row.run_label) & (rows["sample"] == "planted")]
+        doses = planted.groupby("sequence_count")
+        at, rate = np.log2(list(doses.groups)), doses["memorized"].mean().to_numpy()
+        asked = np.log2(natural["sequence_count"].to_numpy())
+        if asked.max() > at.max():
+            assert math.isnan(row.planted_rate)
+            continue
+        compared += 1
+        # What a dose counts: the mean of the tent around it at the natural counts.
+        weight = np.array([np.interp(asked, at, np.eye(len(at))[dose]).mean() for dose in range(len(at))])
+        ends = np.array([rate_ends(group["memorized"], group["cluster"]) for _, group in doses])
+        below = np.sqrt(((weight * (rate - ends[:, 0])) ** 2)[weight > 0].sum())
+        above = np.sqrt(((weight * (ends[:, 1] - rate)) ** 2)[weight > 0].sum())
+        expected = np.interp(asked, at, rate).mean()
+        assert row.planted_rate == pytest.approx(expected)
+        assert (row.planted_low, row.planted_high) == pytest.approx((expected - below, expected + above), nan_ok=True)
+        own, (low, high) = natural["memorized"].mean(), rate_ends(natural["memorized"], natural["cluster"])
+        assert row.difference == pytest.approx(own - expected)
+        wide = (own - expected - np.hypot(own - low, above), own - expected + np.hypot(high - own, below))
+        assert (row.difference_low, row.difference_high) == pytest.approx(wide, nan_ok=True)
+    assert compared > 3
