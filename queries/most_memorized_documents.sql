@@ -1,7 +1,7 @@
 -- title: Most memorized documents
 -- question: From which documents do the memorized sequences come?
--- note: Sequences count once however many models memorized them; all samples except the held-out one; imported
---   sequences only where their document is known.
+-- note: Sequences count once however many models memorized them; imported sequences only where their document is known.
+-- parameter sample: uniform
 -- parameter documents: 20
 -- figure: none
 
@@ -10,7 +10,7 @@ WITH sequences_seen AS (
            bool_or(memorized) AS memorized,
            max(sequence_count) AS sequence_count
     FROM memorization
-    WHERE sample NOT IN ('heldout', 'planted') AND document IS NOT NULL
+    WHERE sample = $sample AND document IS NOT NULL
     GROUP BY "index", shard, document, sequence_id
 ),
 ranked AS (

@@ -1,8 +1,9 @@
 -- title: Distribution of memorization scores
 -- question: Do models know a sequence either by heart or not at all?
 -- note: The score is the share of suffix tokens that the continuation gets right. A bin holds scores from its lower end up to
---   the next one; the last holds exactly 1. The scale is logarithmic, with 0 below it. The table has the
---   shares' 95 % intervals by document.
+--   the next one; the last holds exactly 1. The scale is logarithmic, with 0 below it. Each sample has its panel; those drawn
+--   evenly over frequencies (bucket, domain) are left out, as they do not describe the corpus. The table has the shares'
+--   95 % intervals by document.
 -- parameter bins: 10
 -- figure: line
 -- x: score_from | Score
@@ -16,7 +17,7 @@ WITH scores AS (
            (round(score * coalesce(suffix_length, len(suffix)))::BIGINT * $bins) // coalesce(suffix_length, len(suffix))
                AS bin
     FROM memorization
-    WHERE coalesce(suffix_length, len(suffix)) > 0
+    WHERE coalesce(suffix_length, len(suffix)) > 0 AND sample NOT IN ('bucket', 'domain')
 ),
 documents_of_run AS (
     SELECT run_label, non_embedding_parameters, sample, cluster, count(*) AS in_document, list(bin) AS bins_of_document
@@ -36,5 +37,4 @@ SELECT run_label, sample, bin / $bins AS score_from,
        ratio_interval(in_bin, in_document).high AS share_high
 FROM counts
 GROUP BY run_label, non_embedding_parameters, sample, bin
-ORDER BY CASE sample WHEN 'uniform' THEN 0 WHEN 'bucket' THEN 1 ELSE 2 END, sample,
-         non_embedding_parameters, run_label, bin
+ORDER BY sample <> 'uniform', sample, non_embedding_parameters, run_label, bin

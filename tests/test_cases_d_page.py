@@ -385,7 +385,7 @@ def test_d11_sequences_on_every_page(browser: Chromium, url: str, con: Any, valu
 
 
 def test_d11_questions_with_other_parameters(browser: Chromium, url: str, con: Any) -> None:
-    for name, values in (("score_histogram", {"bins": 4}), ("across_domains", {"sample": "bucket", "model": "small"})):
+    for name, values in (("score_histogram", {"bins": 4}), ("across_domains", {"domains": 3, "model": "small"})):
         visit(browser, url, address(f"study/reading/question/{name}", **values))
         rows = body_rows(browser)
         assert len(con.sql(copied(browser, "SQL")).fetchall()) == len(rows) > 0

@@ -335,7 +335,7 @@ def test_a_study_without_a_bucket_sample_has_no_buckets(tmp_path: Path) -> None:
 
 def test_most_memorized_documents(con: duckdb.DuckDBPyConnection, joined: pd.DataFrame) -> None:
     answer = frame(con, "most_memorized_documents", documents=5)
-    seen = joined[joined["sample"] != "heldout"]
+    seen = joined[joined["sample"] == "uniform"]
     by_sequence = seen.groupby(["document", "sequence_id"])["memorized"].any()
     expected = by_sequence.groupby("document").agg(["sum", "size"]).sort_values("sum", ascending=False)
     assert answer["memorized"].tolist() == expected["sum"].head(5).tolist()

@@ -334,7 +334,7 @@ def test_a_sample_that_a_study_lacks_is_named(study: Path) -> None:
     asked = [*SQL, str(study), "predictors", "-p", "sample=imported"]
     done = subprocess.run(asked, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
-    line = "the study has no sequences of the sample 'imported'; ask with -p sample=bucket or sample=heldout or"
+    line = "the study has no sequences of the sample 'imported'; ask with -p sample=heldout or sample=uniform"
     assert line in done.stderr
 
 

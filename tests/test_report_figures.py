@@ -549,7 +549,7 @@ def test_a_dark_png_is_dark(small: Path, tmp_path: Path, run: Callable) -> None:
         (("--figure", "overlap", "-p", "sample"), "NAME=VALUE"),
         (("--figure", "overlap", "-p", "colour=red"), "has no parameter 'colour'"),
         (("--figure", "domain_shares", "-p", "domains=many"), "must be a whole number"),
-        (("-p", "sample=bucket"), "need a --figure"),
+        (("-p", "sample=heldout"), "need a --figure"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(

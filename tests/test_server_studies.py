@@ -125,12 +125,13 @@ def test_every_question_is_answered(client: TestClient, folder: Path, name: str)
 
 def test_questions_take_parameters(client: TestClient) -> None:
     path = "/v1/studies/reading/questions/rate_by_size"
-    bucket = client.get(path, params={"sample": "bucket"}).json()
-    assert bucket["rows"] != client.get(path).json()["rows"]
+    heldout = client.get(path, params={"sample": "heldout"}).json()
+    assert heldout["rows"] != client.get(path).json()["rows"]
+    refused(client.get(path, params={"sample": "bucket"}), 400, "or the query rate_by_frequency")
     refused(client.get(path, params={"sample": "planted"}), 404, "no sequences of the sample 'planted'")
     refused(client.get(path, params={"a": "b"}), 400, "has no parameter 'a'")
     refused(client.get("/v1/studies/reading/questions/score_histogram", params={"bins": "x"}), 400, "whole number")
-    refused(client.get(path, params=[("sample", "bucket"), ("sample", "uniform")]), 422, "twice")
+    refused(client.get(path, params=[("sample", "heldout"), ("sample", "uniform")]), 422, "twice")
     refused(client.get("/v1/studies/reading/questions/nothing"), 404, "there is no question nothing")
     refused(client.get("/v1/studies/reading/questions/..%2F..%2Fpyproject"), 404, "")
 

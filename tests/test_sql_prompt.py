@@ -70,7 +70,14 @@ def test_an_error_and_ctrl_c_leave_the_prompt(shell: Shell, capfd: pytest.Captur
 
 
 def test_dot_commands_answer_in_the_mode_chosen(shell: Shell, capfd: pytest.CaptureFixture[str]) -> None:
-    lines = [".tables", ".schema models", ".queries", ".run domain_shares sample=bucket", ".mode csv", "SELECT 1 AS n;"]
+    lines = [
+        ".tables",
+        ".schema models",
+        ".queries",
+        ".run domain_shares sample=heldout",
+        ".mode csv",
+        "SELECT 1 AS n;",
+    ]
     type_in(shell, "".join(line + ENTER for line in lines) + CTRL_D)
     out, _ = capfd.readouterr()
     rows = [json.loads(line) for line in out.splitlines() if line.startswith("{")]

@@ -32,7 +32,7 @@ def report(study: str, out: Path | None, figure: str | None, parameters: tuple[s
     Examples:
       memindex report -s my-study
       memindex report -s my-study --figure rate_by_frequency --out frequency.png
-      memindex report -s my-study --figure domain_shares -p sample=bucket --out domains.svg
+      memindex report -s my-study --figure domain_shares -p domains=8 --out domains.svg
     """
     # Without a home, or with one that may not be written, matplotlib says so at length, and works all the same.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)

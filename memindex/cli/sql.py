@@ -90,7 +90,7 @@ def sql(
     Examples:
       memindex sql -s my-study
       memindex sql -s my-study .tables
-      memindex sql -s my-study domain_shares -p sample=bucket
+      memindex sql -s my-study domain_shares -p domains=8
       memindex sql -s my-study "SELECT model_id, avg(memorized::INT) FROM memorization GROUP BY ALL"
       memindex sql -s my-study "FROM documents_with('pile', 'Permission is hereby granted', 3)"
       memindex sql -s my-study -f question.sql --csv > answer.csv

@@ -84,7 +84,7 @@ def _add_questions(router: APIRouter, studies: Studies) -> None:
 
     @router.get("/{study}/questions/{name}", response_class=Response, responses=_ROWS)
     async def answer(study: str, name: str, request: Request) -> Response:
-        """The answer to a question; its parameters stand in the query: ?sample=bucket."""
+        """The answer to a question; its parameters stand in the query: ?sample=heldout."""
         form = form_of(request.headers.get("accept", ""))
         arguments = {"name": name, "values": _values(request), "form": form}
         return await _rows(studies, study, form, "question", arguments)

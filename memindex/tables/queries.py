@@ -50,6 +50,9 @@ Parameter = str | int | float
 #: Where all names of queries are listed.
 LIST = "memindex sql --list shows all queries"
 
+#: Samples that were drawn evenly over frequencies, and the query that answers by frequency.
+_EVEN_SAMPLES = {"bucket": "rate_by_frequency", "domain": "frequency_in_domains"}
+
 _KINDS = ("points", "line", "dots", "cells", "heat", "none")
 _KEYS = (
     *("title", "question", "note", "figure", "x", "y", "interval", "series", "panel", "order", "apart"),
@@ -186,7 +189,8 @@ def query_values(query: Query, given: Mapping[str, Parameter]) -> dict[str, Para
     """The value of each parameter: the one given, in the type of the default, or the default.
 
     Raises:
-        QueryError: An unknown parameter, a value of another type than its default, or one that its header rules out.
+        QueryError: An unknown parameter, a value of another type than its default, one that its header rules out, or a
+            sample that does not describe the corpus.
     """
     values = dict(query.parameters)
     for key, value in given.items():
@@ -195,6 +199,7 @@ def query_values(query: Query, given: Mapping[str, Parameter]) -> dict[str, Para
         default = values[key]
         values[key] = _typed(query.name, key, value, default)
         _check_allowed(query, key, values[key], default)
+    _check_sample(query, values)
     return values
 
 
@@ -211,8 +216,10 @@ def not_in_study(con: duckdb.DuckDBPyConnection, values: Mapping[str, Parameter]
             name for (name,) in con.cursor().execute(f"SELECT DISTINCT {column} FROM {table} ORDER BY 1").fetchall()
         ]
         if known and wanted not in known:
-            near = near_names(str(wanted), known) or known[:FEW]
-            return f"the study {lacking} {wanted!r}; ask with -p {key}={f' or {key}='.join(near)}"
+            possible = [name for name in known if key != "sample" or name not in _EVEN_SAMPLES]
+            near = near_names(str(wanted), possible) or possible[:FEW]
+            instead = f"; ask with -p {key}={f' or {key}='.join(near)}" if near else ""
+            return f"the study {lacking} {wanted!r}{instead}"
     return ""
 
 
@@ -281,6 +288,15 @@ def _typed(query_name: str, key: str, value: Parameter, default: Parameter) -> P
     except ValueError:
         kind = {int: "a whole number", float: "a number"}[type(default)]
         raise QueryError(f"query {query_name}: {key} must be {kind}, not {value!r}") from None
+
+
+def _check_sample(query: Query, values: Mapping[str, Parameter]) -> None:
+    """Refuse a sample whose shares would be taken for those of the corpus."""
+    if answering := _EVEN_SAMPLES.get(str(values.get("sample"))):
+        raise QueryError(
+            f"query {query.name}: the sample {values['sample']} has as many rare sequences as frequent ones, so its "
+            f"rates and shares are not the corpus's: use sample=uniform, or the query {answering}"
+        )
 
 
 def _check_allowed(query: Query, key: str, value: Parameter, default: Parameter) -> None:
