@@ -51,6 +51,7 @@ SELECT domain, if(memorized, 'memorized', 'not memorized') AS outcome, sequences
        in_others / sequences AS share_elsewhere,
        ends.low AS share_low,
        ends.high AS share_high,
+       few_documents(ends) AS few_documents,
        mean_domains, share_of_occurrences
 FROM shares
 JOIN largest USING (domain)

@@ -25,7 +25,8 @@ SELECT run_label, likeness,
        count_if(holds)::BIGINT AS continuations,
        avg(holds::INTEGER) AS rate,
        rate_interval(holds, cluster).low AS rate_low,
-       rate_interval(holds, cluster).high AS rate_high
+       rate_interval(holds, cluster).high AS rate_high,
+       few_documents(rate_interval(holds, cluster)) AS few_documents
 FROM marks
 GROUP BY run_label, non_embedding_parameters, place, likeness
 -- A score tells how near a continuation came only where it is the suffix: those alone would be a rate of 100 %.

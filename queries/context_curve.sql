@@ -33,6 +33,7 @@ SELECT curve, m.prefix_length,
        avg(memorized::INTEGER) AS rate,
        rate_interval(memorized, cluster).low AS rate_low,
        rate_interval(memorized, cluster).high AS rate_high,
+       few_documents(rate_interval(memorized, cluster)) AS few_documents,
        avg(score) AS mean_score
 FROM memorization_runs AS m
 JOIN greedy USING (run_id)

@@ -65,6 +65,7 @@ rates AS (
 SELECT model, condition, run_id, sequences, memorized, rate,
        rate_ends.low AS rate_low,
        rate_ends.high AS rate_high,
+       few_documents(rate_ends) AS few_documents,
        mean_score,
        score_ends.low AS mean_score_low,
        score_ends.high AS mean_score_high,

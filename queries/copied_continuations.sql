@@ -36,7 +36,8 @@ SELECT run_label, if(is_half, 'half-memorized', 'unmemorized') AS outcome,
        sum(at_least)::BIGINT AS copied,
        sum(at_least) / sum(continuations) AS share,
        ratio_interval(at_least, continuations).low AS share_low,
-       ratio_interval(at_least, continuations).high AS share_high
+       ratio_interval(at_least, continuations).high AS share_high,
+       few_documents(ratio_interval(at_least, continuations)) AS few_documents
 FROM counts
 GROUP BY run_label, non_embedding_parameters, is_half, least_eighths
 ORDER BY is_half, non_embedding_parameters, run_label, least_eighths

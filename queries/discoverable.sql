@@ -40,6 +40,7 @@ rates AS (
 SELECT run_label, p, (10 ** power)::BIGINT AS n, sequences, discoverable,
        discoverable / sequences AS rate,
        ends.low AS rate_low,
-       ends.high AS rate_high
+       ends.high AS rate_high,
+       few_documents(ends) AS few_documents
 FROM rates
 ORDER BY p, non_embedding_parameters, run_label, n

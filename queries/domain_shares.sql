@@ -119,6 +119,7 @@ corpus AS (
 SELECT run_label, domain, sequences, memorized, share_sample, share_corpus, share_memorized,
        share_ends.low AS share_low,
        share_ends.high AS share_high,
+       few_documents(share_ends) AS few_documents,
        share_memorized / share_sample AS enrichment,
        enrichment_ends.low AS enrichment_low,
        enrichment_ends.high AS enrichment_high,

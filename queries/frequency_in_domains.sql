@@ -41,6 +41,7 @@ SELECT run_label, domain, frequency_label(frequency_bucket) AS frequency, freque
        sequences, documents, memorized,
        memorized / sequences AS rate,
        ends.low AS rate_low,
-       ends.high AS rate_high
+       ends.high AS rate_high,
+       few_documents(ends) AS few_documents
 FROM rates
 ORDER BY non_embedding_parameters, run_label, domain, rates.frequency_bucket

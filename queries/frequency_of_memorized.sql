@@ -24,6 +24,7 @@ SELECT run_label,
        avg(log2_count) AS mean_log2_count,
        mean_interval(log2_count, cluster).low AS mean_low,
        mean_interval(log2_count, cluster).high AS mean_high,
+       few_documents(mean_interval(log2_count, cluster)) AS few_documents,
        median(log2_count) AS median_log2_count
 FROM counted
 GROUP BY run_label, non_embedding_parameters, outcome_rank

@@ -50,6 +50,7 @@ SELECT run_label, ['recitation', 'reconstruction', 'recollection'][kind + 1] AS 
        known / nullif(known_of_all, 0) AS share_memorized,
        share_ends.low AS share_low,
        share_ends.high AS share_high,
+       few_documents(share_ends) AS few_documents,
        known / nullif(sequences, 0) AS rate,
        rate_ends.low AS rate_low,
        rate_ends.high AS rate_high

@@ -56,6 +56,7 @@ SELECT family, size[3] AS predictor, target, non_embedding_parameters, trained_t
        known_both / nullif([known, known_target][place], 0) AS share,
        [precision_ends, recall_ends][place].low AS share_low,
        [precision_ends, recall_ends][place].high AS share_high,
+       few_documents([precision_ends, recall_ends][place]) AS few_documents,
        known_target / sequences AS rate_target
 FROM pairs
 CROSS JOIN (SELECT unnest([1, 2]) AS place)

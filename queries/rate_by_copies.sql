@@ -25,6 +25,7 @@ SELECT run_label, sequence_count::VARCHAR AS copies, sequence_count, sequences, 
        memorized / sequences AS rate,
        ends.low AS rate_low,
        ends.high AS rate_high,
+       few_documents(ends) AS few_documents,
        mean_score
 FROM rates
 ORDER BY non_embedding_parameters, run_label, rates.sequence_count

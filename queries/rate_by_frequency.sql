@@ -30,6 +30,7 @@ SELECT run_label, frequency, nullif(frequency_bucket, -1) AS frequency_bucket,
        sequences, documents, memorized,
        memorized / sequences AS rate,
        ends.low AS rate_low,
-       ends.high AS rate_high
+       ends.high AS rate_high,
+       few_documents(ends) AS few_documents
 FROM rates
 ORDER BY non_embedding_parameters, run_label, rates.frequency_bucket

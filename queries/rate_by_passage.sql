@@ -38,6 +38,7 @@ SELECT run_label, document_tokens || ' tokens' AS passage, sequence_count::VARCH
        memorized / sequences AS rate,
        ends.low AS rate_low,
        ends.high AS rate_high,
+       few_documents(ends) AS few_documents,
        rate_first, rate_inside, rate_last
 FROM rates
 ORDER BY non_embedding_parameters, run_label, document_tokens, rates.sequence_count

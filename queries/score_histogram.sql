@@ -34,7 +34,8 @@ SELECT run_label, sample, bin / $bins AS score_from,
        sum(in_bin)::BIGINT AS sequences,
        sum(in_bin) / sum(in_document) AS share,
        ratio_interval(in_bin, in_document).low AS share_low,
-       ratio_interval(in_bin, in_document).high AS share_high
+       ratio_interval(in_bin, in_document).high AS share_high,
+       few_documents(ratio_interval(in_bin, in_document)) AS few_documents
 FROM counts
 GROUP BY run_label, non_embedding_parameters, sample, bin
 ORDER BY sample <> 'uniform', sample, non_embedding_parameters, run_label, bin

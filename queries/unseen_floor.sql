@@ -37,6 +37,7 @@ SELECT run_label,
        memorized / sequences AS rate,
        ends.low AS rate_low,
        ends.high AS rate_high,
+       few_documents(ends) AS few_documents,
        sequences_up_to_here, rate_up_to_here,
        ends_up_to_here.low AS rate_up_to_here_low,
        ends_up_to_here.high AS rate_up_to_here_high

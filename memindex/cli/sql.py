@@ -152,6 +152,7 @@ def _check_target(parquet: Path | None) -> None:
 def _run_once(shell: Shell, text: str, parameters: tuple[str, ...], parquet: Path | None, is_name: bool) -> None:
     from memindex.cli.output import note
     from memindex.cli.sql_writing import write_parquet
+    from memindex.tables.queries import few_documents_note
 
     text = text.strip()
     if text.startswith("."):
@@ -173,8 +174,8 @@ def _run_once(shell: Shell, text: str, parameters: tuple[str, ...], parquet: Pat
     else:
         write_parquet(answer, parquet)
         click.echo(str(parquet))
-    if unfilled:
-        note(f"memindex: {unfilled}")
+    for message in filter(None, (unfilled, few_documents_note(answer))):
+        note(f"memindex: {message}")
 
 
 def _read(file: str) -> str:

@@ -14,7 +14,7 @@ from memindex.errors import MemindexError
 from memindex.near_names import hint
 from memindex.tables.asking import ask, table_names
 from memindex.tables.empty_tables import why_empty
-from memindex.tables.queries import Parameter, list_queries, load_query, not_in_study, query_values
+from memindex.tables.queries import Parameter, few_documents_note, list_queries, load_query, not_in_study, query_values
 from memindex.tables.schema import TABLES, VIEWS, Table
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class Shell:
             self.write(answer)
         rows = "done" if answer is None else "1 row" if answer.num_rows == 1 else f"{answer.num_rows:,} rows"
         note(f"{rows} in {seconds:.3f} s")
-        if message := self.unfilled():
+        for message in filter(None, (self.unfilled(), few_documents_note(answer) if answer is not None else "")):
             note(message)
 
     def _run(self, words: Sequence[str], timed: bool) -> None:

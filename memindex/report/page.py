@@ -28,7 +28,7 @@ from memindex.study.config import StudyConfig, load_study
 from memindex.tables.connection import connect, lacks_index
 from memindex.tables.empty_tables import check_answered, unfinished_runs, why_empty
 from memindex.tables.functions import readable
-from memindex.tables.queries import Query, list_queries, load_query
+from memindex.tables.queries import Query, few_documents_note, list_queries, load_query
 from memindex.tables.reading_order import reading_order
 from memindex.tables.running_queries import run_queries
 
@@ -188,6 +188,8 @@ def _query_section(
     fitted = fits(table) if query.figure.fit else []
     figure += "".join(f"<p class=fit>{escape(sentence)}</p>" for sentence in fitted)
     note = f"<p class=note>{escape(query.note)}</p>" if query.note else ""
+    if few := few_documents_note(table):
+        note += f"<p class=note>{escape(few[0].upper() + few[1:])}.</p>"
     sql = (
         f"<details><summary>The SQL</summary><pre tabindex=0><code>{escape(query.literal_sql())}</code></pre></details>"
     )

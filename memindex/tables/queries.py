@@ -39,11 +39,13 @@ from pathlib import Path
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from memindex.errors import MemindexError, QueryError
 from memindex.near_names import FEW, hint, near_names
 from memindex.tables.connection import damage_behind
 from memindex.tables.functions import readable
+from memindex.tables.intervals import ENOUGH_DOCUMENTS
 
 Parameter = str | int | float
 
@@ -201,6 +203,17 @@ def query_values(query: Query, given: Mapping[str, Parameter]) -> dict[str, Para
         _check_allowed(query, key, values[key], default)
     _check_sample(query, values)
     return values
+
+
+def few_documents_note(answer: pa.Table) -> str:
+    """What to say of rows whose interval rests on few documents; empty where there are none."""
+    if "few_documents" not in answer.column_names or not (few := pc.sum(answer["few_documents"]).as_py()):
+        return ""
+    rows = "the row rests" if answer.num_rows == 1 else f"{few:,} of {answer.num_rows:,} rows rest"
+    return (
+        f"{rows} on fewer than {ENOUGH_DOCUMENTS:g} effective documents (few_documents): an interval there may be too "
+        "narrow"
+    )
 
 
 def not_in_study(con: duckdb.DuckDBPyConnection, values: Mapping[str, Parameter]) -> str:

@@ -6,6 +6,9 @@ import { figure, checkStudy } from "./study.js";
 
 const SHOWN = 500;
 
+// Samples drawn evenly over frequencies: questions refuse them.
+const EVEN = ["bucket", "domain"];
+
 export async function question(view, study, name, values) {
   const { box, signal, hasKey, title } = view;
   await checkStudy(study, signal);
@@ -29,11 +32,18 @@ export async function question(view, study, name, values) {
   const sql = statement(one, values);
   const numbers = h("details", { class: "fold", open: one.figure === "none" || rows.length < 12 }, h("summary", {}, `The numbers (${plural(answer.rows.length, "row")}${answer.truncated ? ", more were cut off" : ""})`),
     rows.length ? table(`${one.title}: the numbers`, answer.columns.map((column) => column.name.replaceAll("_", " ")), rows) : h("p", { class: "note" }, "No rows: nothing in the study's tables answers this yet."));
-  fill(place, drawn, ...(one.note ? [h("p", { class: "note" }, one.note)] : []), numbers,
+  fill(place, drawn, ...[one.note, fewDocuments(answer)].filter(Boolean).map((text) => h("p", { class: "note" }, text)), numbers,
     h("details", { class: "fold" }, h("summary", {}, "The SQL"), h("pre", { tabindex: "0" }, h("code", {}, sql)),
       h("p", {}, h("a", { href: address("sql", { study, sql }) }, "Open it in SQL"))),
     h("p", {}, h("a", { href: `#/study/${encodeURIComponent(study)}` }, `All of ${told.title}`)),
     copyBar(call, { sql }, hasKey));
+}
+
+// What to say of rows whose interval rests on few documents.
+function fewDocuments({ columns, rows }) {
+  const column = columns.findIndex(({ name }) => name === "few_documents");
+  const few = column < 0 ? 0 : rows.filter((row) => row[column]).length;
+  return few ? `${few} of ${plural(rows.length, "row")}: fewer than 8 effective documents (few_documents), so an interval there may be too narrow.` : "";
 }
 
 // The SQL with the values that the address has, written out.
@@ -57,7 +67,7 @@ function form(one, values, here, told) {
 function control(one, name, values, told) {
   const initial = one.parameters[name];
   const chosen = values[name] ?? initial;
-  const options = name === "sample" ? told.samples.map((sample) => sample.sample)
+  const options = name === "sample" ? told.samples.map((sample) => sample.sample).filter((sample) => !EVEN.includes(sample))
     : typeof initial === "string" && one.allowed[name] ? [initial, ...one.allowed[name].split(", ")] : null;
   if (options) return select(name, options.map((option) => [option, option]), chosen);
   return h("input", { name, class: "small", value: chosen, ...(typeof initial === "number" ? { type: "number", step: "any" } : {}) });
