@@ -256,7 +256,8 @@ def test_domain_shares(con: duckdb.DuckDBPyConnection, uniform: pd.DataFrame) ->
 
 def test_score_histogram(con: duckdb.DuckDBPyConnection, joined: pd.DataFrame) -> None:
     answer = frame(con, "score_histogram")
-    assert len(answer) == len(MODELS) * 3 * 11
+    assert len(answer) == len(MODELS) * 2 * 11
+    assert set(answer["sample"]) == {"uniform", "heldout"}
     exact = (joined["score"] * SUFFIX).round().astype(int)
     lower = exact.map(lambda right: right * 10 // SUFFIX)
     for (model, sample), rows in answer.groupby(["run_label", "sample"]):
