@@ -12,7 +12,7 @@ SELECT if(kind = 'seeds', 'two seeds', size) AS size,
        difference AS rate_difference,
        difference_low AS rate_difference_low,
        difference_high AS rate_difference_high,
-       p,
-       p_holm AS p_corrected
+       p_text(p) AS p,
+       p_text(p_holm) AS p_corrected
 FROM paired_models
 ORDER BY kind, size_rank, place_a, place_b

@@ -2,7 +2,8 @@
 -- question: Does a checkpoint know fewer of the texts that it has read as often as the finished model has?
 -- note: Planted texts by the times that training had read them until then; groups of ten texts and more. Rates over all
 --   architectures together. Lower: architectures whose checkpoint knows less. p: exact sign test over architectures, and after
---   Holm's correction for the rows of the table; six of six give 0.03 before it.
+--   Holm's correction for the rows of the table; six of six give 0.03
+--   before it.
 
 WITH trained AS (
     SELECT run_label, architecture, size, trained_tokens, role
@@ -21,7 +22,7 @@ pairs AS (
     FROM trained AS t
     JOIN rate_by_exposures AS r USING (run_label)
     JOIN finished AS f USING (architecture, size, exposure_bucket)
-    WHERE role = 'checkpoint' AND r.sequences >= 10 AND exposure_bucket >= 4
+    WHERE role = 'checkpoint' AND r.sequences >= 10 AND exposure_bucket >= 2
 ),
 signs AS (
     SELECT trained_tokens, times_read, exposure_bucket,
@@ -36,7 +37,7 @@ signs AS (
 tested AS (SELECT *, sign_test(lower, unequal) AS p FROM signs)
 SELECT format('{:.0f}M', trained_tokens / 1e6) AS after_tokens, times_read, architectures,
        rate_of_checkpoints, rate_at_the_end, lower,
-       p,
-       holm(p, list(p) OVER ()) AS p_corrected
+       p_text(p) AS p,
+       p_text(holm(p, list(p) OVER ())) AS p_corrected
 FROM tested
 ORDER BY exposure_bucket, trained_tokens
