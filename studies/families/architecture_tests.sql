@@ -6,10 +6,10 @@
 
 SELECT size,
        count(*) AS pairs,
-       count_if(p < 0.05) AS p_below_005,
-       count_if(p_holm < 0.05) AS corrected_below_005,
-       count_if(p_holm < 0.05 AND 'gpt_bigcode' NOT IN (architecture_a, architecture_b)) AS without_gpt_bigcode,
-       count_if(difference_low > 0 OR difference_high < 0) AS intervals_without_0,
+       count_if(p < 0.05)::BIGINT AS p_below_005,
+       count_if(p_holm < 0.05)::BIGINT AS corrected_below_005,
+       count_if(p_holm < 0.05 AND 'gpt_bigcode' NOT IN (architecture_a, architecture_b))::BIGINT AS without_gpt_bigcode,
+       count_if(difference_low > 0 OR difference_high < 0)::BIGINT AS intervals_without_0,
        max(abs(difference)) AS rate_difference_at_most
 FROM paired_models
 WHERE kind = 'architectures'

@@ -14,20 +14,20 @@ WITH differences AS (
 ),
 signs AS (
     SELECT kind, threshold,
-           count_if(layers <> 0) AS models,
-           count_if(layers < 0) AS earlier,
+           count_if(layers <> 0)::BIGINT AS models,
+           count_if(layers < 0)::BIGINT AS earlier,
            avg(layers ORDER BY layers) FILTER (largest) AS layers_apart,
            min(layers) FILTER (largest) AS layers_apart_low,
            max(layers) FILTER (largest) AS layers_apart_high,
-           count_if(largest AND abs(layers) < 0.1) AS inside_the_margin
+           count_if(largest AND abs(layers) < 0.1)::BIGINT AS inside_the_margin
     FROM differences
     WHERE layers IS NOT NULL
     GROUP BY kind, threshold
 ),
 tested AS (SELECT *, sign_test(earlier, models) AS p FROM signs)
-SELECT kind, threshold, models, earlier,
+SELECT kind, format('{:.2f}', threshold) AS threshold, models, earlier,
        p_text(p) AS p,
        p_text(holm(p, list(p) OVER ())) AS p_corrected,
        layers_apart, layers_apart_low, layers_apart_high, inside_the_margin
 FROM tested
-ORDER BY kind, threshold
+ORDER BY kind, tested.threshold

@@ -10,7 +10,7 @@ WITH differences AS (
     JOIN grid USING (run_label)
     GROUP BY run_label, kind, threshold, size, size_rank
 )
-SELECT kind, threshold, size, format('{} of {}', count_if(difference < 0), count(difference)) AS earlier
+SELECT kind, format('{:.2f}', threshold) AS threshold, size, format('{} of {}', count_if(difference < 0), count(difference)) AS earlier
 FROM differences
 GROUP BY kind, threshold, size, size_rank
-ORDER BY kind, threshold, size_rank
+ORDER BY kind, differences.threshold, size_rank

@@ -12,8 +12,8 @@ WITH rates AS (
 ),
 signs AS (
     SELECT o.domain AS other_domain, c.frequency, c.frequency_bucket,
-           count_if(c.rate <> o.rate) AS models,
-           count_if(c.rate > o.rate) AS more_of_cpp,
+           count_if(c.rate <> o.rate)::BIGINT AS models,
+           count_if(c.rate > o.rate)::BIGINT AS more_of_cpp,
            min(least(c.documents, o.documents)) AS documents
     FROM rates AS c
     JOIN rates AS o USING (run_label, frequency_bucket)

@@ -18,7 +18,7 @@ WITH tested AS (
 ),
 halves AS (SELECT run_label, domain_a AS domain, jaccard FROM head_overlap WHERE split_half),
 exceeding AS (
-    SELECT t.run_label, count_if(t.jaccard > greatest(a.jaccard, b.jaccard)) AS pairs_above_halves
+    SELECT t.run_label, count_if(t.jaccard > greatest(a.jaccard, b.jaccard))::BIGINT AS pairs_above_halves
     FROM tested AS t
     JOIN halves AS a ON a.run_label = t.run_label AND a.domain = t.domain_a
     JOIN halves AS b ON b.run_label = t.run_label AND b.domain = t.domain_b
@@ -34,8 +34,8 @@ pairs AS (
            min(jaccard) FILTER (split_half) AS jaccard_two_halves_low,
            max(jaccard) FILTER (split_half) AS jaccard_two_halves_high,
            avg(null_mean) AS jaccard_random,
-           count_if(NOT split_half) AS pairs_of_domains,
-           count_if(NOT split_half AND p_holm < 0.05) AS pairs_above_chance
+           count_if(NOT split_half)::BIGINT AS pairs_of_domains,
+           count_if(NOT split_half AND p_holm < 0.05)::BIGINT AS pairs_above_chance
     FROM tested
     GROUP BY run_label
 ),

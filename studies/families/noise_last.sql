@@ -13,7 +13,7 @@ WITH ends AS (
 )
 SELECT size, outcome, format('{:.2f}', alpha) AS alpha,
        count(*) AS models,
-       count_if(last < first) AS lost,
+       count_if(last < first)::BIGINT AS lost,
        avg(first ORDER BY first) AS before_the_first,
        avg(last ORDER BY last) AS after_the_last,
        min(last) AS after_the_last_low,

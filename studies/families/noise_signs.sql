@@ -21,7 +21,7 @@ differences AS (
     GROUP BY sequences, run_label
 ),
 signs AS (
-    SELECT sequences, measure, count_if(difference <> 0) AS models, count_if(difference < 0) AS less
+    SELECT sequences, measure, count_if(difference <> 0)::BIGINT AS models, count_if(difference < 0)::BIGINT AS less
     FROM (
         SELECT sequences, 'peak' AS measure, peak AS difference FROM differences
         UNION ALL

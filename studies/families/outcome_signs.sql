@@ -26,8 +26,8 @@ differences AS (
 ),
 signs AS (
     SELECT counted, outcomes,
-           count_if(difference <> 0) AS models,
-           count_if(difference > 0) AS more_often,
+           count_if(difference <> 0)::BIGINT AS models,
+           count_if(difference > 0)::BIGINT AS more_often,
            avg(difference ORDER BY difference) AS difference,
            min(difference) AS difference_low,
            max(difference) AS difference_high

@@ -29,8 +29,8 @@ signs AS (
            count(*) AS architectures,
            sum(memorized) / sum(sequences) AS rate_of_checkpoints,
            sum(memorized_end) / sum(sequences_end) AS rate_at_the_end,
-           count_if(rate < rate_end) AS lower,
-           count_if(rate <> rate_end) AS unequal
+           count_if(rate < rate_end)::BIGINT AS lower,
+           count_if(rate <> rate_end)::BIGINT AS unequal
     FROM pairs
     GROUP BY trained_tokens, times_read, exposure_bucket
 ),

@@ -95,7 +95,7 @@ FROM crossings
 GROUP BY run_label;
 
 -- How tables write p.
-CREATE MACRO p_text(p) AS CASE WHEN p < 0.0001 THEN '< 0.0001' ELSE format('{:.2g}', p) END;
+CREATE MACRO p_text(p) AS CASE WHEN p < 0.0001 THEN '< 0.0001' ELSE format('{:.2g}', round(p, 9)) END;
 
 -- Each architecture's line through its rates over log10 of the parameters: one point per size, second seeds apart.
 CREATE VIEW size_fits AS
