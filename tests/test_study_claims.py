@@ -1,4 +1,4 @@
-"""The tests, corrections and fits behind the sentences of docs/study.md, against SciPy and pandas on the exported answers."""
+"""The tests, corrections and fits behind docs/study.md, against SciPy and pandas on the exported answers."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def text(p: float) -> str:
 
 
 def check_signs(rows: list[dict], keys: tuple[str, ...], count: str, expected: dict[tuple, tuple[int, int]]) -> None:
-    """Each row has the count and the number of trials that are expected of its keys, and their p before and after Holm."""
+    """Each row has the count that is expected for its keys, and p before and after Holm's correction."""
     assert [tuple(row[key] for key in keys) for row in rows] == list(expected)
     ps = [sign_p(*of_row) for of_row in expected.values()]
     for row, (k, _), p, corrected in zip(rows, expected.values(), ps, holm(ps), strict=True):
@@ -86,7 +86,8 @@ def test_holm_is_the_procedure_step_by_step(con):
         ps = (random.random(number) ** 4).tolist()
         ps[number // 2] = ps[0]  # a tie
         rows = con.execute(
-            "SELECT holm(p, list(p) OVER ()) FROM (SELECT unnest(?::DOUBLE[]) AS p, unnest(range(?)) AS place) ORDER BY place",
+            "SELECT holm(p, list(p) OVER ())"
+            " FROM (SELECT unnest(?::DOUBLE[]) AS p, unnest(range(?)) AS place) ORDER BY place",
             [ps, number],
         ).fetchall()
         assert [row[0] for row in rows] == pytest.approx(holm(ps))
@@ -368,3 +369,8 @@ def test_the_small_study_is_counted_by_size(con):
         fewest += known[f"gpt_bigcode-{size}"] < known.drop(f"gpt_bigcode-{size}").min()
     assert (facts["sizes"], facts["sizes_lowest"], facts["sizes_fewest"]) == (3, lowest, fewest)
     assert facts["sizes_apart"] == apart
+    models = [f"{architecture}-{size}" for architecture in ARCHITECTURES for size in sizes]
+    rate = rates.set_index("run_label").rate.loc[models].to_numpy().reshape(len(ARCHITECTURES), len(sizes))
+    ranges = dict(zip(ARCHITECTURES, np.ptp(rate, axis=1), strict=True))
+    assert facts["rate_range_of_bigcode"] == pytest.approx(ranges.pop("gpt_bigcode"))
+    assert facts["rate_range_of_others"] == pytest.approx(max(ranges.values()))

@@ -22,6 +22,14 @@ sizes AS (
                < min(rate_low) FILTER (architecture <> 'gpt_bigcode') AS apart
     FROM rates
     GROUP BY size
+),
+ranges AS (
+    -- Between the sizes of one architecture.
+    SELECT max(between_sizes) FILTER (architecture <> 'gpt_bigcode') AS rate_range_of_others,
+           max(between_sizes) FILTER (architecture = 'gpt_bigcode') AS rate_range_of_bigcode
+    FROM (SELECT architecture, max(rate) - min(rate) AS between_sizes FROM rates GROUP BY architecture)
 )
-SELECT count(*) AS sizes, count_if(lowest) AS sizes_lowest, count_if(fewest) AS sizes_fewest, count_if(apart) AS sizes_apart
-FROM sizes
+SELECT count(*) AS sizes, count_if(lowest) AS sizes_lowest, count_if(fewest) AS sizes_fewest, count_if(apart) AS sizes_apart,
+       any_value(rate_range_of_others) AS rate_range_of_others,
+       any_value(rate_range_of_bigcode) AS rate_range_of_bigcode
+FROM sizes, ranges
