@@ -12,7 +12,7 @@ studies/families/study.md.in is the page, in which stand, on lines of their own,
 and anywhere {{NAME.COLUMN}}, the value in the one row of NAME.sql ({{NAME.COLUMN ±}} with its interval), so that no
 number is typed by hand. NAME.sql is written as the files of queries/ are; it reads the Parquet files of
 `memindex study export` as tables of their names, those of other studies in folders beside them as OTHER.NAME, and the
-views of studies/families/views.sql. Equal results give equal bytes.
+views of studies/families/views.sql, and it may call the functions of docs/tables.md. Equal results give equal bytes.
 """
 
 from __future__ import annotations

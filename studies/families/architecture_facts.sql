@@ -9,11 +9,11 @@ WITH largest AS (
     WHERE kind = 'architectures' AND size_rank = (SELECT max(size_rank) FROM grid)
 ),
 everywhere AS (
+    -- Corrected for the pairs of all sizes; and, the milder one, for those of each size.
     SELECT count(*) AS pairs_of_all,
-           count_if(p_holm < 0.05) AS corrected_of_all,
+           count_if(p_of_all < 0.05) AS corrected_of_all,
            count_if(p_holm < 0.05 AND 'gpt_bigcode' NOT IN (architecture_a, architecture_b)) AS corrected_of_others
-    FROM paired_models
-    WHERE kind = 'architectures'
+    FROM (SELECT *, holm(p, list(p) OVER ()) AS p_of_all FROM paired_models WHERE kind = 'architectures')
 ),
 seeds AS (
     SELECT any_value(size) AS size_of_seeds,
