@@ -12,7 +12,7 @@ studies/families/study.md.in is the page, in which stand, on lines of their own,
 and anywhere {{NAME.COLUMN}}, the value in the one row of NAME.sql ({{NAME.COLUMN ±}} with its interval), so that no
 number is typed by hand. NAME.sql is written as the files of queries/ are; it reads the Parquet files of
 `memindex study export` as tables of their names, those of other studies in folders beside them as OTHER.NAME, and the
-views of studies/families/views.sql. Equal results give equal bytes.
+views of studies/families/views.sql, and it may call the functions of docs/tables.md. Equal results give equal bytes.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from memindex.index.manifest import write_atomically
 from memindex.report import Families, save_figure
 from memindex.report.markdown_tables import markdown_table, value_text
 from memindex.tables.queries import Query, parse_query
+from memindex.tables.statistics import register
 
 HERE = Path(__file__).resolve().parent
 STUDY = HERE.parent / "studies" / "families"
@@ -165,6 +166,7 @@ def connect(results: Path) -> duckdb.DuckDBPyConnection:
     if not files:
         raise MemindexError(f"{results} has no results: make them with: memindex study export STUDY --out {results}")
     con = duckdb.connect(":memory:", config={"threads": 1})  # sums of floats depend on the order of their terms
+    register(con)
     for file in files:
         con.read_parquet(str(file)).create_view(file.stem)
     for file in sorted(results.glob("*/*.parquet")):

@@ -1,7 +1,7 @@
 -- title: Compressibility of each architecture
 -- question: How much of its context does a model need to give a memorized continuation?
--- note: Of the sequences that a model memorized, the share that it still continues word for word after no more than
---   so much of the context, its last tokens. Models that were probed; 95 % intervals, bootstrapped by document.
+-- note: Of the sequences that a model memorized, the share that it still continues word for word after at most this
+--   share of the context, its last tokens. Models that were probed; 95 % intervals, bootstrapped by document.
 -- figure: line
 -- x: ratio | Context, share of the whole
 -- y: share | Memorized sequences | percent

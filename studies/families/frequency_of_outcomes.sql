@@ -1,6 +1,6 @@
 -- title: Frequency of memorized, half-memorized and unmemorized sequences
--- question: Do memorized sequences stand in the corpus more often than others, for every architecture and size?
--- note: Mean of log2 of the number of times that a sequence stands in the corpus: 0 is once, 1 twice. Memorized:
+-- question: Do memorized sequences occur more often than others, for every architecture and size?
+-- note: Mean of log2 of the number of times that a sequence occurs in the corpus: 0 is once, 1 twice. Memorized:
 --   score 1; unmemorized: score 0; half-memorized: between. 95 % intervals, bootstrapped by document.
 -- figure: line
 -- x: non_embedding_parameters | Non-embedding parameters | log

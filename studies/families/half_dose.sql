@@ -1,7 +1,7 @@
--- title: Copies until half of the texts are known
--- question: In how many copies must a text stand until a model of each size knows one in two?
+-- title: Copies until half of the texts are memorized
+-- question: At how many copies does a model of each size memorize half of the texts?
 -- note: Where the rate by planted copies first passes 50 %, interpolated linearly over log2 of the copies. The ends
---   are where the ends of the rate's 95 % interval pass 50 %. Models that never pass it are left out; 1 means 1 copy
+--   are where the ends of the rate's 95 % interval pass 50 %. Models that never pass it are omitted; 1 means 1 copy
 --   or fewer.
 -- figure: points
 -- x: non_embedding_parameters | Non-embedding parameters | log

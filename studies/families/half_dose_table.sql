@@ -1,5 +1,5 @@
--- title: Copies until half of the texts are known, in numbers
--- question: In how many copies must a text stand until each model knows one in two?
+-- title: Copies until half of the texts are memorized, in numbers
+-- question: At how many copies does each model memorize half of the texts?
 
 SELECT g.architecture, g.size, copies, copies_low, copies_high
 FROM grid AS g

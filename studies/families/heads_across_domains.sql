@@ -1,8 +1,8 @@
 -- title: Do domains share their important heads?
 -- question: Are the heads that memorization needs the same in every domain?
 -- note: Jaccard similarity of the sets of the 20 % most important heads, averaged over pairs of domains, or over the
---   two random halves of each domain's sequences, which is as high as it can be with so few sequences. The bars go
---   from the lowest to the highest pair; the mark is what random sets have.
+--   two random halves of each domain's sequences (half as many sequences, split by sequence, so no ceiling). The bars
+--   go from the lowest to the highest pair; the mark is what random sets have.
 -- figure: dots
 -- x: model | Model
 -- y: jaccard | Shared important heads | percent

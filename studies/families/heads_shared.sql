@@ -1,7 +1,7 @@
 -- title: Heads that all domains need
 -- question: How many attention heads are important in every domain, and how many would be by chance?
--- note: The largest probed size. Share of a model's heads that are among the 20 % most important ones in at least so
---   many domains; dotted: independent random sets.
+-- note: The largest probed size. Share of a model's heads that are among the 20 % most important ones in at least the
+--   given number of domains; dotted: independent random sets.
 -- figure: line
 -- x: in_domains | Domains, at least
 -- y: share | Heads of the model | percent

@@ -1,6 +1,6 @@
 -- title: Memorization rate by planted copies
 -- question: How many copies must be planted until a model knows a text by heart?
--- note: Texts that the corpus lacked, planted in so many copies; 0 copies are texts of the same kind that were never
+-- note: Texts that the corpus lacked, planted in the given number of copies; 0 copies are texts of the same kind that were never
 --   planted. 95 % intervals, bootstrapped by text.
 -- figure: line
 -- x: copies | Copies in the corpus

@@ -1,5 +1,5 @@
 -- title: Scores of each architecture
--- question: Do models know a sequence either by heart or not at all?
+-- question: Do models memorize a sequence either whole or not at all?
 -- note: Score: the share of the 32 tokens that are right. A bin holds scores from its lower end up to the next; the
 --   last is exactly 1. The scale is logarithmic, with 0 below it.
 -- figure: line

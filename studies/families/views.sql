@@ -1,4 +1,18 @@
--- What the questions share: the models by what they are for. Run once, over a view per exported file.
+-- What the queries share: tests, the models by what they are for, and fits. Run once, over a view per exported file.
+
+-- The exact two-sided p of a sign test: the chance that n fair coins fall at least as unevenly as k to n - k. McNemar's exact
+-- test is the sign test of the pairs that differ.
+CREATE MACRO sign_test(k, n) AS
+    least(1, 2 * list_sum(list_transform(
+        range(0, least(k, n - k)::BIGINT + 1),
+        lambda i: exp(lgamma(n + 1) - lgamma(i + 1) - lgamma(n - i + 1) - n * ln(2)))));
+
+-- Holm's step-down correction (1979) of p among the list ps, which holds it: the largest of q times the number of values from q
+-- up, over all q up to p.
+CREATE MACRO holm(p, ps) AS
+    least(1, list_max(list_transform(
+        list_filter(ps, lambda q: q <= p),
+        lambda q: q * len(list_filter(ps, lambda r: r >= q)))));
 
 CREATE VIEW architectures AS
 FROM (VALUES ('gpt_neox', 1), ('llama', 2), ('gpt_bigcode', 3), ('olmo', 4), ('olmo2', 5), ('olmo3', 6))
@@ -79,3 +93,57 @@ SELECT run_label,
        max(crossing) FILTER (part = 'high') AS copies_high
 FROM crossings
 GROUP BY run_label;
+
+-- How tables write p.
+CREATE MACRO p_text(p) AS CASE WHEN p < 0.0001 THEN '< 0.0001' ELSE format('{:.2g}', round(p, 9)) END;
+
+-- Each architecture's line through its rates over log10 of the parameters: one point per size, second seeds apart.
+CREATE VIEW size_fits AS
+WITH sums AS (
+    SELECT architecture, place,
+           count(*) AS sizes,
+           regr_slope(rate, x ORDER BY x) AS slope,
+           regr_intercept(rate, x ORDER BY x) AS intercept,
+           regr_r2(rate, x ORDER BY x) AS r2,
+           -- The same of a power law, which is a line through the logarithms of the rates.
+           regr_r2(ln(nullif(rate, 0)), x ORDER BY x) AS r2_power_law,
+           sqrt(greatest(regr_syy(rate, x ORDER BY x) - regr_sxy(rate, x ORDER BY x) ** 2 / regr_sxx(rate, x ORDER BY x), 0)
+                / nullif(count(*) - 2, 0) / regr_sxx(rate, x ORDER BY x)) AS slope_error
+    FROM (
+        SELECT g.architecture, place, r.rate, log10(g.non_embedding_parameters) AS x
+        FROM grid AS g
+        JOIN rate_by_size AS r USING (run_label)
+    )
+    GROUP BY architecture, place
+)
+SELECT *,
+       slope - t975(sizes - 2) * slope_error AS slope_low,
+       slope + t975(sizes - 2) * slope_error AS slope_high
+FROM sums;
+
+-- Two architectures of one size on the same sequences: those that only one of the two models memorized, and McNemar's exact test.
+-- The interval of the difference is by document. Second seeds are compared with their own twin (kind: seeds).
+CREATE VIEW paired_models AS
+WITH pairs AS (
+    SELECT a.size, a.size_rank,
+           CASE WHEN a.role = 'size' AND b.role = 'size' AND a.architecture <> b.architecture THEN 'architectures'
+                WHEN a.role <> b.role AND a.architecture = b.architecture THEN 'seeds' END AS kind,
+           a.run_label AS model_a, b.run_label AS model_b,
+           a.architecture AS architecture_a, b.architecture AS architecture_b,
+           a.place AS place_a, b.place AS place_b,
+           jaccard,
+           if(a.run_label = smaller, memorized_smaller, memorized_larger) - memorized_both AS only_a,
+           if(a.run_label = smaller, memorized_larger, memorized_smaller) - memorized_both AS only_b,
+           if(a.run_label = smaller, 0 - rate_difference, rate_difference) AS difference,
+           if(a.run_label = smaller, 0 - rate_difference_high, rate_difference_low) AS difference_low,
+           if(a.run_label = smaller, 0 - rate_difference_low, rate_difference_high) AS difference_high
+    FROM overlap
+    JOIN described AS a ON a.run_label IN (smaller, larger)
+    JOIN described AS b ON b.run_label IN (smaller, larger)
+    WHERE a.size = b.size
+        AND a.role IN ('size', 'second seed') AND b.role IN ('size', 'second seed')
+        AND (a.place, a.role <> 'size', a.run_label) < (b.place, b.role <> 'size', b.run_label)
+),
+tested AS (SELECT *, sign_test(only_a, only_a + only_b) AS p FROM pairs WHERE kind IS NOT NULL)
+SELECT *, holm(p, list(p) OVER (PARTITION BY kind, size)) AS p_holm
+FROM tested;
