@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
+import signal
 import subprocess
 import sys
 import time
@@ -174,3 +176,32 @@ def test_e7_ctrl_c_while_importing_gives_one_line(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (130, "memindex: stopped\n")
+
+
+def test_e7_a_ctrl_c_that_an_import_swallows_stops_the_command_all_the_same() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def swallow() -> None:
+        with contextlib.suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+
+    try:
+        with pytest.raises(KeyboardInterrupt), progress_bar():
+            swallow()
+        after = []
+        with pytest.raises(KeyboardInterrupt), progress_bar() as progress:
+            swallow()
+            progress("work", 0, 2)
+            after.append("went on")
+        assert not after
+        # Where it was not swallowed it comes once, and the next command is not stopped.
+        with pytest.raises(KeyboardInterrupt), progress_bar():
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+        with progress_bar() as progress:
+            progress("work", 2, 2)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)

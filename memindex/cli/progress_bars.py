@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from memindex.cli.output import console, note, printable
+from memindex.cli.stopping import swallowed_again
 from memindex.progress import LOAD_TORCH, unit_of
 
 if TYPE_CHECKING:
@@ -42,8 +43,13 @@ def progress_bar(unit: str = "") -> Iterator[Update]:
         unit: What stages without a unit of their own count; "" for nothing: these only show how long they take.
     """
     shown_on = console(stderr=True)
-    with _bars(shown_on, unit) if shown_on.is_terminal else _lines(unit) as update:
-        yield update
+    with swallowed_again() as check, _bars(shown_on, unit) if shown_on.is_terminal else _lines(unit) as update:
+
+        def checked(stage: str, done: int, total: int, detail: str = "") -> None:
+            check()
+            update(stage, done, total, detail)
+
+        yield checked
 
 
 @contextmanager

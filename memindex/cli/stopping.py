@@ -2,11 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import signal
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 #: Exit code of a command that Ctrl-C stopped, as shells have it.
 EXIT_CODE = 130
+
+#: Whether Ctrl-C came within `swallowed_again`.
+_came = threading.Event()
+
+
+@contextmanager
+def swallowed_again() -> Iterator[Callable[[], None]]:
+    """Raise a Ctrl-C again that was swallowed inside, as imports of some libraries do: at the end, and by the check.
+
+    The check raises KeyboardInterrupt in the main thread alone. Where Ctrl-C has another handler, nothing changes.
+    """
+
+    def check() -> None:
+        if _came.is_set() and threading.current_thread() is threading.main_thread():
+            raise KeyboardInterrupt
+
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield check
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        _came.set()
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield check
+        check()
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        _came.clear()
 
 
 @contextmanager
