@@ -140,18 +140,16 @@ def test_other_settings_take_the_place_of_what_was_there(study: StudyConfig):
 def test_results_of_several_samples_are_measured_anew(study: StudyConfig):
     """An older memindex took memorized sequences of all samples and said of none where they were from."""
     store = TableStore(study.tables)
+    pooled = []
     for sample in ("bucket", "uniform"):
         run_probes(study, ["compression"], settings=ProbeConfig(sample=sample), options=SMALL)
-        if sample == "bucket":
-            pooled = store.read("compression")
-            first = store.read("probes").to_pydict()
-    whole, unit = rows_of(study), store.units("compression")[0]
-    for name in store.units("compression"):
-        store.file("compression", name).unlink()
-    store.write(
-        "compression", f"{unit[:-18]}00000000 000000000", pa.concat_tables([pooled, pa.Table.from_pandas(whole)])
-    )
-    store.write("probes", f"{RUN} compression", first | {"sample": [None]}, {"asked": "0" * 8, "units": "0" * 8})
+        pooled.append(store.read("compression"))
+    whole = rows_of(study)
+    for unit in store.units("compression"):
+        store.file("compression", unit).unlink()
+    row = store.read("probes").to_pydict() | {"sample": [None]}
+    store.write("compression", f"{RUN} {'0' * 8} {0:09}", pa.concat_tables(pooled))
+    store.write("probes", f"{RUN} compression", row, {"asked": "0" * 8, "units": "0" * 8})
     answer = run_query(connect(study.directory), "compression").to_pandas()
     assert set(answer["sample"]) == {"uniform"}
     assert set(answer["sequences"]) == {len(memorized(study))}
