@@ -15,21 +15,21 @@
 -- panel: run_label
 
 WITH tokens AS (
-    SELECT run_id, probed, sequence_id, outcome, layers, layer,
+    SELECT run_id, sequence_id, outcome, layers, layer,
            unnest(probability) AS p,
            unnest(range(0, len(probability))) AS token
     FROM layer_decoding
-    JOIN (SELECT run_id, sample AS probed FROM probes WHERE probe = 'layer_decoding') USING (run_id)
     WHERE CASE WHEN $groups = 'matched' THEN pair IS NOT NULL ELSE drawn END
+      AND run_id IN (SELECT run_id FROM probes WHERE probe = 'layer_decoding')
 ),
 curves AS (
-    SELECT run_id, probed, sequence_id, outcome, layers, token,
+    SELECT run_id, sequence_id, outcome, layers, token,
            list(p ORDER BY layer) AS probabilities
     FROM tokens
     GROUP BY ALL
 ),
 decided AS (
-    SELECT run_id, probed, sequence_id, outcome, kind, threshold,
+    SELECT run_id, sequence_id, outcome, kind, threshold,
            (list_position(list_transform(probabilities, lambda p: p >= bound), true) - 1) / layers AS depth
     FROM (
         SELECT *, CASE WHEN kind = 'absolute' THEN threshold ELSE threshold * probabilities[-1] END AS bound
@@ -39,7 +39,7 @@ decided AS (
     )
 ),
 of_sequence AS (
-    SELECT run_id, probed, sequence_id, outcome, kind, threshold,
+    SELECT run_id, sequence_id, outcome, kind, threshold,
            avg(depth) AS depth,
            count(depth) / count(*) AS reached
     FROM decided
@@ -53,6 +53,7 @@ SELECT run_label, outcome, kind, threshold,
        avg(reached) AS reached,
        probed AS sample
 FROM of_sequence
+JOIN (SELECT run_id, sample AS probed FROM probes WHERE probe = 'layer_decoding') USING (run_id)
 JOIN memorization USING (run_id, sequence_id)
 GROUP BY run_label, non_embedding_parameters, probed, outcome, kind, threshold
 ORDER BY non_embedding_parameters, run_label, kind, outcome = 'memorized' DESC, outcome, threshold

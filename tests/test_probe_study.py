@@ -138,7 +138,7 @@ def test_other_settings_take_the_place_of_what_was_there(study: StudyConfig):
 
 
 def test_results_of_several_samples_are_measured_anew(study: StudyConfig):
-    """An older memindex took memorized sequences of all samples and said of none where they were from."""
+    """An older memindex took memorized sequences of all samples and did not store which."""
     store = TableStore(study.tables)
     pooled = []
     for sample in ("bucket", "uniform"):
