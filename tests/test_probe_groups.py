@@ -31,7 +31,10 @@ from memindex.study.config import FILE, StudyConfig, load_study  # noqa: E402
 from memindex.study.probe_config import ProbeConfig  # noqa: E402
 from memindex.study.probe_matching import CALIPER, Traits, match  # noqa: E402
 from memindex.study.probe_running import run_probes  # noqa: E402
-from memindex.study.running import RunOptions, run_study, status  # noqa: E402
+from memindex.study.probe_sample import OUTCOMES  # noqa: E402
+from memindex.study.probe_selection import select  # noqa: E402
+from memindex.study.probing import probed_runs  # noqa: E402
+from memindex.study.running import RunOptions, run_study, status, study_runs  # noqa: E402
 from memindex.tables.connection import connect  # noqa: E402
 from memindex.tables.queries import list_queries, run_query  # noqa: E402
 from memindex.tables.store import TableStore  # noqa: E402
@@ -125,6 +128,30 @@ def test_outcomes_are_drawn_and_matched(study: StudyConfig, facts: pd.DataFrame)
         assert alike["domain"].nunique() == alike["bucket_of_count"].nunique() == 1
         far = (alike["prefix_logprob"] / 7 - facts.loc[pair, "prefix_logprob"] / 7).abs()
         assert far.max() <= CALIPER + 1e-6
+
+
+@pytest.mark.parametrize("sample", ["uniform", "bucket", "heldout"])
+def test_groups_and_trios_are_of_the_chosen_sample(study: StudyConfig, facts: pd.DataFrame, sample: str):
+    store = TableStore(study.tables)
+    [run] = probed_runs(study, study_runs(study))
+    for probe in (*COMPARED, "compression", "head_importance"):
+        settings = ProbeConfig(sample=sample, sequences=25)
+        if sample == "heldout" and probe in COMPARED:
+            with pytest.raises(
+                MemindexError, match=f"{probe} compares outcomes, and the sample heldout .* 0 memorized"
+            ):
+                select(store, probe, run, store.read("sequences"), settings)
+            continue
+        found = select(store, probe, run, store.read("sequences"), settings)
+        of_sample = facts[facts["sample"] == sample]
+        assert set(found.ids) <= set(of_sample.index)
+        assert (found.sample, set(found.pair) - {-1} <= set(found.ids)) == (sample, True)
+        there = of_sample["outcome"].value_counts()
+        names = OUTCOMES if probe in COMPARED else OUTCOMES[:1]
+        assert found.there == tuple(there.get(name, 0) for name in names)
+        if probe in COMPARED:
+            drawn = pd.Series(found.outcome[found.drawn]).value_counts()
+            assert [drawn[place] for place in range(3)] == [min(25, there[name]) for name in OUTCOMES]
 
 
 def test_the_tables_are_what_the_probes_say(study: StudyConfig, facts: pd.DataFrame):
