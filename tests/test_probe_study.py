@@ -354,7 +354,9 @@ def test_a_model_that_memorized_nothing_is_done(study: StudyConfig):
     for unit in store.units("continuations"):
         rows = store.read("continuations", units=[unit]).to_pydict()
         store.write("continuations", unit, rows | {"memorized": [False] * len(rows["memorized"])})
-    with pytest.warns(UserWarning, match="sample uniform of 'tiny 8\\+8' has 0 memorized, and 10 or more"):
+    with pytest.warns(
+        UserWarning, match="sample uniform of 'tiny 8\\+8' has only 0 memorized sequences, fewer than 10"
+    ):
         run_probes(study, ["compression"], options=RunOptions(device="cpu"))
     assert store.read("probes").to_pylist()[0]["sequences"] == 0
     assert run_query(connect(study.directory), "compression").num_rows == 0

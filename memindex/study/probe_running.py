@@ -12,7 +12,7 @@ from memindex.progress import Progress, report_loading
 from memindex.study.config import ModelConfig, StudyConfig
 from memindex.study.jobs import Done, RunOptions, device_of, do_units
 from memindex.study.planning import Run, check_unchanged, plan_runs
-from memindex.study.probe_config import OF_MEMORIZED, ProbeConfig
+from memindex.study.probe_config import ProbeConfig
 from memindex.study.probe_sample import LEAST, OUTCOMES, TooFewError
 from memindex.study.probing import UNIT, ProbeUnits, plan_probe, probed_runs
 from memindex.study.protocol import ScoringConfig
@@ -85,10 +85,9 @@ def _warn_of_few(units: Sequence[ProbeUnits]) -> None:
         if not few:
             continue
         found = ", ".join(f"{count} {name}" for count, name in few)
-        verb = "looks at memorized sequences" if one.probe in OF_MEMORIZED else "compares outcomes"
         warnings.warn(
-            f"{one.probe} {verb}; the sample {one.sample} of {one.run.run_id!r} has {found}, and {LEAST} or more would "
-            "say something: sample more sequences, or take a model that memorized more",
+            f"{one.probe}: the sample {one.sample} of {one.run.run_id!r} has only {found} sequences, fewer than "
+            f"{LEAST}: sample more sequences, or take a model that memorized more",
             stacklevel=3,
         )
 
