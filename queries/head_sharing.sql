@@ -4,7 +4,8 @@
 --   least so many domains; on the right in all. At random is what independent random sets of as many heads would share:
 --   the mean is exact, null_low and null_high are the ends of its 95 % range, a little too wide, as if heads were
 --   independent, and p is the chance in that range of so many heads or more. Heads of equal importance are ordered at
---   random. Models with two domains at least that have at least as many memorized sequences as least.
+--   random. Models with two domains at least that have at least as many memorized sequences as least. Sample as in
+--   head_importance: one for all domains of a model, each with the sequences that it has there.
 -- parameter top: 0.2 | 0 to 1
 -- parameter least: 20
 -- optional: yes
@@ -16,23 +17,23 @@
 -- panel: run_label
 
 WITH each_head AS (
-    SELECT run_label, non_embedding_parameters, coalesce(domain, 'unknown') AS domain, layer,
+    SELECT run_label, non_embedding_parameters, probed, coalesce(domain, 'unknown') AS domain, layer,
            unnest("right") AS still,
            unnest(range(0, len("right"))) AS head,
            h.continuation_length
     FROM head_importance AS h
+    JOIN (SELECT run_id, sample AS probed FROM probes WHERE probe = 'head_importance') USING (run_id)
     JOIN memorization USING (run_id, sequence_id)
-    WHERE run_id IN (SELECT run_id FROM probes WHERE probe = 'head_importance')
 ),
 importances AS (
-    SELECT run_label, non_embedding_parameters, domain, layer, head,
+    SELECT run_label, non_embedding_parameters, probed, domain, layer, head,
            avg(1 - still / continuation_length) AS importance
     FROM each_head
     GROUP BY ALL
     HAVING count(*) >= $least
 ),
 ranked AS (
-    -- Ties are broken as in head_overlap, so that both speak of the same sets.
+    -- By number, ties would be the same heads in every domain.
     SELECT *,
            row_number() OVER (of_domain ORDER BY importance DESC, hash(domain, 2, layer, head)) AS rank,
            count(*) OVER of_domain AS heads
@@ -40,7 +41,7 @@ ranked AS (
     WINDOW of_domain AS (PARTITION BY run_label, domain)
 ),
 of_head AS (
-    SELECT run_label, non_embedding_parameters, heads, layer, head,
+    SELECT run_label, non_embedding_parameters, probed, heads, layer, head,
            greatest(1, round($top * heads))::BIGINT AS chosen,
            count(*) AS domains,
            count_if(rank <= greatest(1, round($top * heads))) AS needed_by
@@ -49,7 +50,7 @@ of_head AS (
     HAVING count(*) > 1
 ),
 shared AS (
-    SELECT run_label, non_embedding_parameters, domains, heads, chosen, in_domains,
+    SELECT run_label, non_embedding_parameters, probed, domains, heads, chosen, in_domains,
            count_if(needed_by >= in_domains)::BIGINT AS common
     FROM (SELECT *, unnest(range(1, domains + 1)) AS in_domains FROM of_head)
     GROUP BY ALL
@@ -85,7 +86,8 @@ nulls AS (
 SELECT run_label, sets, in_domains, domains, heads, chosen,
        CASE WHEN sets = 'important' THEN common END AS common,
        CASE WHEN sets = 'important' THEN common / heads ELSE null_share END AS share,
-       null_share, null_low, null_high, p
+       null_share, null_low, null_high, p,
+       probed AS sample
 FROM shared
 JOIN nulls USING (run_label, in_domains)
 CROSS JOIN (SELECT unnest(['important', 'at random']) AS sets)

@@ -2,8 +2,8 @@
 -- question: Are memorized tokens decided earlier, whichever threshold says when a token is decided?
 -- note: The depth of a token is the first layer (as a share of all) after which its probability passes a threshold: an
 --   absolute one, or a share of its final probability. The two can disagree, because unmemorized tokens end lower: an
---   absolute threshold counts only tokens that reach it (reached is their share), a relative one counts all. Groups as
---   in noise_similarity. 95 % intervals by document.
+--   absolute threshold counts only tokens that reach it (reached is their share), a relative one counts all. Groups and
+--   sample as in noise_similarity. 95 % intervals by document.
 -- parameter groups: drawn | matched
 -- optional: yes
 -- figure: line
@@ -50,8 +50,10 @@ SELECT run_label, outcome, kind, threshold,
        avg(depth) AS depth,
        mean_interval(depth, cluster).low AS depth_low,
        mean_interval(depth, cluster).high AS depth_high,
-       avg(reached) AS reached
+       avg(reached) AS reached,
+       probed AS sample
 FROM of_sequence
+JOIN (SELECT run_id, sample AS probed FROM probes WHERE probe = 'layer_decoding') USING (run_id)
 JOIN memorization USING (run_id, sequence_id)
-GROUP BY run_label, non_embedding_parameters, outcome, kind, threshold
+GROUP BY run_label, non_embedding_parameters, probed, outcome, kind, threshold
 ORDER BY non_embedding_parameters, run_label, kind, outcome = 'memorized' DESC, outcome, threshold

@@ -344,6 +344,7 @@ def probe_row(run_id: str, name: str, rows: int) -> dict:
     return {
         "run_id": [run_id],
         "probe": [name],
+        "sample": ["uniform"],
         "sequences": [rows],
         "settings": ["{}"],
         "dtype": ["float32"],

@@ -11,7 +11,7 @@ import duckdb
 import pyarrow.parquet as pq
 import pytest
 import scored_study
-from synthetic_study import MODELS, make_study
+from synthetic_study import MODELS, add_probes, make_study
 
 from memindex.errors import MemindexError
 from memindex.report import write_report
@@ -27,6 +27,7 @@ _MODELS = (
 _RUN = "run_id model_id prefix_length suffix_length decoding"
 _END = "batch_size sequences seconds versions created"
 _SEQUENCES = "sequence_id sample bucket index shard position document document_offset domain prefix suffix"
+_PROBES = "run_id probe sequences settings dtype device attention batch_size seconds versions created"
 _CONTINUATIONS = "run_id sequence_id score matched memorized suffix_logprob token_logprobs continuation"
 #: The columns that a version's files had, where they were not those of today; None: there was no such table.
 COLUMNS: dict[int, dict[str, str | None]] = {
@@ -36,21 +37,24 @@ COLUMNS: dict[int, dict[str, str | None]] = {
         "sequences": _SEQUENCES,
         "continuations": _CONTINUATIONS,
         "buckets": None,
+        "probes": _PROBES,
     },
     2: {
         "models": _MODELS,
         "runs": f"{_RUN} dtype device attention model_fingerprint {_END}",
         "sequences": _SEQUENCES,
         "continuations": _CONTINUATIONS,
+        "probes": _PROBES,
     },
     3: {
         "runs": f"{_RUN} seed top_k temperature control made_by dtype device attention compiled model_fingerprint "
         f"{_END}",
         "sequences": _SEQUENCES,
+        "probes": _PROBES,
     },
-    4: {"sequences": _SEQUENCES},
-    5: {"sequences": f"{_SEQUENCES} prefix_tokens suffix_tokens"},
-    6: {"sequences": f"{_SEQUENCES} document_tokens first_document prefix_tokens suffix_tokens"},
+    4: {"sequences": _SEQUENCES, "probes": _PROBES},
+    5: {"sequences": f"{_SEQUENCES} prefix_tokens suffix_tokens", "probes": _PROBES},
+    6: {"sequences": f"{_SEQUENCES} document_tokens first_document prefix_tokens suffix_tokens", "probes": _PROBES},
 }
 
 #: Tables that came with a version, or later in its time.
@@ -79,7 +83,9 @@ def age(study: Path, version: int, only: str = "") -> None:
 
 @pytest.fixture(scope="module")
 def new(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_study(tmp_path_factory.mktemp("new"), rows=160, models=MODELS[:3])
+    study = make_study(tmp_path_factory.mktemp("new"), rows=160, models=MODELS[:3])
+    add_probes(study)
+    return study
 
 
 @pytest.fixture(params=sorted(COLUMNS))
@@ -123,6 +129,9 @@ def test_an_older_study_answers_every_query(new: Path, old: tuple[Path, int]) ->
     assert runs == 3
     known = then.sql("SELECT count(bleu), count(edit_distance) FROM continuations").fetchall()
     assert known == [(0, 0) if version < 3 else (480, 480)]
+    for name in ("noise_recovery", "perturbation", "head_importance"):
+        assert set(run_query(now, name)["sample"].to_pylist()) == {"uniform"}
+        assert set(run_query(then, name)["sample"].to_pylist()) == {None}
     if version == 1:
         assert "Memorization rate by frequency" in write_report(study).read_text(encoding="utf-8")
 

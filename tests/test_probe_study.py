@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from leave_one_out import mean_ends, rate_ends
 
@@ -66,20 +67,20 @@ def study(scored: StudyConfig, tmp_path: Path) -> StudyConfig:
     return load_study(copy)
 
 
-def memorized(study: StudyConfig) -> pd.DataFrame:
+def memorized(study: StudyConfig, sample: str = "uniform") -> pd.DataFrame:
     store = TableStore(study.tables)
     rows = store.read("continuations").to_pandas().merge(store.read("sequences").to_pandas(), on="sequence_id")
-    return rows[rows["memorized"]].sort_values("sequence_id").reset_index(drop=True)
+    return rows[rows["memorized"] & (rows["sample"] == sample)].sort_values("sequence_id").reset_index(drop=True)
 
 
 def rows_of(study: StudyConfig, table: str = "compression") -> pd.DataFrame:
     return TableStore(study.tables).read(table).to_pandas().sort_values("sequence_id").reset_index(drop=True)
 
 
-def test_the_table_is_what_the_probe_says_of_all_memorized_sequences(study: StudyConfig):
+def test_the_table_is_what_the_probe_says_of_all_memorized_sequences_of_a_sample(study: StudyConfig):
     done = run_probes(study, ["compression"], options=SMALL)
     wanted = memorized(study)
-    assert done.sequences == len(wanted) > 50
+    assert done.sequences == len(wanted) > 20
     table = rows_of(study)
     assert table["sequence_id"].tolist() == wanted["sequence_id"].tolist()
     assert set(table["run_id"]) == {RUN}
@@ -94,7 +95,8 @@ def test_the_table_is_what_the_probe_says_of_all_memorized_sequences(study: Stud
     assert len(set(found.needed.tolist())) > 2
     assert found.failures.any()
     [row] = TableStore(study.tables).read("probes").to_pylist()
-    assert (row["run_id"], row["probe"], row["sequences"]) == (RUN, "compression", len(wanted))
+    found = [row[name] for name in ("run_id", "probe", "sample", "sequences")]
+    assert found == [RUN, "compression", "uniform", len(wanted)]
     assert json.loads(row["settings"]) == {"sequences": None, "seed": 0}
     assert (row["dtype"], row["device"], row["batch_size"]) == ("float32", "cpu", 20)
     assert run_probes(study, ["compression"], options=SMALL).sequences == 0
@@ -124,9 +126,7 @@ def test_other_settings_take_the_place_of_what_was_there(study: StudyConfig):
     few = ProbeConfig(sequences=9)
     assert run_probes(study, ["compression"], settings=few, options=SMALL).sequences == len(rows_of(study))
     less = rows_of(study)
-    samples = memorized(study).set_index("sequence_id")["sample"]
-    counts = samples[less["sequence_id"]].value_counts()
-    assert counts.to_dict() == {name: min(9, n) for name, n in samples.value_counts().items()}
+    assert len(less) == 9
     pd.testing.assert_frame_equal(less, whole[whole["sequence_id"].isin(less["sequence_id"])].reset_index(drop=True))
     # Another device or unit size is no other measurement.
     assert run_probes(study, ["compression"], settings=few, options=replace(SMALL, unit_size=3)).sequences == 0
@@ -135,6 +135,30 @@ def test_other_settings_take_the_place_of_what_was_there(study: StudyConfig):
     run_probes(study, ["compression"], settings=replace(few, sequences=12), options=SMALL)
     assert set(less["sequence_id"]) < set(rows_of(study)["sequence_id"])
     assert len(store.units("probes")) == 1
+
+
+def test_results_of_several_samples_are_measured_anew(study: StudyConfig):
+    """An older memindex took memorized sequences of all samples and did not store which."""
+    store = TableStore(study.tables)
+    pooled = []
+    for sample in ("bucket", "uniform"):
+        run_probes(study, ["compression"], settings=ProbeConfig(sample=sample), options=SMALL)
+        pooled.append(store.read("compression"))
+    whole = rows_of(study)
+    for unit in store.units("compression"):
+        store.file("compression", unit).unlink()
+    row = store.read("probes").to_pydict() | {"sample": [None]}
+    store.write("compression", f"{RUN} {'0' * 8} {0:09}", pa.concat_tables(pooled))
+    store.write("probes", f"{RUN} compression", row, {"asked": "0" * 8, "units": "0" * 8})
+    answer = run_query(connect(study.directory), "compression").to_pandas()
+    assert set(answer["sample"]) == {"uniform"}
+    assert set(answer["sequences"]) == {len(memorized(study))}
+    assert len(rows_of(study)) > len(whole)
+    asked = ProbeConfig(run=("compression",))
+    assert dict(status(replace(study, probes=asked)))["compression of tiny"] == "missing"
+    run_probes(study, ["compression"], options=SMALL)
+    pd.testing.assert_frame_equal(rows_of(study), whole)
+    assert store.read("probes")["sample"].to_pylist() == ["uniform"]
 
 
 def test_processes_and_shares_give_the_same_table(study: StudyConfig):
@@ -215,6 +239,7 @@ def test_a_study_runs_the_probes_that_it_lists(study: StudyConfig):
         ('run = "compresion"', "unknown probe 'compresion'; did you mean compression"),
         ("sequences = 0", "sequences must be at least 1"),
         ("seed = -1", "seed must be at least 0"),
+        ('sample = "unifrom"', "unknown sample 'unifrom'; did you mean uniform"),
         ("lengths = 3", "unknown key lengths"),
         ("run = 3", "run must be text in quotes"),
     ],
@@ -226,11 +251,12 @@ def test_bad_settings_are_refused(study: StudyConfig, text: str, message: str):
 
 
 def test_the_query_equals_pandas(study: StudyConfig):
-    run_probes(study, ["compression"], options=SMALL)
-    con = connect(study.directory)
-    rows = rows_of(study).merge(memorized(study).drop(columns="run_id"), on="sequence_id")
-    for sample, part in rows.groupby("sample"):
-        answer = run_query(con, "compression", sample=sample).to_pandas()
+    for sample in ("uniform", "bucket", "heldout"):
+        run_probes(study, ["compression"], settings=ProbeConfig(sample=sample), options=SMALL)
+        answer = run_query(connect(study.directory), "compression").to_pandas()
+        part = rows_of(study).merge(memorized(study, sample).drop(columns="run_id"), on="sequence_id")
+        assert len(part) == len(rows_of(study))
+        assert set(answer["sample"]) == {sample}
         cluster = part.groupby(["index", "first_document"]).ngroup().to_numpy()
         assert answer["tokens"].tolist() == list(range(1, 9))
         assert answer["ratio"].tolist() == [k / 8 for k in range(1, 9)]
@@ -274,9 +300,8 @@ def test_sequences_that_their_whole_context_does_not_give_are_left_out(study: St
     for unit in store.units("compression"):
         store.file("compression", unit).unlink()
     store.write("compression", "all", first)
-    sample = memorized(study)["sample"][0]
-    answer = run_query(connect(study.directory), "compression", sample=sample).to_pandas()
-    others = table[1:][(memorized(study)["sample"] == sample)[1:]]
+    answer = run_query(connect(study.directory), "compression").to_pandas()
+    others = table[1:]
     assert set(answer["irreproducible"]) == {1}
     assert set(answer["sequences"]) == {len(others)}
     assert answer["share"].tolist() == pytest.approx([(others["needed"] <= k).mean() for k in range(1, 9)])
@@ -295,13 +320,21 @@ def test_on_the_command_line(study: StudyConfig):
     done = memindex("probe", "compression", "-s", study.directory, "--sequences", 10, "--device", "cpu", "--json")
     assert done.returncode == 0, done.stderr
     row = json.loads(done.stdout)
-    assert (row["run_id"], row["probe"], row["state"]) == (RUN, "compression", "done")
+    assert (row["run_id"], row["probe"], row["state"], row["sample"]) == (RUN, "compression", "done", "uniform")
     assert row["sequences"] == len(rows_of(study))
     assert f"measured {row['sequences']} sequences" in done.stderr
+    assert "from the sample uniform\n" in done.stderr
+    done = memindex("probe", "compression", "-s", study.directory, "--sample", "bucket", "--device", "cpu")
+    assert "from the sample bucket\n" in done.stderr
+    assert rows_of(study)["sequence_id"].tolist() == memorized(study, "bucket")["sequence_id"].tolist()
     (study.directory / FILE).write_text((study.directory / FILE).read_text().split("[[models]]")[0])
     for arguments, message in (
         (["compresion", "-s", study.directory], "'compresion' is not one of 'compression', 'noise'"),
         (["compression", "-s", study.directory], "lists no models: name one with --model"),
+        (
+            ["compression", "-s", study.directory, "--model", study.directory.parent / "tiny", "--sample", "domain"],
+            "'tiny 8+8' has no sequences of the sample domain; it has uniform, bucket, heldout",
+        ),
         (["compression", "-s", study.directory.parent], "is not a study"),
     ):
         done = memindex("probe", *arguments)
@@ -321,7 +354,9 @@ def test_a_model_that_memorized_nothing_is_done(study: StudyConfig):
     for unit in store.units("continuations"):
         rows = store.read("continuations", units=[unit]).to_pydict()
         store.write("continuations", unit, rows | {"memorized": [False] * len(rows["memorized"])})
-    with pytest.warns(UserWarning, match="'tiny 8\\+8' has none; 10 or more would say something"):
+    with pytest.warns(
+        UserWarning, match="sample uniform of 'tiny 8\\+8' has only 0 memorized sequences, fewer than 10"
+    ):
         run_probes(study, ["compression"], options=RunOptions(device="cpu"))
     assert store.read("probes").to_pylist()[0]["sequences"] == 0
     assert run_query(connect(study.directory), "compression").num_rows == 0

@@ -9,6 +9,7 @@ import math
 import shutil
 import subprocess
 import sys
+from collections import defaultdict
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -466,7 +467,14 @@ def heads(tmp_path_factory: pytest.TempPathFactory) -> tuple[duckdb.DuckDBPyConn
 
 def probe_row(run_id: str, probe: str, sequences: int) -> dict[str, list[object]]:
     """Columns of the table probes, one row."""
-    made = {"settings": "{}", "dtype": "float32", "device": "cpu", "attention": "sdpa", "versions": "{}"}
+    made = {
+        "sample": "uniform",
+        "settings": "{}",
+        "dtype": "float32",
+        "device": "cpu",
+        "attention": "sdpa",
+        "versions": "{}",
+    }
     numbers = {"sequences": sequences, "batch_size": 1, "seconds": 1.0, "created": datetime.now(UTC)}
     return {name: [value] for name, value in {"run_id": run_id, "probe": probe, **made, **numbers}.items()}
 
@@ -474,6 +482,32 @@ def probe_row(run_id: str, probe: str, sequences: int) -> dict[str, list[object]
 def importances(rows: pd.DataFrame) -> np.ndarray:
     """(layers, heads), the mean drop of the score."""
     return np.stack([1 - np.stack(rows["right"][rows["layer"] == n]).mean(axis=0) / SUFFIX for n in range(1, DEEP + 1)])
+
+
+def halves_of(con: duckdb.DuckDBPyConnection, table: pd.DataFrame) -> dict[tuple[str, str, int], list[int]]:
+    """The sequences of each model, domain and half: whole documents, the larger first, to the half with fewer."""
+    known = con.sql("SELECT sequence_id, cluster, hash(cluster), hash(sequence_id) FROM memorization").fetchall()
+    cluster = {row[0]: row[1] for row in known}
+    order = {row[1]: row[2] for row in known} | {("sequence", row[0]): row[3] for row in known}
+    halves = {}
+    for (label, domain), rows in table.groupby(["run_label", "domain"]):
+        texts = defaultdict(set)
+        for sequence in rows["sequence_id"]:
+            texts[cluster[sequence]].add(sequence)
+        dealt: tuple[list[int], list[int]] = ([], [])
+        for text in sorted(texts, key=lambda text: (-len(texts[text]), order[text])):
+            dealt[len(dealt[0]) > len(dealt[1])].extend(texts[text])
+        for half in (0, 1):
+            halves[label, domain, half] = sorted(dealt[half], key=lambda sequence: order["sequence", sequence])
+    return halves
+
+
+def shared_by(a: np.ndarray, b: np.ndarray, chosen: int) -> tuple[int, int]:
+    """Fewest and most shared heads: of those at the edge, which are equally important, any may be taken."""
+    flats = a.ravel(), b.ravel()
+    edges = [np.sort(flat)[-chosen] for flat in flats]
+    sure = np.logical_and(*(flat > edge for flat, edge in zip(flats, edges, strict=True))).sum()
+    return sure, np.logical_and(*(flat >= edge for flat, edge in zip(flats, edges, strict=True))).sum()
 
 
 def important(rows: pd.DataFrame, chosen: int) -> set[int]:
@@ -494,14 +528,14 @@ def test_heads_that_domains_share(heads: tuple[duckdb.DuckDBPyConnection, pd.Dat
     rng = np.random.default_rng(0)
     drawn = [rng.random((len(domains), all_heads)).argsort(axis=1).argsort(axis=1) < chosen for _ in range(4000)]
     in_how_many = np.array([sets.sum(axis=0) for sets in drawn])
-    jaccards = np.array([(a & b).sum() / (a | b).sum() for a, b, *_ in drawn])
+    shared = np.array([(a & b).sum() for a, b, *_ in drawn])
+    jaccards = shared / (2 * chosen - shared)
     for label, of_run in table.groupby("run_label"):
         sets = {name: important(of_run[of_run["domain"] == name], chosen) for name in domains}
-        for a, b in ((a, b) for a in domains for b in domains if a != b):
+        for a, b in ((a, b) for a in domains for b in domains):
             row = overlap.loc[(label, a, b)]
-            assert row["jaccard"] == pytest.approx(len(sets[a] & sets[b]) / len(sets[a] | sets[b]))
             assert row["null_mean"] == pytest.approx(jaccards.mean(), abs=0.005)
-            assert row["p"] == pytest.approx((jaccards >= row["jaccard"]).mean(), abs=0.02)
+            assert row["p"] == pytest.approx((shared >= row["shared"]).mean(), abs=0.02)
             assert (row["null_low"], row["null_high"]) == pytest.approx(
                 tuple(np.quantile(jaccards, ENDS, method="inverted_cdf"))
             )
@@ -526,22 +560,30 @@ def test_heads_that_domains_share(heads: tuple[duckdb.DuckDBPyConnection, pd.Dat
     assert (everything["p"] == 1).all()
 
 
-def test_halves_of_a_domain_share_heads(heads: tuple[duckdb.DuckDBPyConnection, pd.DataFrame]) -> None:
+def test_overlap_of_halves_of_equal_size(heads: tuple[duckdb.DuckDBPyConnection, pd.DataFrame]) -> None:
     con, table = heads
-    overlap = frame(con, "head_overlap").query("split_half")
-    order = dict(con.execute("SELECT sequence_id, hash(sequence_id) FROM sequences").fetchall())
+    halves = halves_of(con, table)
+    overlap = frame(con, "head_overlap")
     chosen = round(0.2 * DEEP * HEADS)
-    for row in overlap.itertuples():
-        rows = table[(table["run_label"] == row.run_label) & (table["domain"] == row.domain_a)]
-        ids = sorted(set(rows["sequence_id"]), key=order.__getitem__)
-        assert (row.sequences_a, row.sequences_b) == (len(ids) // 2, (len(ids) + 1) // 2)
-        flats = [importances(rows[rows["sequence_id"].isin(half)]).ravel() for half in (ids[1::2], ids[::2])]
-        # Of the heads at the edge, which are equally important, any may be taken.
-        edges = [np.sort(flat)[-chosen] for flat in flats]
-        sure = np.logical_and(*(flat > edge for flat, edge in zip(flats, edges, strict=True))).sum()
-        possible = np.logical_and(*(flat >= edge for flat, edge in zip(flats, edges, strict=True))).sum()
-        assert sure <= row.shared <= possible
-        assert row.jaccard == pytest.approx(row.shared / (2 * chosen - row.shared))
+    for label, of_run in table.groupby("run_label"):
+        own = {key[1:]: ids for key, ids in halves.items() if key[0] == label}
+        size = min(map(len, own.values()))
+        assert size >= 10
+        found = {
+            key: importances(of_run[of_run["sequence_id"].isin(ids[:size]) & (of_run["domain"] == key[0])])
+            for key, ids in own.items()
+        }
+        for row in overlap[overlap["run_label"] == label].itertuples():
+            assert (row.sequences_a, row.sequences_b, row.sample) == (size, size, "uniform")
+            assert row.split_half == (row.domain_a == row.domain_b)
+            times = (0,) if row.split_half else (0, 1)
+            counts = [shared_by(found[row.domain_a, n], found[row.domain_b, 1 - n], chosen) for n in times]
+            (least, most), (low, high) = (
+                zip(*counts, strict=True),
+                (np.mean([count[n] / (2 * chosen - count[n]) for count in counts]) for n in (0, 1)),
+            )
+            assert min(least) <= row.shared <= min(most)
+            assert low - 1e-9 <= row.jaccard <= high + 1e-9
 
 
 def test_importance_by_depth(heads: tuple[duckdb.DuckDBPyConnection, pd.DataFrame]) -> None:

@@ -12,7 +12,7 @@ from memindex.cli.forms import form_options, print_objects
 from memindex.cli.scoring_options import WHERE, options_from, with_options
 from memindex.errors import MemindexError
 from memindex.study.config import ModelConfig, StudyConfig, load_study
-from memindex.study.probe_config import PROBES, REPLACEMENTS, ProbeConfig
+from memindex.study.probe_config import PROBES, REPLACEMENTS, SAMPLES, ProbeConfig
 from memindex.study.protocol import DTYPES
 
 
@@ -27,8 +27,14 @@ from memindex.study.protocol import DTYPES
 @click.option(
     "--sequences",
     type=click.IntRange(1),
-    help="Most sequences of a run: of each sample for compression (default: all), of each domain for head_importance, "
+    help="Most sequences of a run: memorized ones for compression (default: all), of each domain for head_importance, "
     "else of each outcome (default: 200).",
+)
+@click.option(
+    "--sample",
+    type=click.Choice(SAMPLES),
+    help="Sample that the sequences are from. [default: per run, the first of uniform, bucket, domain and planted with "
+    "enough sequences]",
 )
 @click.option("--alpha", "alphas", multiple=True, type=float, help="Strength of noise, 0 to 1; repeatable.")
 @click.option("--draws", type=click.IntRange(1), help="How often noise and replaced tokens are drawn. [default: 3]")
@@ -52,7 +58,12 @@ def probe(name: str, directory: str, models: tuple[str, ...], form: str, **given
     layer_decoding   what every layer says about the emitted tokens
     head_importance  what is left of memorized output when one attention head is replaced
 
-    Each has a table of its name. Noise, perturbation and layer_decoding compare memorized, half-memorized and
+    Each has a table of its name. The sequences of a run are from one sample: the first of uniform, bucket, domain and
+    planted with 10 sequences of each outcome that the probe compares. For compression it must have 10 memorized ones;
+    for head_importance, which compares domains, 20 memorized ones in as many domains as any sample has. Compare models
+    only where their sample is the same: --sample chooses it for all of them.
+
+    Noise, perturbation and layer_decoding compare memorized, half-memorized and
     unmemorized sequences: drawn at random from each, and in trios that are alike in domain, frequency and perplexity.
 
     \b
@@ -82,13 +93,15 @@ def probe(name: str, directory: str, models: tuple[str, ...], form: str, **given
             config, [name], models=named, settings=settings, options=options_from(given), progress=progress
         )
     if done.sequences:
-        note(f"measured {done.sequences:,} sequences in {done.seconds:,.1f} s (with loading)")
+        samples = _samples(config, name, run_ids)
+        some = f", from the sample{'s' * (len(samples) > 1)} {', '.join(samples)}" if samples else ""
+        note(f"measured {done.sequences:,} sequences in {done.seconds:,.1f} s (with loading){some}")
     _print(config, name, run_ids, form)
 
 
 def _settings(base: ProbeConfig, given: dict[str, Any]) -> ProbeConfig:
     """What study.toml says, changed as the options do; takes those out of `given`."""
-    options = {name: given.pop(name) for name in ("sequences", "seed", "draws", "replacement")}
+    options = {name: given.pop(name) for name in ("sample", "sequences", "seed", "draws", "replacement")}
     options["alphas"] = given.pop("alphas") or None
     return replace(base, **{name: value for name, value in options.items() if value is not None})
 
@@ -120,16 +133,28 @@ def _scored(config: StudyConfig, models: Sequence[ModelConfig]) -> list[str]:
     return found
 
 
-def _print(config: StudyConfig, name: str, run_ids: Sequence[str], form: str) -> None:
-    from memindex.cli.output import print_table
+def _rows(config: StudyConfig, name: str, run_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The rows of the table `probes` for one probe, by run."""
     from memindex.tables.store import TableStore
 
-    done = {(row["run_id"], row["probe"]): row for row in TableStore(config.tables).read("probes").to_pylist()}
-    columns = ["run_id", "probe", "state", "sequences", "seconds"]
+    rows = TableStore(config.tables).read("probes").to_pylist()
+    return {row["run_id"]: row for row in rows if row["probe"] == name and row["run_id"] in run_ids}
+
+
+def _samples(config: StudyConfig, name: str, run_ids: Sequence[str]) -> list[str]:
+    """The samples that the runs were probed on."""
+    return sorted({row["sample"] for row in _rows(config, name, run_ids).values() if row["sample"]})
+
+
+def _print(config: StudyConfig, name: str, run_ids: Sequence[str], form: str) -> None:
+    from memindex.cli.output import print_table
+
+    done = _rows(config, name, run_ids)
+    columns = ["run_id", "probe", "state", "sample", "sequences", "seconds"]
     rows = []
     for run_id in run_ids:
-        row = done.get((run_id, name))
-        state = ["done", row["sequences"], row["seconds"]] if row else ["missing", None, None]
+        row = done.get(run_id)
+        state = ["done", row["sample"], row["sequences"], row["seconds"]] if row else ["missing", None, None, None]
         rows.append([run_id, name, *state])
     if form != "table":
         print_objects(form, (dict(zip(columns, row, strict=True)) for row in rows), columns)

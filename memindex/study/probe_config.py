@@ -19,6 +19,10 @@ OF_MEMORIZED = (COMPRESSION, HEAD_IMPORTANCE)
 #: What an ablated head can be replaced by: the mean of its layer's other heads, nothing, or its own mean over text.
 REPLACEMENTS = ("others", "zero", "mean")
 
+#: The samples of sequences that a probe can take, in the order in which they are tried where none is chosen.
+UNIFORM, BUCKET, DOMAIN, PLANTED, HELDOUT = "uniform", "bucket", "domain", "planted", "heldout"
+SAMPLES = (UNIFORM, BUCKET, DOMAIN, PLANTED, HELDOUT)
+
 #: The probes, each with a table of its name, and the settings that decide what comes out.
 PROBES: dict[str, tuple[str, ...]] = {
     COMPRESSION: ("sequences", "seed"),
@@ -39,9 +43,12 @@ class ProbeConfig:
     Attributes:
         run: Probes that `memindex study run` does; none by default.
         models: Ids of the models that it looks into, shell patterns (`*-25M`); all by default.
-        sequences: Most sequences of a run: memorized ones of each sample for compression (None: all), memorized ones of
-            each domain for head_importance (None: 200), else of each outcome (None: 200), drawn at random, and as many
-            matched ones.
+        sample: The sample that the sequences of a run are from: uniform, bucket, domain, planted or heldout. None
+            takes, for each run, the first of these but heldout with 10 sequences of each outcome that the probe
+            compares (for compression 10 memorized ones, for head_importance 20 memorized ones in the most domains).
+        sequences: Most sequences of a run: memorized ones for compression (None: all), memorized ones of each domain
+            for head_importance (None: 200), else of each outcome (None: 200), drawn at random, and as many matched
+            ones.
         seed: Seed of all that is drawn: sequences, noise, replaced tokens.
         alphas: Strengths of noise, 0 to 1: shares of the root mean square of the residual stream.
         draws: How often noise, and the token that replaces one, are drawn.
@@ -54,6 +61,7 @@ class ProbeConfig:
 
     run: tuple[str, ...] = ()
     models: tuple[str, ...] = ("*",)
+    sample: str | None = None
     sequences: int | None = None
     seed: int = 0
     alphas: tuple[float, ...] = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
@@ -71,6 +79,8 @@ class ProbeConfig:
                 raise MemindexError(f"probes: {name} must be at least {least} and below 2^31")
         if not self.alphas or not all(0 <= alpha <= 1 for alpha in self.alphas):
             raise MemindexError("probes: alphas must be between 0 and 1, one at least: they are shares of the stream")
+        if self.sample is not None and self.sample not in SAMPLES:
+            raise MemindexError(f"probes: unknown sample {self.sample!r}; {hint(self.sample, SAMPLES)}")
         if self.replacement not in REPLACEMENTS:
             raise MemindexError(
                 f"probes: unknown replacement {self.replacement!r}; {hint(self.replacement, REPLACEMENTS)}"

@@ -13,7 +13,7 @@ from memindex.study.config import ModelConfig, StudyConfig
 from memindex.study.jobs import Done, RunOptions, device_of, do_units
 from memindex.study.planning import Run, check_unchanged, plan_runs
 from memindex.study.probe_config import ProbeConfig
-from memindex.study.probe_selection import LEAST, TooFewError
+from memindex.study.probe_sample import LEAST, OUTCOMES, TooFewError
 from memindex.study.probing import UNIT, ProbeUnits, plan_probe, probed_runs
 from memindex.study.protocol import ScoringConfig
 from memindex.study.sequences import ensure_sequences, sample_name
@@ -32,7 +32,8 @@ def run_probes(
 ) -> Done:
     """Do what is missing of probes on the finished runs of the main protocol.
 
-    Runs with too few sequences for a probe are left out, with a warning.
+    Runs without sequences of an outcome that a probe compares are skipped, with a warning; those with few of one are
+    probed, with a warning too.
 
     Args:
         config: The study.
@@ -44,8 +45,8 @@ def run_probes(
         progress: Called with (stage, done, total).
 
     Raises:
-        MemindexError: A model changed since it was scored, or can't be run; or no run has enough sequences for a probe
-            that `probes` names.
+        MemindexError: A model changed since it was scored, or can't be run; or no run has sequences for a probe that
+            `probes` names.
     """
     report, options, settings = progress or (lambda *_: None), options or RunOptions(), settings or config.probes
     store = TableStore(config.tables)
@@ -69,7 +70,7 @@ def run_probes(
         missing += [one for one in units if not one.done(store)]
     if not missing:
         return Done()
-    _tell_of_none(missing)
+    _warn_of_few(missing)
     report_loading(report)
     device = device_of(options)
     # Model by model, not probe by probe: each is then loaded once, and worker processes are started once.
@@ -77,15 +78,18 @@ def run_probes(
     return do_units(store, [replace(one, device=device) for one in missing], sequences, options, report)
 
 
-def _tell_of_none(units: Sequence[ProbeUnits]) -> None:
-    """Warn of runs that memorized nothing, whose probe of memorized sequences is done without a row."""
+def _warn_of_few(units: Sequence[ProbeUnits]) -> None:
+    """Warn of runs whose sample has few sequences of an outcome; without memorized ones a probe of these has no row."""
     for one in units:
-        if not one.rows:
-            warnings.warn(
-                f"{one.probe} looks at memorized sequences, of which {one.run.run_id!r} has none; {LEAST} or more "
-                "would say something: sample more sequences, or take a model that memorized more",
-                stacklevel=3,
-            )
+        few = [(count, name) for count, name in zip(one.there, OUTCOMES, strict=False) if count < LEAST]
+        if not few:
+            continue
+        found = ", ".join(f"{count} {name}" for count, name in few)
+        warnings.warn(
+            f"{one.probe}: the sample {one.sample} of {one.run.run_id!r} has only {found} sequences, fewer than "
+            f"{LEAST}: sample more sequences, or take a model that memorized more",
+            stacklevel=3,
+        )
 
 
 def probe_status(config: StudyConfig, store: TableStore, runs: Sequence[Run]) -> list[tuple[str, str, str]]:
@@ -105,7 +109,7 @@ def probe_status(config: StudyConfig, store: TableStore, runs: Sequence[Run]) ->
 def _planned(
     store: TableStore, probe: str, runs: Sequence[Run], sequences: pa.Table, settings: ProbeConfig, size: int
 ) -> tuple[list[ProbeUnits], list[TooFewError]]:
-    """The units of a probe on the runs that have enough sequences for it, and what is to say of the others."""
+    """The units of a probe on the runs that have sequences for it, and an error for each of the others."""
     units, few = [], []
     for run in runs:
         try:

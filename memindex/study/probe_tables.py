@@ -19,7 +19,8 @@ from memindex.study.probe_config import (
     PERTURBATION,
     ProbeConfig,
 )
-from memindex.study.probe_selection import OUTCOMES, Selection
+from memindex.study.probe_sample import OUTCOMES
+from memindex.study.probe_selection import Selection
 from memindex.study.units import Batch
 
 if TYPE_CHECKING:

@@ -43,11 +43,15 @@ class ProbeUnits(Units):
         probe: Its name, and that of its table.
         settings: What decides about its results.
         digest: Tells these sequences from another choice.
+        sample: The sample that the sequences are from.
+        there: Sequences of each outcome in that sample, as in `memindex.study.probe_selection.Selection`.
     """
 
     probe: str
     settings: ProbeConfig
     digest: str
+    sample: str
+    there: tuple[int, ...]
 
     @property
     def table(self) -> str:
@@ -118,13 +122,15 @@ def plan_probe(
     """The units of a probe on finished runs, for the CPU.
 
     Raises:
-        TooFewError: A run with too few sequences to compare.
+        TooFewError: A run without sequences to compare.
     """
     planned = []
     for run in runs:
         chosen = select(store, probe, run, sequences, settings)
         ids = np.stack([chosen.ids, chosen.outcome, chosen.drawn, chosen.pair])
-        planned.append(ProbeUnits(run, "cpu", len(chosen.ids), unit_size, probe, settings, _digest(ids.tolist())))
+        digest = _digest([chosen.sample, ids.tolist()])
+        facts = (probe, settings, digest, chosen.sample, chosen.there)
+        planned.append(ProbeUnits(run, "cpu", len(chosen.ids), unit_size, *facts))
     return planned
 
 
@@ -212,6 +218,7 @@ def _probe_row(units: ProbeUnits, facts: list[dict[str, Any]]) -> dict[str, Any]
     return {
         "run_id": units.run.run_id,
         "probe": units.probe,
+        "sample": units.sample,
         "sequences": units.rows,
         "settings": json.dumps(units.settings.settings(units.probe)),
         **{name: all_values(facts, name) for name in ("dtype", "device", "attention")},

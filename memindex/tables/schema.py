@@ -411,7 +411,14 @@ PROBES = Table(
     (
         Column("run_id", pa.string(), "the run whose memorized sequences were looked at (table runs)"),
         Column("probe", pa.string(), "what was measured: compression, …; the name of its table"),
-        Column("sequences", pa.int64(), "sequences measured; 0: the run memorized none"),
+        Column(
+            "sample",
+            pa.string(),
+            "the sample that all of its sequences are from (sequences.sample); NULL: several samples, unweighted, as "
+            "memindex took them before schema version 7",
+            nullable=True,
+        ),
+        Column("sequences", pa.int64(), "sequences measured; 0: the run memorized none of the sample"),
         Column("settings", pa.string(), "how: [probes] of study.toml and the options of memindex probe; JSON"),
         Column("dtype", pa.string(), "floating-point type of the weights; empty without sequences"),
         Column("device", pa.string(), "where it ran: cpu, or the GPU's name; empty likewise"),
