@@ -63,6 +63,7 @@ curve AS (
 SELECT run_label, tokens, tokens / context_length AS ratio, share,
        share_ends.low AS share_low,
        share_ends.high AS share_high,
+       few_documents(share_ends) AS few_documents,
        sequences, irreproducible, mean_ratio,
        ratio_ends.low AS mean_ratio_low,
        ratio_ends.high AS mean_ratio_high,

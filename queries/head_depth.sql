@@ -22,6 +22,7 @@ SELECT run_label, layer, layer / layers AS depth,
        avg(importance) AS importance,
        rate_interval(importance, cluster).low AS importance_low,
        rate_interval(importance, cluster).high AS importance_high,
+       few_documents(rate_interval(importance, cluster)) AS few_documents,
        probed AS sample
 FROM of_layer
 GROUP BY run_label, non_embedding_parameters, probed, layer, layers

@@ -50,6 +50,7 @@ SELECT run_label, outcome, kind, threshold,
        avg(depth) AS depth,
        mean_interval(depth, cluster).low AS depth_low,
        mean_interval(depth, cluster).high AS depth_high,
+       few_documents(mean_interval(depth, cluster)) AS few_documents,
        avg(reached) AS reached,
        probed AS sample
 FROM of_sequence

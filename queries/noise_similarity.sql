@@ -35,6 +35,7 @@ SELECT run_label, outcome, alpha, layer, layer / layers AS depth,
        avg(s.similarity) AS similarity,
        mean_interval(s.similarity, cluster).low AS similarity_low,
        mean_interval(s.similarity, cluster).high AS similarity_high,
+       few_documents(mean_interval(s.similarity, cluster)) AS few_documents,
        probed AS sample
 FROM streams AS s
 JOIN memorization USING (run_id, sequence_id)

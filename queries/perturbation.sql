@@ -31,6 +31,7 @@ SELECT run_label, outcome, before,
        avg(lost) AS lost,
        rate_interval(lost, cluster).low AS lost_low,
        rate_interval(lost, cluster).high AS lost_high,
+       few_documents(rate_interval(lost, cluster)) AS few_documents,
        probed AS sample
 FROM of_sequence
 JOIN memorization USING (run_id, sequence_id)
