@@ -38,6 +38,9 @@ DESIGN_PRIOR = 4.0
 #: Degrees of freedom of a rate are at least this many: Wilson's interval is bounded, so fewer only make it say nothing.
 LEAST_DEGREES = 2.0
 
+#: Whole numbers below this are exact as float64.
+_EXACT = 2.0**53
+
 _NO_RATE = "a rate is of values between 0 and 1; for other numbers use mean_interval"
 
 Floats = npt.NDArray[np.float64]
@@ -125,13 +128,14 @@ def quotient_interval(numerators: Floats, denominators: Floats) -> Interval | No
     Returns:
         The interval, without ends where no two documents differ; None where no document counts.
     """
-    k, n = _counted(numerators, denominators)
+    k, n, times = _counted(numerators, denominators)
     if not len(n):
         return None
-    quotient = math.fsum(k) / math.fsum(n)
+    total = math.fsum(n * times)
+    quotient = math.fsum(k * times) / total
     if _all_agree(k, n):
-        return Interval(None, None, _kish(n))
-    return _around(quotient, (k - quotient * n) / n.sum(), n)
+        return Interval(None, None, _kish(n, times))
+    return _around(quotient, (k - quotient * n) / total, n, times)
 
 
 def ratio_interval(numerators: Floats, denominators: Floats) -> Interval | None:
@@ -147,20 +151,21 @@ def ratio_interval(numerators: Floats, denominators: Floats) -> Interval | None:
     Raises:
         ValueError: A document's rate below 0 or above 1.
     """
-    k, n = _counted(numerators, denominators)
+    k, n, times = _counted(numerators, denominators)
     if not len(n):
         return None
     # The sum of a document's rounded shares may end just above their number.
     if (k < 0).any() or (k > n * (1 + 1e-9)).any():
         raise ValueError(_NO_RATE)
-    documents = _kish(n)
-    if len(n) < 2:
+    documents = _kish(n, times)
+    if times.sum() < 2:
         return Interval(None, None, documents)
-    rate = min(math.fsum(k) / math.fsum(n), 1.0)
+    total = math.fsum(n * times)
+    rate = min(math.fsum(k * times) / total, 1.0)
     residuals = k - rate * n
-    variance = _jackknife(residuals / n.sum(), n)
-    events = int(min(np.count_nonzero(k), np.count_nonzero(k < n)))
-    degrees = _rate_degrees(residuals, documents, events)
+    variance = _jackknife(residuals / total, n, times)
+    events = int(min(times[k > 0].sum(), times[k < n].sum()))
+    degrees = _rate_degrees(residuals, documents, events, times)
     observations = _observations(rate, variance, documents, events)
     low, high = wilson(rate, observations, t975(degrees))
     return Interval(low, high, documents, math.sqrt(variance), degrees)
@@ -189,24 +194,27 @@ def enrichment_interval(
     """
     # In order: a sum of fractions depends on the order of its terms.
     order = np.lexsort([here, anywhere, sampled_here, sampled])
-    alike = documents[order].astype(np.int64)
-    here, anywhere, sampled_here, sampled = (
-        np.repeat(column[order], alike) for column in (here, anywhere, sampled_here, sampled)
+    here, anywhere, sampled_here, sampled, times = (
+        column[order] for column in (here, anywhere, sampled_here, sampled, documents)
     )
-    memorized, of_domain = anywhere.sum(), sampled_here.sum()
+    known, memorized, of_domain, total = (
+        float((column * times).sum()) for column in (here, anywhere, sampled_here, sampled)
+    )
     if not memorized or not of_domain:
         return None
-    effective = _kish(sampled_here[sampled_here > 0])
-    if not here.sum():
-        ends = ratio_interval(here, sampled_here)
+    of_its_own = sampled_here > 0
+    effective = _kish(sampled_here[of_its_own], times[of_its_own])
+    if not known:
+        own = np.repeat(sampled_here[of_its_own], times[of_its_own].astype(np.int64))
+        ends = ratio_interval(np.zeros(len(own)), own)
         if ends is None or ends.high is None:
             return Interval(None, None, effective)
-        return Interval(0.0, ends.high * sampled.sum() / memorized, effective)
-    enrichment = (here.sum() / memorized) / (of_domain / sampled.sum())
-    influence = here / here.sum() - sampled_here / of_domain - anywhere / memorized + sampled / sampled.sum()
-    if np.abs(influence).max() < 1e-12 or np.count_nonzero(sampled_here) < 2:
+        return Interval(0.0, ends.high * total / memorized, effective)
+    enrichment = (known / memorized) / (of_domain / total)
+    influence = here / known - sampled_here / of_domain - anywhere / memorized + sampled / total
+    if np.abs(influence).max() < 1e-12 or times[of_its_own].sum() < 2:
         return Interval(None, None, effective)
-    around = _around(0.0, influence, sampled)
+    around = _around(0.0, influence, sampled, times)
     assert around.high is not None
     factor = math.exp(around.high)
     return Interval(enrichment / factor, enrichment * factor, effective, around.error, around.degrees)
@@ -246,7 +254,7 @@ def slope_interval(x: Floats, runs: npt.NDArray[Any], values: Floats, clusters: 
     influence = ((sums - rates * counts) / counts.sum(axis=0)) @ weights
     if len(influence) < 2 or np.abs(influence).max() <= 1e-12 * float(np.abs(weights).max()):
         return None
-    return _around(float(rates @ weights), influence, counts.sum(axis=1))
+    return _around(float(rates @ weights), influence, counts.sum(axis=1), np.ones(len(influence)))
 
 
 def wilson(rate: float, observations: float, z: float) -> tuple[float, float]:
@@ -280,68 +288,86 @@ def _observations(rate: float, variance: float, documents: float, events: int) -
     return 1 / (trust * measured + (1 - trust) * max(measured, 1 / documents))
 
 
-def _rate_degrees(residuals: Floats, documents: float, events: int) -> float:
+def _rate_degrees(residuals: Floats, documents: float, events: int, times: Floats) -> float:
     """Degrees of freedom of Student's t for a rate, at least LEAST_DEGREES.
 
     Args:
-        residuals: Events of each document beyond those of the rate, float64 of shape (documents,).
+        residuals: Events of a document beyond those of the rate, float64 of shape (kinds,).
         documents: Effective number of documents.
         events: Documents with an event, or with a non-event, whichever are fewer.
+        times: Documents of each kind, float64 of shape (kinds,).
     """
     even = max(documents - 1, LEAST_DEGREES)
     if not events or not residuals.any():
         return even
-    carriers = _carriers(residuals)
-    share = min(events / len(residuals), 0.5)
+    carriers = _carriers(residuals, times)
+    there = float(times.sum())
+    share = min(events / there, 0.5)
     spread = share * (1 - share)
-    one_event_each = len(residuals) * spread / (1 - 3 * spread)
+    one_event_each = there * spread / (1 - 3 * spread)
     likeness = min(carriers / one_event_each, 1.0) ** 2
     uneven = max(min(carriers, documents) - 1, LEAST_DEGREES)
     return 1 / (likeness / even + (1 - likeness) / uneven)
 
 
-def _carriers(influence: Floats) -> float:
+def _carriers(influence: Floats, times: Floats) -> float:
     """Effective number of documents that carry the variance."""
     squares = influence**2
-    return float(squares.sum() ** 2 / (squares**2).sum())
+    return float((squares * times).sum() ** 2 / (squares**2 * times).sum())
 
 
-def _around(centre: float, influence: Floats, sizes: Floats) -> Interval:
-    """The interval of Student's t around an estimate, from each document's share in its error."""
-    documents = _kish(sizes[sizes > 0])
-    if np.count_nonzero(sizes) < 2:
+def _around(centre: float, influence: Floats, sizes: Floats, times: Floats) -> Interval:
+    """The interval of Student's t around an estimate, from each document's share in its error; as `_jackknife`."""
+    documents = _kish(sizes, times)
+    if times[sizes > 0].sum() < 2:
         return Interval(None, None, documents)
-    degrees = max(min(documents, _carriers(influence)) - 1, 1.0)
-    error = math.sqrt(_jackknife(influence, sizes))
+    degrees = max(min(documents, _carriers(influence, times)) - 1, 1.0)
+    error = math.sqrt(_jackknife(influence, sizes, times))
     half = t975(degrees) * error
     return Interval(centre - half, centre + half, documents, error, degrees)
 
 
-def _jackknife(influence: Floats, sizes: Floats) -> float:
+def _jackknife(influence: Floats, sizes: Floats, times: Floats) -> float:
     """Variance of an estimate, by leaving out one document at a time (CR3).
 
     Args:
-        influence: Each document's share in the error of the estimate, float64 of shape (documents,).
-        sizes: Sequences of each document: without it, the others weigh more.
+        influence: A document's share in the error of the estimate, float64 of shape (kinds,), in an order that does
+            not depend on that of the rows: the sum of fractions depends on the order of its terms.
+        sizes: Sequences of a document, float64 of shape (kinds,): without it, the others weigh more.
+        times: Documents of each kind, float64 of shape (kinds,).
     """
     counted = sizes > 0
-    share = sizes[counted] / sizes.sum()
-    # In order: a sum of fractions depends on the order of its terms.
-    left = np.sort((influence[counted] / (1 - share)) ** 2)
-    return float(left.sum() * (len(left) - 1) / len(left))
+    share, times = sizes[counted] / (sizes * times).sum(), times[counted]
+    documents = float(times.sum())
+    return float(((influence[counted] / (1 - share)) ** 2 * times).sum() * (documents - 1) / documents)
 
 
-def _kish(sizes: Floats) -> float:
+def _kish(sizes: Floats, times: Floats) -> float:
     """Effective number of documents (Kish 1965): as many as equally large ones would vary alike."""
-    return float(sizes.sum() ** 2 / (sizes**2).sum()) if len(sizes) else 0.0
+    squares = float((sizes**2 * times).sum())
+    return float((sizes * times).sum() ** 2 / squares) if squares else 0.0
 
 
-def _counted(numerators: Floats, denominators: Floats) -> tuple[Floats, Floats]:
-    """The documents that count, sorted: the order of rows must not change the last digit."""
+def _counted(numerators: Floats, denominators: Floats) -> tuple[Floats, Floats, Floats]:
+    """The kinds of documents that count, sorted, and how many are of each kind; float64 of shape (kinds,) each.
+
+    Documents of equal numbers are one kind, because most documents have few sequences. The order of rows must not
+    change the last digit.
+    """
     counted = denominators != 0
     k, n = numerators[counted], denominators[counted]
+    most = k.max(initial=0) + 1
+    if (
+        k.min(initial=0) >= 0
+        and most * (n.max(initial=0) + 1) < _EXACT
+        and np.array_equal(k, np.rint(k))
+        and np.array_equal(n, np.rint(n))
+    ):
+        kinds, times = np.unique(n * most + k, return_counts=True)
+        n, k = np.divmod(kinds, most)
+        return k, n, times.astype(np.float64)
     order = np.lexsort([k, n])
-    return k[order], n[order]
+    return k[order], n[order], np.ones(len(k))
 
 
 def _by_cluster(values: Floats, clusters: npt.NDArray[Any]) -> tuple[Floats, Floats]:
