@@ -23,7 +23,7 @@ from memindex.tables.queries import list_queries, load_query, run_query
 from memindex.tables.store import TableStore
 
 #: Questions about what the study does not have: controls, several context lengths, planted texts, probes.
-ABSENT = {"compression", "context_curve", "controls", "layer_decoding", "layer_depth", "perturbation"}
+ABSENT = {"compression", "context_curve", "controls", "layer_decoding", "layer_depth", "paired_depths", "perturbation"}
 ABSENT |= PLANTED
 ABSENT |= {f"noise_{what}" for what in ("domains", "output", "recovery", "similarity")}
 ABSENT |= {f"head_{what}" for what in ("depth", "importance", "overlap", "sharing", "signature")}
