@@ -10,7 +10,7 @@
 -- optional: yes
 -- figure: line
 -- x: threshold | Threshold
--- y: difference | Memorized minus unmemorized (layer / layers)
+-- y: difference | Difference in depth
 -- interval: difference_low, difference_high
 -- series: kind
 -- panel: run_label
