@@ -68,7 +68,7 @@ SELECT first_size[3] AS first, second_size[3] AS second, sequences, only_first, 
        ends.error AS error,
        ends.degrees AS degrees,
        p, p_holm,
-       $margin AS margin,
+       $margin::DOUBLE AS margin,
        equivalence_p, equivalence_p_holm,
        verdict(p_holm, equivalence_p_holm) AS verdict
 FROM adjusted

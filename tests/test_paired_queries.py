@@ -122,7 +122,7 @@ def test_pairs_of_matched_sequences(
     rows = rows[rows["pair"].notna() & (rows["outcome"] != "half-memorized")]
     document = joined.drop_duplicates("sequence_id").set_index("sequence_id")["document"]
     depths: dict[tuple, dict] = {}
-    for (run, sequence), part in rows.sort_values("layer").groupby(["run_id", "sequence_id"]):
+    for (run, _), part in rows.sort_values("layer").groupby(["run_id", "sequence_id"]):
         curves = np.stack(part["probability"]).astype(float)
         first = part.iloc[0]
         for kind in ("absolute", "relative"):
@@ -219,7 +219,7 @@ def made_up(folder: Path, memorized: np.ndarray) -> Path:
         name = f"model{place}"
         store.write("models", name, model_row(name, "llama", 1000))
         store.write("runs", name, run_row(name, name, len(marks), place))
-        write_continuations(store, rng, name, sequences, np.where(marks, 1e3, -1e3))
+        write_continuations(store, rng, name, sequences, np.where(marks, 50.0, -50.0))
     return study
 
 
@@ -227,10 +227,10 @@ def made_up(folder: Path, memorized: np.ndarray) -> Path:
 def test_a_wrong_verdict_in_a_family_is_rare(tmp_path: Path, apart: float, wrong: str) -> None:
     """Models of equal rates rarely differ, and models that are a margin apart are rarely equivalent."""
     rng = np.random.default_rng(17)
-    families, documents, models = 300, 60, 4
+    families, documents, models = 300, 240, 4
     con = duckdb.connect()
     register(con)
-    found = 0
+    found = unadjusted = 0
     # A document is as hard for all models, and each model finds its texts alike.
     of_document = rng.normal(0, 1, (families, 1, documents, 1)) + rng.normal(0, 1, (families, models, documents, 1))
     drawn = of_document + rng.normal(0, 1, (families, models, documents, 6))
@@ -258,7 +258,7 @@ def test_a_wrong_verdict_in_a_family_is_rare(tmp_path: Path, apart: float, wrong
         " ORDER BY family, pair"
     ).df()
     for _, family in tests.groupby("family"):
+        unadjusted += (family[wrong] <= 0.05).any()
         found += (holm(family[wrong].to_numpy(float)) <= 0.05).any()
     # 5 % of 300 are 15; the binomial's 99.9 % point is 28.
-    print("FOUND", found)
-    assert found <= 28
+    assert found <= 28 < unadjusted
