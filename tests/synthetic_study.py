@@ -15,7 +15,7 @@ SUFFIX = 32
 
 #: Questions that have an answer only where texts were planted, or sequences drawn by domain: test_planting,
 #: test_exposures and test_study_sampling ask them.
-PLANTED = {f"rate_by_{what}" for what in ("copies", "exposures", "passage", "recency", "repetition")}
+PLANTED = {f"rate_by_{what}" for what in ("copies", "exposures", "passage", "recency", "repetition")} | {"half_dose"}
 PLANTED |= {"frequency_in_domains"}
 HOSTILE = "<script>alert(1)</script>"
 DOMAINS = ("Python", "C++", "Web text", "Law", HOSTILE)

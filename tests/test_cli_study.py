@@ -140,7 +140,7 @@ def test_sql_counts_in_the_index(work):
 def test_named_queries_run_and_take_parameters(work):
     names = [json.loads(line)["query"] for line in ok("sql", "-s", work / "study", "--list", "--json").splitlines()]
     assert "rate_by_frequency" in names
-    unprobed = {"compression", "layer_decoding", "layer_depth", "perturbation"}
+    unprobed = {"compression", "layer_decoding", "layer_depth", "paired_depths", "perturbation"}
     unprobed |= {name for name in names if name.startswith(("noise_", "head_"))}
     for name in names:
         if name in unprobed:

@@ -60,7 +60,7 @@ def test_every_station_leaves_its_tables(finished):
     assert run_query(con, "rate_by_frequency").num_rows > 4
     empty = {name for name in list_queries() if not run_query(con, name).num_rows}
     # No probe was run: models this small know nothing by heart that it could look at.
-    probes = {"compression", "layer_decoding", "layer_depth", "perturbation"}
+    probes = {"compression", "layer_decoding", "layer_depth", "paired_depths", "perturbation"}
     probes |= {name for name in empty if name.startswith(("noise_", "head_"))}
     assert empty <= probes | PLANTED | {"most_memorized_documents"}
     con.close()

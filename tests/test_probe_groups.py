@@ -405,6 +405,7 @@ def test_a_probe_that_is_not_finished_answers_nothing(study: StudyConfig, tmp_pa
         "perturbation",
         "layer_decoding",
         "layer_depth",
+        "paired_depths",
         *(q for q in list_queries() if q.startswith("head_")),
     ):
         assert run_query(con, name).num_rows == 0

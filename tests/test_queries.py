@@ -31,6 +31,7 @@ ALL = (
     "domain_shares",
     "frequency_in_domains",
     "frequency_of_memorized",
+    "half_dose",
     "head_depth",
     "head_importance",
     "head_overlap",
@@ -46,6 +47,8 @@ ALL = (
     "noise_recovery",
     "noise_similarity",
     "overlap",
+    "paired_depths",
+    "paired_rates",
     "perplexity_of_memorized",
     "perturbation",
     "predictors",
@@ -66,6 +69,7 @@ PROBES = {
     "compression",
     "layer_decoding",
     "layer_depth",
+    "paired_depths",
     "perturbation",
     *(q for q in ALL if q.startswith(("noise_", "head_"))),
 }
@@ -127,7 +131,7 @@ def test_every_query_is_described_and_answers_an_empty_study(
     nothing, something = run_query(empty, name), run_query(con, name)
     assert nothing.num_rows == 0
     assert (something.num_rows > 0) == (
-        name not in PROBES and name not in PLANTED and name not in {"context_curve", "controls"}
+        name not in PROBES and name not in PLANTED and name not in {"context_curve", "controls", "paired_rates"}
     )
     assert nothing.column_names == something.column_names
     figure = query.figure

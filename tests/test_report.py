@@ -23,7 +23,7 @@ from memindex.tables.queries import list_queries, load_query, run_query
 from memindex.tables.store import TableStore
 
 #: Questions about what the study does not have: controls, several context lengths, planted texts, probes.
-ABSENT = {"compression", "context_curve", "controls", "layer_decoding", "layer_depth", "perturbation"}
+ABSENT = {"compression", "context_curve", "controls", "layer_decoding", "layer_depth", "paired_depths", "perturbation"}
 ABSENT |= PLANTED
 ABSENT |= {f"noise_{what}" for what in ("domains", "output", "recovery", "similarity")}
 ABSENT |= {f"head_{what}" for what in ("depth", "importance", "overlap", "sharing", "signature")}
@@ -60,7 +60,7 @@ def text(study: Path) -> str:
 def test_it_has_every_question_with_figure_numbers_and_sql(text: str) -> None:
     for name in list_queries():
         query = load_query(name)
-        if name in ABSENT:
+        if name in ABSENT or name == "paired_rates":  # no two models of one size
             assert name not in text
             continue
         section = text[text.index(f'<section id="{name}">') :].split("</section>", maxsplit=1)[0]

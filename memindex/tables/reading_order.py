@@ -9,6 +9,7 @@ _ORDER = (
     "rate_by_size",
     "rate_by_frequency",
     "rate_by_copies",
+    "half_dose",
     "rate_by_passage",
     "rate_by_exposures",
     "rate_by_recency",
@@ -25,6 +26,7 @@ _ORDER = (
     "compression",
     "layer_decoding",
     "layer_depth",
+    "paired_depths",
     "noise_similarity",
     "noise_recovery",
     "noise_output",
@@ -42,6 +44,7 @@ _ORDER = (
     "domain_shares",
     "across_domains",
     "overlap",
+    "paired_rates",
     "predictors",
     "most_memorized_documents",
 )

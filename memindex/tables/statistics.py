@@ -71,6 +71,13 @@ MEANINGS = {
     "it may be too narrow",
     "t975(df)": "the 97.5 % point of Student's t; `df` need not be a whole number",
     "two_sided_p(t, df)": "the probability of Student's t beyond -|t| or |t|",
+    "equivalence_p(difference, error, degrees, margin)": "p of two one-sided tests (Schuirmann 1987): the larger "
+    "probability of such a difference if the true one were -margin or margin",
+    "holm_step(p)": "p times the number of tests that are not below it (a window over all rows); for `holm`",
+    "holm(p, step)": "p adjusted for all rows of the SELECT (Holm 1979), of `holm_step(p)` in a subquery; a NULL "
+    "is not a test",
+    "verdict(p, equivalence_p)": "`differs` where p is at most 0.05, else `equivalent` where equivalence_p is, else "
+    "`not known`",
     "discoverable_n(p_z, p)": "samples until one is a suffix of probability p_z (0 to 1), with probability p "
     "(above 0, at most 1); NULL: never",
     "frequency_label(bucket)": "how a frequency bucket is written: 1, 2–3, 4–7 …",
@@ -86,6 +93,14 @@ MEANINGS = {
 # came out a whole number or beside one.
 _MACROS = (
     f"few_documents(ends) AS ends.documents < {ENOUGH_DOCUMENTS}",
+    "equivalence_p(difference, error, degrees, margin) AS CASE WHEN abs(difference) < margin"
+    " THEN two_sided_p((margin - abs(difference)) / error, degrees) / 2"
+    " ELSE 1 - two_sided_p((margin - abs(difference)) / error, degrees) / 2 END",
+    # The rank of equal p is that of the first, so each gets the factor that Holm gives the first of them.
+    "holm_step(p) AS p * (count(p) OVER () - rank() OVER (ORDER BY p) + 1)",
+    "holm(p, step) AS CASE WHEN p IS NOT NULL THEN least(max(step) OVER (ORDER BY p), 1) END",
+    "verdict(p, equivalence_p) AS CASE WHEN p <= 0.05 THEN 'differs' WHEN equivalence_p <= 0.05 THEN 'equivalent'"
+    " ELSE 'not known' END",
     "_log1m(x) AS CASE WHEN 1 - x = 1 THEN -x ELSE ln(1 - x) * x / (1 - (1 - x)) END",
     "_tries(p_z, p) AS greatest(ceil(_log1m(p) / _log1m(p_z)), 1)",
     "_settled(p_z, p, n) AS CASE WHEN 1 - (1 - p_z) <> p_z THEN n"
