@@ -58,29 +58,24 @@ share_intervals AS (
     FROM documents_beside_domains
     GROUP BY run_label, domain
 ),
-of_domain AS (
-    SELECT run_label, domain, memorized AS here, sequences AS sampled_here,
-           (sum(memorized) OVER document)::BIGINT AS anywhere,
-           (sum(sequences) OVER document)::BIGINT AS sampled
-    FROM documents_of_run
-    WINDOW document AS (PARTITION BY run_label, cluster)
-),
 of_any_domain AS (
     SELECT run_label, cluster, sum(memorized)::BIGINT AS anywhere, sum(sequences)::BIGINT AS sampled
     FROM documents_of_run
     GROUP BY run_label, cluster
 ),
 -- A domain's interval needs the documents of all others too. Those that are alike in every number are one row.
+of_domain AS (
+    SELECT run_label, domain, memorized AS here, anywhere, sequences AS sampled_here, sampled, count(*) AS documents
+    FROM documents_of_run
+    JOIN of_any_domain USING (run_label, cluster)
+    GROUP BY ALL
+),
 alike AS (
     SELECT run_label, domain, here, anywhere, sampled_here, sampled, sum(documents) AS documents
     FROM (
-        SELECT run_label, domain, here, anywhere, sampled_here, sampled, count(*) AS documents
         FROM of_domain
-        GROUP BY ALL
         UNION ALL
-        SELECT run_label, domain, 0, anywhere, 0, sampled, -count(*)
-        FROM of_domain
-        GROUP BY ALL
+        SELECT run_label, domain, 0, anywhere, 0, sampled, -documents FROM of_domain
         UNION ALL
         SELECT run_label, domain, 0, anywhere, 0, sampled, documents
         FROM (SELECT run_label, anywhere, sampled, count(*) AS documents FROM of_any_domain GROUP BY ALL)

@@ -29,13 +29,18 @@ counts AS (
            len(list_filter(bins_of_document, lambda of_sequence: of_sequence = bin)) AS in_bin
     FROM documents_of_run
     CROSS JOIN (SELECT unnest(range(0, if($bins > 0, $bins + 1, error('bins must be 1 or more')))) AS bin)
+),
+shares AS (
+    SELECT run_label, non_embedding_parameters, sample, bin,
+           sum(in_bin)::BIGINT AS sequences,
+           sum(in_bin) / sum(in_document) AS share,
+           ratio_interval(in_bin, in_document) AS ends
+    FROM counts
+    GROUP BY run_label, non_embedding_parameters, sample, bin
 )
-SELECT run_label, sample, bin / $bins AS score_from,
-       sum(in_bin)::BIGINT AS sequences,
-       sum(in_bin) / sum(in_document) AS share,
-       ratio_interval(in_bin, in_document).low AS share_low,
-       ratio_interval(in_bin, in_document).high AS share_high,
-       few_documents(ratio_interval(in_bin, in_document)) AS few_documents
-FROM counts
-GROUP BY run_label, non_embedding_parameters, sample, bin
+SELECT run_label, sample, bin / $bins AS score_from, sequences, share,
+       ends.low AS share_low,
+       ends.high AS share_high,
+       few_documents(ends) AS few_documents
+FROM shares
 ORDER BY sample <> 'uniform', sample, non_embedding_parameters, run_label, bin
