@@ -139,6 +139,35 @@ def doses() -> Iterator[Case]:
             yield Case(f"natural less planted, {documents} documents, {kind}", draw, 0.3 - 0.15)
 
 
+def half_doses() -> Iterator[Case]:
+    """The copies at which half of the planted texts are memorized, as queries/half_dose.sql, as log2."""
+    copies = np.arange(9.0)
+    for texts in (10, 20, 40, 120):
+        for middle, steepness in ((4.3, 1.0), (6.1, 0.6), (2.0, 2.0)):
+            rates = 1 / (1 + np.exp(-steepness * (copies - middle)))
+
+            def draw(random, rates=rates, texts=texts):
+                known = random.binomial(texts, rates)
+                ends = [intervals.ratio_interval((np.arange(texts) < k).astype(float), np.ones(texts)) for k in known]
+                curves = (known / texts, np.array([e.high for e in ends]), np.array([e.low for e in ends]))
+                middle, low, high = (crossing(copies, y) for y in curves)
+                if middle is None or low is None or high is None:
+                    return 0.0, intervals.Interval(None, None, float(texts))
+                return middle, intervals.Interval(low, high, float(texts))
+
+            truth = crossing(copies, rates)
+            assert truth is not None
+            yield Case(f"half dose {middle:g}, slope {steepness:g}, {texts} texts", draw, truth)
+
+
+def crossing(x, y):
+    """Where y first reaches one half, interpolated; None where it is there from the start, or never."""
+    at = int(np.argmax(y >= 0.5))
+    if not at or y[at] < 0.5:
+        return None
+    return x[at - 1] + (0.5 - y[at - 1]) / (y[at] - y[at - 1]) * (x[at] - x[at - 1])
+
+
 def slopes() -> Iterator[Case]:
     """Slopes of four models' rates, a document's rate being the same share of its own liking at each size."""
     x = np.array([0.0, 1.0, 1.5, 3.0])
@@ -238,6 +267,7 @@ KINDS = {
     "slopes": slopes,
     "enrichments": enrichments,
     "doses": doses,
+    "half doses": half_doses,
 }
 
 

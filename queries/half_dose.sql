@@ -1,10 +1,10 @@
 -- title: Copies that memorize half of the planted texts
 -- question: How many copies does a model need to memorize one of two planted texts?
--- note: The number of copies at which the rate of rate_by_copies first reaches one half, interpolated linearly over log2 of the
---   copies between two planted numbers. The interval is where the ends of the rates' 95 % intervals, by text, reach one half. A NULL
---   lies outside the planted numbers, and reached says on which side the half dose is. Models of one architecture, size and
---   number of trained tokens count as seeds: seeds_sd is the standard deviation of log2 of their half doses, over the
---   seeds that have one (seeds).
+-- note: The number of copies at which the rate of rate_by_copies first reaches one half, interpolated linearly over
+--   log2 of the copies between two planted numbers. The interval is where the ends of the rates' 95 % intervals, by
+--   text, reach one half. A NULL lies outside the planted numbers, and reached says on which side the half dose is.
+--   Models of one architecture, size and number of trained tokens count as seeds: seeds_sd is the standard deviation
+--   of log2 of their half doses, over the seeds that have one (seeds).
 -- optional: yes
 -- figure: points
 -- x: non_embedding_parameters | Non-embedding parameters | log
@@ -45,6 +45,7 @@ doses AS (
     SELECT run_label, model_id, architecture, non_embedding_parameters, trained_tokens,
            count(*) AS doses,
            max(rate) AS highest_rate,
+           bool_or(few_documents(ends)) AS few_documents,
            any_value(m.crossing) AS copies,
            any_value(l.crossing) AS copies_low,
            any_value(h.crossing) AS copies_high
@@ -67,6 +68,7 @@ seeds AS (
     GROUP BY ALL
 )
 SELECT run_label, architecture, non_embedding_parameters, doses, copies, copies_low, copies_high,
+       few_documents,
        CASE WHEN copies IS NOT NULL THEN 'between'
             WHEN highest_rate < 0.5 THEN 'above the most copies'
             ELSE 'below the fewest copies' END AS reached,

@@ -1,11 +1,11 @@
 -- title: Paired differences in depth
 -- question: Are memorized tokens decided earlier than those of the unmemorized sequence they are matched with?
--- note: The depth of a token is as in layer_depth: the first layer (as a share of all) after which its probability passes a
---   threshold. The difference is a memorized sequence's mean depth minus that of the unmemorized sequence of its trio:
---   negative is earlier. Pairs in which a sequence has no token that passes don't count. 95 % intervals and p by document of the
---   memorized sequence; p_holm is adjusted for all rows of the answer (Holm 1979). equivalence_p is that of two
---   one-sided tests: whether the difference is within the margin, in layers, on both sides. A verdict needs its
---   Holm-adjusted p to be at most 0.05; where both are, it is "differs".
+-- note: The depth of a token is as in layer_depth: the first layer (as a share of all) after which its probability
+--   passes a threshold. The difference is a memorized sequence's mean depth minus that of the unmemorized sequence
+--   of its trio: negative is earlier. Pairs in which a sequence has no token that passes don't count. 95 % intervals
+--   and p by document of the memorized sequence; p_holm is adjusted for all rows of the answer (Holm 1979).
+--   equivalence_p is that of two one-sided tests: whether the difference is within the margin, in layers, on both
+--   sides. A verdict needs its Holm-adjusted p to be at most 0.05; where both are, it is "differs".
 -- parameter margin: 0.5 | 0 to 1000
 -- optional: yes
 -- figure: line
@@ -79,6 +79,7 @@ adjusted AS (
 SELECT run_label, layers, kind, threshold, pairs, depth_memorized, depth_unmemorized, difference,
        ends.low AS difference_low,
        ends.high AS difference_high,
+       few_documents(ends) AS few_documents,
        ends.error AS error,
        ends.degrees AS degrees,
        p, p_holm,

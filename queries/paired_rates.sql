@@ -1,11 +1,11 @@
 -- title: Paired differences between models
 -- question: Which of two models memorized more of the same sequences?
--- note: The difference is the second model's rate minus the first's, on the sequences that both were scored on. The first
---   is the smaller one or, of equally large models, the one trained on fewer tokens. One size: models whose
---   non-embedding parameters differ by 10 % at most. 95 % intervals and p by document; p_holm is adjusted for all pairs
---   in the answer (Holm 1979). equivalence_p is that of two one-sided tests: whether the difference is within the margin
---   on both sides. A verdict needs its Holm-adjusted p to be at most 0.05; where both are, it is "differs". Where no two documents differ there is no test, and
---   the verdict is "not known".
+-- note: The difference is the second model's rate minus the first's, on the sequences that both were scored on. The
+--   first is the smaller one or, of equally large models, the one trained on fewer tokens. One size: models whose
+--   non-embedding parameters differ by 10 % at most. 95 % intervals and p by document; p_holm is adjusted for all
+--   pairs in the answer (Holm 1979). equivalence_p is that of two one-sided tests: whether the difference is within
+--   the margin on both sides. A verdict needs its Holm-adjusted p to be at most 0.05; where both are, it is
+--   "differs". Where no two documents differ there is no test, and the verdict is "not known".
 -- parameter sample: uniform
 -- parameter pairs: one size | all
 -- parameter margin: 0.002 | 0 to 1
@@ -65,6 +65,7 @@ SELECT first_size[3] AS first, second_size[3] AS second, sequences, only_first, 
        difference,
        ends.low AS difference_low,
        ends.high AS difference_high,
+       few_documents(ends) AS few_documents,
        ends.error AS error,
        ends.degrees AS degrees,
        p, p_holm,

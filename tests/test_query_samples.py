@@ -24,6 +24,7 @@ NATURAL = {"uniform", "bucket", "domain"}
 READS = {
     "corpus_by_frequency": set(),
     "frequency_in_domains": {"domain"},
+    "half_dose": {"planted"},
     "rate_by_copies": {"planted"},
     "rate_by_exposures": {"planted"},
     "rate_by_frequency": {"bucket", "heldout"},
