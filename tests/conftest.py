@@ -41,6 +41,20 @@ def sigint() -> Iterator[None]:
 
 
 @pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports have an empty drawing for each figure: for tests of all else in them, as drawing takes most of the time.
+
+    A figure that can't be drawn is still absent, with its reason.
+    """
+    from memindex.report.figures import why_nothing
+
+    def empty(query, table, *_) -> str:
+        return "" if why_nothing(query, table) else "<svg></svg>"
+
+    monkeypatch.setattr("memindex.report.page.inline_svg", empty)
+
+
+@pytest.fixture
 def ray():
     """Ray, which is shut down afterwards."""
     ray = pytest.importorskip("ray")

@@ -91,6 +91,7 @@ def continuations(world: Path, run_id: str) -> dict[str, list]:
     return columns | known | {"matched": [0] * 3}
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_e9_report_beside_an_unfinished_run_names_it(tmp_path):
     study = make_study(tmp_path, rows=60, models=MODELS[:1])
     rows = TableStore(study / "tables").read("continuations").to_pydict()
@@ -115,6 +116,7 @@ def test_e9_report_beside_an_unfinished_run_names_it(tmp_path):
     assert unfinished.fetchall() == [("late",)]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_e9_report_of_an_import_alone_is_written(world):
     ids = windows(world, 3).tolist()
     lines = [{"prefix": i[:6], "suffix": i[6:], "continuation": i[6:]} for i in ids]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from command_line import here
 from synthetic_study import MODELS, make_study
 
 TWICE = "SELECT a.sequence_id, b.sequence_id FROM sequences a JOIN sequences b ON b.sequence_id = a.sequence_id + 1"
@@ -28,16 +29,16 @@ def memindex(*arguments: object, stdin: bytes = b"") -> subprocess.CompletedProc
 
 
 def ok(*arguments: object, stdin: bytes = b"") -> str:
-    done = memindex(*arguments, stdin=stdin)
-    assert (done.returncode, done.stderr) == (0, b"")
-    return done.stdout.decode()
+    done = here(*arguments, stdin=stdin)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
 
 
 def refused(*arguments: object, stdin: bytes = b"") -> str:
-    done = memindex(*arguments, stdin=stdin)
-    assert (done.returncode, done.stdout) == (2, b""), done.stderr
-    assert done.stderr.count(b"\n") == 1, done.stderr
-    return done.stderr.decode()
+    done = here(*arguments, stdin=stdin)
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    return done.stderr
 
 
 def test_columns_of_one_name_stand_side_by_side_in_tables_and_csv(study: Path) -> None:

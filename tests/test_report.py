@@ -202,6 +202,7 @@ def test_the_same_tables_give_the_same_bytes(text: str, study: Path, tmp_path: P
     assert [f.name for f in again.parent.iterdir()] == ["again.html"]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_question_without_a_figure_says_why(tmp_path: Path) -> None:
     study = make_study(tmp_path, models=MODELS[:1], rows=60)
     store = TableStore(study / "tables")
@@ -218,6 +219,7 @@ def test_a_question_without_a_figure_says_why(tmp_path: Path) -> None:
     assert "<details><summary>The numbers" not in section
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_one_model_has_a_report_and_a_broken_table_leaves_it(tmp_path: Path) -> None:
     study = make_study(tmp_path, models=MODELS[:1], rows=60)
     out = tmp_path / "out.html"
