@@ -48,7 +48,7 @@ doses AS (
     WHERE repetition = 'planted'
     GROUP BY run_label, sequence_count
 ),
--- What each dose counts for the natural sequences of a row.
+-- What each dose counts for the natural sequences of a row. Sums of fractions depend on the order of their terms.
 counts AS (
     SELECT run_label, pieces, frequency_bucket, sequence_count, sequences,
            sum(sequences) OVER (PARTITION BY run_label, pieces, frequency_bucket) AS of_row
@@ -67,7 +67,8 @@ between_doses AS (
         AND (sequence_count < next_copies OR sequence_count = copies)
 ),
 weights AS (
-    SELECT run_label, pieces, frequency_bucket, dose.copies, sum(sequences / of_row * dose.weight) AS weight
+    SELECT run_label, pieces, frequency_bucket, dose.copies,
+           sum(sequences / of_row * dose.weight ORDER BY sequence_count, dose.weight) AS weight
     FROM (
         SELECT *, unnest([{'copies': copies, 'weight': 1 - part}, {'copies': next_copies, 'weight': part}]) AS dose
         FROM between_doses
@@ -77,9 +78,9 @@ weights AS (
 ),
 equal_doses AS (
     SELECT run_label, pieces, frequency_bucket, 'natural' AS repetition,
-           sum(weight * rate) AS planted_rate,
-           if(count(low) = count(*), sqrt(sum((weight * (rate - low)) ** 2)), NULL) AS below,
-           if(count(low) = count(*), sqrt(sum((weight * (high - rate)) ** 2)), NULL) AS above
+           sum(weight * rate ORDER BY copies) AS planted_rate,
+           if(count(low) = count(*), sqrt(sum((weight * (rate - low)) ** 2 ORDER BY copies)), NULL) AS below,
+           if(count(low) = count(*), sqrt(sum((weight * (high - rate)) ** 2 ORDER BY copies)), NULL) AS above
     FROM weights
     JOIN (SELECT *, ends.low, ends.high FROM doses) USING (run_label, copies)
     GROUP BY run_label, pieces, frequency_bucket

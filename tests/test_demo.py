@@ -62,7 +62,7 @@ def test_every_station_leaves_its_tables(finished):
     # No probe was run: models this small know nothing by heart that it could look at.
     probes = {"compression", "layer_decoding", "layer_depth", "paired_depths", "perturbation"}
     probes |= {name for name in empty if name.startswith(("noise_", "head_"))}
-    assert empty <= probes | PLANTED | {"most_memorized_documents"}
+    assert empty <= probes | PLANTED | {"most_memorized_documents", "paired_rates"}
     con.close()
     assert (target / "python" / "index.json").is_file()
     assert load_study(study).name == "demo"

@@ -43,7 +43,7 @@ OF_PROBES = {name for name in list_queries() if any(table in load_query(name).sq
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    study = make_study(tmp_path_factory.mktemp("samples"), rows=900, models=MODELS[:3])
+    study = make_study(tmp_path_factory.mktemp("samples"), rows=900, models=(*MODELS[:2], ("again", *MODELS[1][1:])))
     store = TableStore(study / "tables")
     rows = store.read("sequences").to_pydict()
     # A fifth each: uniform, bucket, domain, planted, heldout.
