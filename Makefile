@@ -19,6 +19,7 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo --no-cache
 
 # Another corpus: make bench BENCH_CORPUS=pile/ BENCH_TOKENIZER=tokenizer.json BENCH_INDEX=pile-index
 BENCH_CORPUS    ?= demo/corpus/train

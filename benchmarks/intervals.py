@@ -18,8 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from memindex.tables import intervals
-from memindex.tables.intervals import ENOUGH_DOCUMENTS, wilson
+from memindex.sql import intervals
+from memindex.sql.intervals import ENOUGH_DOCUMENTS, wilson
 
 DOCUMENTS = (4, 8, 20, 60, 200)
 
@@ -208,7 +208,7 @@ def enrichments() -> Iterator[Case]:
 
 def of_study(study: Path) -> Iterator[Case]:
     """The documents of a study, as a population of their own: groups of each query that has intervals."""
-    from memindex.tables.connection import connect
+    from memindex.sql.connection import connect
 
     con = connect(study)
     groups = {

@@ -28,7 +28,7 @@ from rounds import Table, once
 
 from memindex import Index
 from memindex.ragged import from_matrix
-from memindex.tables.functions import Indexes, register
+from memindex.sql.functions import Indexes, register
 
 #: Rows of a chunk, in DuckDB.
 CHUNK = 2048

@@ -30,8 +30,8 @@ from memindex.errors import MemindexError
 from memindex.index.manifest import write_atomically
 from memindex.report import Families, save_figure
 from memindex.report.markdown_tables import markdown_table, value_text
-from memindex.tables.queries import Query, parse_query
-from memindex.tables.statistics import register
+from memindex.sql.queries import Query, parse_query
+from memindex.sql.statistics import register
 
 HERE = Path(__file__).resolve().parent
 STUDY = HERE.parent / "studies" / "families"

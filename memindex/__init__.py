@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from memindex.errors import CorpusError, CorruptIndexError, MemindexError, QueryError
     from memindex.index import Index, build_index
     from memindex.ragged import Ragged
-    from memindex.tables.connection import connect
+    from memindex.sql.connection import connect
 
 __version__ = "0.1.0"
 
@@ -24,7 +24,7 @@ _HOME = {
     "QueryError": "memindex.errors",
     "Ragged": "memindex.ragged",
     "build_index": "memindex.index",
-    "connect": "memindex.tables.connection",
+    "connect": "memindex.sql.connection",
 }
 
 __all__ = [

@@ -56,7 +56,7 @@ def _missing(path: Path, file: str) -> str:
 
 
 def _stopped_build(path: Path) -> str:
-    from memindex.index.partial import partial_of
+    from memindex.work.folders import partial_of
 
     stopped = partial_of(path.absolute()).exists()
     return "its build is not finished: give the same `memindex index build` again to resume it" if stopped else ""

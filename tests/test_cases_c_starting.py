@@ -20,17 +20,19 @@ import pytest
 from scored_study import make_indexes
 from synthetic_corpus import assert_refused, left_in, memindex, sentences, write_jsonl
 
-from memindex import _core, extras, memory, processes
+from memindex import _core, extras, memory
 from memindex.errors import CorruptIndexError, MemindexError, ReplacedIndexError
 from memindex.index import Index, build_index, opening
 from memindex.index.adding import add_documents
-from memindex.index.locking import FolderLock
-from memindex.index.partial import partial_of
 from memindex.index.removing import remove_documents
+from memindex.sql import connection
+from memindex.sql import statements as asking
+from memindex.sql.connection import connect
 from memindex.study.config import load_study
 from memindex.study.running import run_study
-from memindex.tables import asking, connection
-from memindex.tables.connection import connect
+from memindex.work import processes
+from memindex.work.folders import partial_of
+from memindex.work.locks import FolderLock
 
 ROOT = Path(__file__).resolve().parents[1]
 

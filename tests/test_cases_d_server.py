@@ -25,8 +25,8 @@ from memindex.server.config import Limits, ServerConfig
 from memindex.server.problems import ProblemAnswer, ProblemError
 from memindex.server.refusals import RefusalError
 from memindex.server.sql_forms import form_of
-from memindex.tables.asking import ask as ask_sql
-from memindex.tables.functions import readable
+from memindex.sql.functions import readable
+from memindex.sql.statements import ask as ask_sql
 
 SQL = "/v1/studies/reading/sql"
 PROBLEM = "application/problem+json"

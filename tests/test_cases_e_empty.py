@@ -14,9 +14,9 @@ from synthetic_study import MODELS, make_study
 
 from memindex.errors import MemindexError
 from memindex.report import write_report
-from memindex.tables.connection import connect
-from memindex.tables.empty_tables import still_empty, why_empty
-from memindex.tables.exporting import export_study
+from memindex.sql.connection import connect
+from memindex.sql.empty_tables import still_empty, why_empty
+from memindex.sql.export import export_study
 from memindex.tables.store import TableStore
 
 

@@ -14,11 +14,11 @@ pytest.importorskip("torch", reason="the demo trains models")
 
 from memindex.errors import MemindexError
 from memindex.report import write_report
+from memindex.sql.connection import connect
+from memindex.sql.queries import list_queries, run_query
 from memindex.study.config import SequenceConfig, load_study
 from memindex.study.demo import DemoPlan, run_demo
 from memindex.study.demo_corpus import CorpusPlan, write_corpus
-from memindex.tables.connection import connect
-from memindex.tables.queries import list_queries, run_query
 
 TINY = DemoPlan(
     corpus=CorpusPlan(standard_library=60_000, packages=2, package=60_000, heldout_share=0.2),

@@ -9,7 +9,7 @@ import duckdb
 import numpy as np
 import pytest
 
-from memindex.tables import statistics
+from memindex.sql import statistics
 
 
 @pytest.fixture

@@ -25,14 +25,14 @@ from memindex.models.exposures import Training, training_of
 from memindex.models.from_index import train_on_index
 from memindex.models.stream import TokenStream, passes
 from memindex.ragged import from_lists, to_arrow
+from memindex.sql.connection import connect
+from memindex.sql.queries import run_query
 from memindex.study import exposures
 from memindex.study.config import load_study
 from memindex.study.exposures import missing_exposures
 from memindex.study.jobs import RunOptions
 from memindex.study.planting import PlantPlan, plant
 from memindex.study.running import run_study, status
-from memindex.tables.connection import connect
-from memindex.tables.queries import run_query
 from memindex.tables.store import TableStore
 
 pytestmark = pytest.mark.models

@@ -11,8 +11,8 @@ import pytest
 from synthetic_study import MODELS, make_study
 
 from memindex.report import write_report
-from memindex.tables.connection import connect
-from memindex.tables.queries import few_documents_note, list_queries, load_query, run_query
+from memindex.sql.connection import connect
+from memindex.sql.queries import few_documents_note, list_queries, load_query, run_query
 from memindex.tables.store import TableStore
 
 

@@ -19,12 +19,12 @@ from memindex.index import Index, build_index
 from memindex.index import domain_counts as by_domain
 from memindex.index.domain_counts import domain_counts
 from memindex.ragged import Ragged, from_lists
+from memindex.sql.connection import connect
 from memindex.study import frequencies, spans
 from memindex.study.config import FILE, StudyConfig, load_study
 from memindex.study.frequencies import NgramStatistics, count_sequences, ngram_statistics
 from memindex.study.running import run_study, status
 from memindex.study.spans import longest_spans
-from memindex.tables.connection import connect
 from memindex.tables.store import TableStore
 
 #: Few letters: n-grams repeat.

@@ -159,7 +159,7 @@ def test_importing_loads_no_torch(tmp_path):
 
 def test_named_queries_and_the_report_take_imported_runs(tmp_path):
     from memindex.report import write_report
-    from memindex.tables.queries import list_queries, load_query, run_query
+    from memindex.sql.queries import list_queries, load_query, run_query
 
     world = make_world(tmp_path)
     ids = windows(world, 30)

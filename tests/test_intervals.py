@@ -12,10 +12,10 @@ import pyarrow as pa
 import pytest
 from synthetic_study import make_study
 
-from memindex.tables import statistics
-from memindex.tables.connection import connect
-from memindex.tables.functions import readable
-from memindex.tables.intervals import (
+from memindex.sql import statistics
+from memindex.sql.connection import connect
+from memindex.sql.functions import readable
+from memindex.sql.intervals import (
     Interval,
     enrichment_interval,
     mean_interval,

@@ -15,8 +15,8 @@ from synthetic_study import MODELS, add_probes, make_study
 
 from memindex.errors import MemindexError
 from memindex.report import write_report
-from memindex.tables.connection import connect
-from memindex.tables.queries import list_queries, run_query
+from memindex.sql.connection import connect
+from memindex.sql.queries import list_queries, run_query
 from memindex.tables.schema import SCHEMA_VERSION, TABLES
 from memindex.tables.store import TableStore
 

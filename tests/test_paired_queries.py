@@ -14,9 +14,9 @@ from scipy.stats import t as student
 from synthetic_study import model_row, run_row, sample, write_continuations
 
 from memindex.errors import QueryError
-from memindex.tables.connection import connect
-from memindex.tables.queries import run_query
-from memindex.tables.statistics import register
+from memindex.sql.connection import connect
+from memindex.sql.queries import run_query
+from memindex.sql.statistics import register
 from memindex.tables.store import TableStore
 
 

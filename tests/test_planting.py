@@ -356,10 +356,10 @@ def answered(world, planted, folder, query):
     """(a study of what was planted, with a model trained on it; its answer to a query)."""
     pytest.importorskip("torch")
     from memindex.models.from_index import train_on_index
+    from memindex.sql.connection import connect
+    from memindex.sql.queries import run_query
     from memindex.study.jobs import RunOptions
     from memindex.study.running import run_study
-    from memindex.tables.connection import connect
-    from memindex.tables.queries import run_query
 
     what, index = planted
     train_on_index(Index.open(index), "llama", 2000, 600, folder / "m", context=12, eos_token_id=0, device="cpu")

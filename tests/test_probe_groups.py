@@ -27,6 +27,8 @@ from memindex.probes.head_ablation import ablate_heads  # noqa: E402
 from memindex.probes.layer_decoding import decode_layers  # noqa: E402
 from memindex.probes.noise import add_noise  # noqa: E402
 from memindex.probes.perturbation import perturb  # noqa: E402
+from memindex.sql.connection import connect  # noqa: E402
+from memindex.sql.queries import list_queries, run_query  # noqa: E402
 from memindex.study.config import FILE, StudyConfig, load_study  # noqa: E402
 from memindex.study.probe_config import ProbeConfig  # noqa: E402
 from memindex.study.probe_matching import CALIPER, Traits, match  # noqa: E402
@@ -35,8 +37,6 @@ from memindex.study.probe_sample import OUTCOMES  # noqa: E402
 from memindex.study.probe_selection import select  # noqa: E402
 from memindex.study.probing import probed_runs  # noqa: E402
 from memindex.study.running import RunOptions, run_study, status, study_runs  # noqa: E402
-from memindex.tables.connection import connect  # noqa: E402
-from memindex.tables.queries import list_queries, run_query  # noqa: E402
 from memindex.tables.store import TableStore  # noqa: E402
 
 pytestmark = pytest.mark.models

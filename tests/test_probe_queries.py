@@ -11,8 +11,8 @@ import pytest
 from leave_one_out import mean_ends
 from scipy.stats import t as student
 
-from memindex.tables import statistics
-from memindex.tables.queries import run_query
+from memindex.sql import statistics
+from memindex.sql.queries import run_query
 
 LAYERS, HEADS, TOKENS = 4, 8, 32
 

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from synthetic_study import add_probes, make_study, probe_row
 
+from memindex.sql.connection import connect
+from memindex.sql.queries import list_queries, run_query
 from memindex.study.probe_config import PROBES
 from memindex.study.probe_sample import TooFewError, choose_sample
-from memindex.tables.connection import connect
-from memindex.tables.queries import list_queries, run_query
 from memindex.tables.store import TableStore
 
 COMPARING = [name for name in PROBES if name not in {"compression", "head_importance"}]

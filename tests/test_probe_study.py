@@ -25,13 +25,13 @@ from memindex.errors import MemindexError  # noqa: E402
 from memindex.models.from_index import train_on_index  # noqa: E402
 from memindex.models.loading import load_model  # noqa: E402
 from memindex.probes.compression import compress  # noqa: E402
+from memindex.sql.connection import connect  # noqa: E402
+from memindex.sql.queries import run_query  # noqa: E402
 from memindex.study.config import FILE, StudyConfig, load_study  # noqa: E402
 from memindex.study.probe_config import ProbeConfig  # noqa: E402
 from memindex.study.probe_running import run_probes  # noqa: E402
 from memindex.study.probing import finish_probe, plan_probe, probed_runs  # noqa: E402
 from memindex.study.running import RunOptions, run_study, status, study_runs  # noqa: E402
-from memindex.tables.connection import connect  # noqa: E402
-from memindex.tables.queries import run_query  # noqa: E402
 from memindex.tables.store import TableStore  # noqa: E402
 
 pytestmark = pytest.mark.models

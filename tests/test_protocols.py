@@ -14,8 +14,8 @@ from leave_one_out import rate_ends as ends_of_rate
 from synthetic_study import MODELS, SUFFIX, add_protocols, make_study
 
 from memindex.report import write_report
-from memindex.tables.connection import connect
-from memindex.tables.queries import list_queries, run_query
+from memindex.sql.connection import connect
+from memindex.sql.queries import list_queries, run_query
 from memindex.tables.store import TableStore
 
 CONTROLS = ["shuffled-suffixes", "untrained", "other-corpus"]

@@ -14,9 +14,9 @@ from leave_one_out import mean_ends, rate_ends
 from synthetic_study import MODELS, PLANTED, SUFFIX, make_study
 
 from memindex.errors import MemindexError, QueryError
-from memindex.tables.connection import connect
-from memindex.tables.intervals import slope_interval
-from memindex.tables.queries import list_queries, load_query, parse_query, queries_directory, run_query
+from memindex.sql.connection import connect
+from memindex.sql.intervals import slope_interval
+from memindex.sql.queries import list_queries, load_query, parse_query, queries_directory, run_query
 from memindex.tables.store import TableStore
 
 ALL = (

@@ -14,8 +14,8 @@ from synthetic_study import MODELS, SUFFIX, make_study, model_row, run_row
 from memindex.errors import MemindexError
 from memindex.importers.results import from_score
 from memindex.report import families_of
-from memindex.tables.connection import connect
-from memindex.tables.queries import run_query
+from memindex.sql.connection import connect
+from memindex.sql.queries import run_query
 from memindex.tables.schema import CONTINUATIONS, SEQUENCES
 from memindex.tables.store import TableStore
 

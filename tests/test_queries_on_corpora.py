@@ -14,11 +14,11 @@ from synthetic_study import PLANTED
 from memindex.corpus.documents import BadDocuments
 from memindex.corpus.sources import ReadOptions, find_files, read_documents
 from memindex.index import Index, build_index
+from memindex.sql.connection import connect
+from memindex.sql.queries import list_queries, load_query, run_query
 from memindex.study.config import FILE, SequenceConfig, load_study
 from memindex.study.probe_config import PROBES
 from memindex.study.study_toml import study_toml
-from memindex.tables.connection import connect
-from memindex.tables.queries import list_queries, load_query, run_query
 
 torch = pytest.importorskip("torch", reason="models are trained")
 

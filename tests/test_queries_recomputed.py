@@ -24,11 +24,11 @@ from scipy.stats import t as student
 from synthetic_study import MODELS, SUFFIX, add_checkpoints, make_study
 
 from memindex.errors import MemindexError
-from memindex.tables.connection import connect
-from memindex.tables.intervals import mean_interval, slope_interval
-from memindex.tables.queries import list_queries, load_query, run_query
+from memindex.sql.connection import connect
+from memindex.sql.intervals import mean_interval, slope_interval
+from memindex.sql.queries import list_queries, load_query, run_query
+from memindex.sql.templates import templates
 from memindex.tables.store import TableStore
-from memindex.tables.templates import templates
 
 ROWS = 2000
 

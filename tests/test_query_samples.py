@@ -10,9 +10,9 @@ import pytest
 from synthetic_study import MODELS, make_study
 
 from memindex.errors import QueryError
+from memindex.sql.connection import connect
+from memindex.sql.queries import list_queries, load_query, run_query
 from memindex.study.probe_config import PROBES
-from memindex.tables.connection import connect
-from memindex.tables.queries import list_queries, load_query, run_query
 from memindex.tables.store import TableStore
 
 TOKENS = 1_000_000

@@ -18,7 +18,7 @@ from memindex.index import Index, build_index
 from memindex.index.names import index_directory
 from memindex.index.recipes import find_recipe, load_recipe, needs, recipe_names, recipes_directory
 from memindex.models.families import FAMILIES
-from memindex.tables.functions.indexes import Indexes
+from memindex.sql.functions.indexes import Indexes
 
 MINIMAL = 'title = "Mine"\nabout = "It is."\ntokenizer = "bytes"\ntoken_width = 1\ntokens = 100\n'
 

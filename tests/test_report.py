@@ -18,8 +18,8 @@ from memindex.report.figures import NARROW, inline_svg
 from memindex.report.html_tables import csv_link, csv_text, html_table
 from memindex.report.numbers import cell, percent, short
 from memindex.report.summary import summary
-from memindex.tables.connection import connect
-from memindex.tables.queries import list_queries, load_query, run_query
+from memindex.sql.connection import connect
+from memindex.sql.queries import list_queries, load_query, run_query
 from memindex.tables.store import TableStore
 
 #: Questions about what the study does not have: controls, several context lengths, planted texts, probes.

@@ -13,8 +13,8 @@ from report_study import make_large_study
 
 from memindex.report import write_report
 from memindex.report.colours import contrast
-from memindex.tables.connection import connect
-from memindex.tables.queries import run_query
+from memindex.sql.connection import connect
+from memindex.sql.queries import run_query
 
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="needs Chromium: apt install chromium")
 

@@ -24,8 +24,8 @@ from memindex.report import Families, families_of, save_figure
 from memindex.report.figures import NARROW, WIDE, drawing, inline_svg, why_nothing
 from memindex.report.palette import LIGHT
 from memindex.report.panels import looks, panels
-from memindex.tables.connection import connect
-from memindex.tables.queries import Query, load_query, parse_query, run_query
+from memindex.sql.connection import connect
+from memindex.sql.queries import Query, load_query, parse_query, run_query
 
 THREE = Families([("o/a-1b", "a", 10**9, 1), ("o/a-7b", "a", 7 * 10**9, 1), ("x/b-7b", "b", 7 * 10**9, 1)])
 

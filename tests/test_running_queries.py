@@ -10,10 +10,10 @@ import pytest
 from synthetic_study import make_study
 
 from memindex.errors import MemindexError
-from memindex.tables import running_queries
-from memindex.tables.connection import connect
-from memindex.tables.queries import Query, list_queries, load_query, parse_query, run_query
-from memindex.tables.running_queries import run_queries
+from memindex.sql import query_pool as running_queries
+from memindex.sql.connection import connect
+from memindex.sql.queries import Query, list_queries, load_query, parse_query, run_query
+from memindex.sql.query_pool import run_queries
 
 
 @pytest.fixture(scope="module")

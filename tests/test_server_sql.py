@@ -14,7 +14,7 @@ from served_study import make_served
 from memindex.server.refusals import RefusalError, without_folders
 from memindex.server.study_limits import StudyLimits
 from memindex.server.study_processes import Processes
-from memindex.tables.queries import list_queries
+from memindex.sql.queries import list_queries
 
 LIMITS = StudyLimits(seconds=2.5, rows=500, bytes=4 << 20, memory=192 << 20, beside=768 << 20, workers=1)
 
@@ -236,7 +236,7 @@ def test_the_lock_holds_without_the_guard(folder: Path) -> None:
     """What the guard refuses would fail in DuckDB, too: two walls."""
     import duckdb
 
-    from memindex.tables.connection import connect
+    from memindex.sql.connection import connect
 
     con = connect(folder / "reading", restricted=True)
     secret, target, index = folder / "secret.csv", folder / "target", folder / "library"
@@ -354,7 +354,7 @@ def test_rows_are_cut_off_and_told(processes: Processes) -> None:
 
 
 def test_every_question_passes_the_guard(processes: Processes) -> None:
-    from memindex.tables.queries import load_query
+    from memindex.sql.queries import load_query
 
     for name in list_queries():
         processes.ask("sql", text=load_query(name).literal_sql(), values={}, form="csv", rows=None)

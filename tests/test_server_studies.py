@@ -20,8 +20,8 @@ from starlette.testclient import TestClient
 from memindex.index import Index
 from memindex.server.app import make_app
 from memindex.server.config import Limits, ServerConfig
-from memindex.tables.connection import connect
-from memindex.tables.queries import list_queries, load_query, run_query
+from memindex.sql.connection import connect
+from memindex.sql.queries import list_queries, load_query, run_query
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,9 @@ from synthetic_study import MODELS, make_study
 from memindex.cli.sql_completion import Words, is_whole
 from memindex.cli.sql_shell import Shell
 from memindex.errors import MemindexError
-from memindex.tables.asking import ask
-from memindex.tables.connection import connect
-from memindex.tables.empty_tables import why_empty
+from memindex.sql.connection import connect
+from memindex.sql.empty_tables import why_empty
+from memindex.sql.statements import ask
 
 
 @pytest.fixture(scope="module")

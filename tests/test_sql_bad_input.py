@@ -23,11 +23,11 @@ from memindex.cli import main
 from memindex.cli.output import print_json
 from memindex.errors import MemindexError
 from memindex.index import build_index
+from memindex.sql.connection import connect, require
+from memindex.sql.functions import FUNCTIONS, readable
+from memindex.sql.queries import parse_query, run_query
 from memindex.study.config import StudyConfig, load_study
 from memindex.study.running import run_study
-from memindex.tables.connection import connect, require
-from memindex.tables.functions import FUNCTIONS, readable
-from memindex.tables.queries import parse_query, run_query
 from memindex.tables.schema import TABLES, VIEWS
 from memindex.tables.store import TableStore
 

@@ -16,8 +16,8 @@ from synthetic_corpus import AWKWARD, sentences, train_bpe
 from memindex.corpus.sources import ReadOptions
 from memindex.corpus.tokenizer import Tokenizer
 from memindex.index import Index, build_index
-from memindex.tables.connection import connect
-from memindex.tables.functions import FUNCTIONS, markdown, readable
+from memindex.sql.connection import connect
+from memindex.sql.functions import FUNCTIONS, markdown, readable
 
 ROWS = 30_000  # of which DuckDB asks for 2,048 at a time
 

@@ -21,7 +21,7 @@ from synthetic_study import MODELS, make_study
 
 from memindex.cli import sql_prompt
 from memindex.cli.sql_shell import Shell
-from memindex.tables.connection import connect
+from memindex.sql.connection import connect
 
 CTRL_C, CTRL_D, UP, TAB, ENTER = "\x03", "\x04", "\x1b[A", "\t", "\r"
 

@@ -19,8 +19,8 @@ from synthetic_study import MODELS, make_study
 from memindex.cli import sql_writing
 from memindex.cli.sql_writing import write, write_parquet
 from memindex.errors import MemindexError
-from memindex.tables.asking import ask
-from memindex.tables.connection import connect
+from memindex.sql.connection import connect
+from memindex.sql.statements import ask
 
 #: Column -> (SQL of its first row, SQL of its second row).
 ROWS = {

@@ -15,7 +15,7 @@ from families_study import make_families_study
 
 from memindex.errors import MemindexError
 from memindex.report.markdown_tables import markdown_table, value_text
-from memindex.tables.exporting import export_study
+from memindex.sql.export import export_study
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"

@@ -12,9 +12,9 @@ from synthetic_corpus import assert_refused, memindex
 from synthetic_study import MODELS, add_probes, make_study
 
 from memindex.errors import MemindexError
-from memindex.tables.connection import connect
-from memindex.tables.exporting import export_study, is_export
-from memindex.tables.queries import run_query
+from memindex.sql.connection import connect
+from memindex.sql.export import export_study, is_export
+from memindex.sql.queries import run_query
 from memindex.tables.store import TableStore
 
 
@@ -116,7 +116,7 @@ def test_a_failed_export_leaves_nothing(study, told, tmp_path, monkeypatch):
 
     folder = shutil.copytree(told[0], tmp_path / "results")
     before = content(folder)
-    monkeypatch.setattr("memindex.tables.exporting.pq.write_table", fail)
+    monkeypatch.setattr("memindex.sql.export.pq.write_table", fail)
     with pytest.raises(MemindexError, match="No space left"):
         export_study(study, folder, replace=True)
     assert content(folder) == before

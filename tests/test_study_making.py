@@ -229,7 +229,7 @@ def config_source(config: StudyConfig, model_id: str) -> str:
 
 
 def test_tables_know_checkpoints_and_controls(made):
-    from memindex.tables.connection import connect
+    from memindex.sql.connection import connect
 
     con = connect(made)
     rows = con.execute(
@@ -245,8 +245,8 @@ def test_tables_know_checkpoints_and_controls(made):
 
 
 def test_rates_of_a_frequency_in_a_domain_are_those_of_its_sample(made):
-    from memindex.tables.connection import connect
-    from memindex.tables.queries import run_query
+    from memindex.sql.connection import connect
+    from memindex.sql.queries import run_query
 
     con = connect(made)
     rows = run_query(con, "frequency_in_domains").to_pylist()

@@ -29,7 +29,7 @@ torch = pytest.importorskip("torch")
 
 from memindex.models.loading import load_model  # noqa: E402
 from memindex.models.scoring import Decoding, score_sequences  # noqa: E402
-from memindex.processes import Process  # noqa: E402
+from memindex.work.processes import Process  # noqa: E402
 
 
 @pytest.fixture(scope="module", autouse=True)

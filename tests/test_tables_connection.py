@@ -16,8 +16,8 @@ from synthetic_study import HOSTILE, add_exposures, add_probes, make_study
 import memindex
 from memindex.errors import MemindexError, QueryError
 from memindex.ragged import Ragged, from_lists
-from memindex.tables.connection import connect, require
-from memindex.tables.functions import readable
+from memindex.sql.connection import connect, require
+from memindex.sql.functions import readable
 from memindex.tables.schema import TABLES, VIEWS
 from memindex.tables.store import TableStore
 

@@ -9,7 +9,7 @@ from synthetic_corpus import write_jsonl
 from memindex.errors import CorruptIndexError
 from memindex.index import Index, build_index
 from memindex.index.removing import remove_documents
-from memindex.tables.connection import connect
+from memindex.sql.connection import connect
 
 DOCUMENTS = "SELECT count(*) FROM documents"
 COUNT = "SELECT ngram_count('out', [101])"

@@ -138,7 +138,7 @@ def main() -> None:
 
 def _stop(error: BaseException) -> NoReturn:
     click.echo(message(error), err=True)
-    connection = sys.modules.get("memindex.tables.connection")
+    connection = sys.modules.get("memindex.sql.connection")
     if connection is not None and connection.is_one_left_open():
         # At exit Python would wait for it.
         sys.stdout.flush()

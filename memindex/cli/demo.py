@@ -54,8 +54,8 @@ def demo(out: str, device: str | None) -> None:
 
 def _results(study: Path) -> list[tuple[str, list[str], list[list[object]]]]:
     """The tables that a newcomer sees, from the same queries as the report."""
-    from memindex.tables.connection import connect
-    from memindex.tables.queries import run_query
+    from memindex.sql.connection import connect
+    from memindex.sql.queries import run_query
 
     con = connect(study)
     try:

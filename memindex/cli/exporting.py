@@ -39,7 +39,7 @@ def export(
     from memindex.importers.study_sequences import exported
     from memindex.index.manifest import writing_atomically
     from memindex.study.config import load_study
-    from memindex.tables.origins import open_index
+    from memindex.study.origins import open_index
     from memindex.tables.store import TableStore
 
     if batch_model is not None and (with_suffix or not batch_model):

@@ -157,7 +157,7 @@ def jsonl(files: tuple[Path, ...], tokenizer: str | None, skip_failed: bool, **o
     from memindex.importers.prompts import Prefixes, PromptNaming
     from memindex.importers.study_sequences import StudySequences
     from memindex.study.config import load_study
-    from memindex.tables.origins import open_index
+    from memindex.study.origins import open_index
     from memindex.tables.store import TableStore
 
     config = load_study(options["study"])

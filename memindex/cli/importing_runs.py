@@ -54,7 +54,7 @@ def import_all(sources: list[tuple[Source, str | None]], name: str, options: dic
     from memindex.importers.checking import Protocol
     from memindex.importers.writing import import_run
     from memindex.study.config import load_study
-    from memindex.tables.origins import open_index
+    from memindex.study.origins import open_index
     from memindex.tables.store import TableStore
 
     config = load_study(options["study"])

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shlex
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from memindex.cli import NamingGroup
+from memindex.cli.build_report import print_build
 from memindex.cli.forms import form_options, print_rows
 from memindex.cli.index_list import list_indexes
 from memindex.cli.index_open import open_index
@@ -19,14 +18,13 @@ from memindex.cli.index_path import INDEX
 from memindex.cli.index_pull import pull
 from memindex.cli.index_reading import check_room, difference, reading_options, request_from
 from memindex.cli.index_revising import add, remove
-from memindex.cli.index_scale import MOST_LINES, note_malformed, print_estimate, resumable, scale_options, timing_option
+from memindex.cli.index_scale import print_estimate, resumable, scale_options, timing_option
 from memindex.cli.index_stats import stats
 from memindex.errors import MemindexError, ReplacedIndexError
 from memindex.index.index import Index
-from memindex.index.manifest import SKIPPED_FILE
 
 if TYPE_CHECKING:
-    from memindex.index.builder import BuildReport
+    pass
 
 
 #: Times that `verify` begins anew because another version of the index took its place.
@@ -121,50 +119,6 @@ def build(
     print_build(wanted.out, report, as_json, timing)
     if told := difference(wanted, report.manifest):
         note(told)
-
-
-def print_build(out: str, report: BuildReport, as_json: bool, timing: bool = False) -> None:
-    """Print what was built on stdout; what to type next, and the stages if asked for, on stderr."""
-    from memindex.cli.output import note, print_table
-
-    manifest = report.manifest
-    if report.taken_over:
-        note(f"took over {report.taken_over:,} units of work from a build that was stopped")
-    if report.skipped.count:
-        note_malformed(f"left out {report.skipped.count:,} malformed documents:", report.skipped.first)
-        if report.skipped.count > MOST_LINES:
-            note(f"  … all of them in {Path(out) / SKIPPED_FILE}")
-    for changed in report.changed[:MOST_LINES]:
-        note(f"warning: {changed}")
-    if len(report.changed) > MOST_LINES:
-        note(f"warning: {len(report.changed) - MOST_LINES:,} more files changed while they were indexed")
-    if as_json:
-        facts = {
-            "index": out,
-            "documents": manifest.documents,
-            "tokens": manifest.tokens,
-            "shards": manifest.shards,
-            "skipped_documents": report.skipped.count,
-            "skipped": report.skipped.first,
-            "taken_over": report.taken_over,
-            "changed_files": [dataclasses.asdict(changed) for changed in report.changed],
-            "domains": {d.name: {"documents": d.documents, "tokens": d.tokens} for d in manifest.domains},
-            "seconds": {stage.replace(" ", "_"): round(seconds, 3) for stage, seconds in report.seconds.items()},
-            "peak_memory": report.peak_memory,
-            "sorting_peak_memory": report.sorting_peak_memory,
-        }
-        click.echo(json.dumps(facts, ensure_ascii=False))
-        return
-    click.echo(f"{out}: {manifest.tokens:,} tokens in {manifest.documents:,} documents")
-    if timing:
-        rows = [[stage, seconds, _rate(manifest.tokens, seconds)] for stage, seconds in report.seconds.items()]
-        print_table(["stage", "seconds", "M tokens/s"], rows, stderr=True)
-    text = '"some text"' if manifest.tokenizer else "--ids 1,2,3"
-    note(f"Next: memindex count -i {shlex.quote(out)} {text}")
-
-
-def _rate(tokens: int, seconds: float) -> float | None:
-    return round(tokens / seconds / 1e6, 1) if seconds > 0 else None
 
 
 @index.command()

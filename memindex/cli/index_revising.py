@@ -56,7 +56,7 @@ def add(
     Example:
       memindex index add pile more/ --memory 16GB
     """
-    from memindex.cli.index import print_build
+    from memindex.cli.build_report import print_build
     from memindex.cli.progress_bars import progress_bar
     from memindex.corpus.domains import names_domain, read_domain_map
     from memindex.index.adding import add_documents, options_of

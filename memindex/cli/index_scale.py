@@ -111,7 +111,7 @@ def resumable(out: str) -> Iterator[None]:
         yield
     except KeyboardInterrupt as error:
         from memindex.cli.stopping import keep
-        from memindex.index.partial import finished_units, partial_of
+        from memindex.work.folders import finished_units, partial_of
 
         if any(finished_units(partial_of(Path(out).absolute()))):
             keep(error)

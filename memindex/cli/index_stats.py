@@ -214,7 +214,7 @@ def _draw(name: str, found: IndexStatistics, target: Path) -> None:
     import pyarrow as pa
 
     from memindex.report import save_figure
-    from memindex.tables.queries import Axis, Figure, Query
+    from memindex.sql.queries import Axis, Figure, Query
 
     order = sorted(range(len(found.domains)), key=lambda d: -int(found.tokens[d]))[:MOST_ROWS]
     rows = [

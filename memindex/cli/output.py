@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from memindex.tables.plain_values import json_number
+from memindex.sql.plain_values import json_number
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -12,7 +12,7 @@ from memindex.cli.sql import study_option
 from memindex.errors import MemindexError
 
 if TYPE_CHECKING:
-    from memindex.tables.queries import Query
+    from memindex.sql.queries import Query
 
 
 @click.command()
@@ -41,7 +41,7 @@ def report(study: str, out: Path | None, figure: str | None, parameters: tuple[s
             raise click.UsageError("--parameter and --dark need a --figure; the page shows every query as it is")
         click.echo(str(_write_page(study, out)))
         return
-    from memindex.tables.queries import load_query
+    from memindex.sql.queries import load_query
 
     query = load_query(figure)
     target = Path(f"{figure}.svg") if out is None else out
@@ -81,7 +81,7 @@ def _draw(study: str, query: Query, target: Path, parameters: tuple[str, ...], d
 def _draw_figure(study: str, query: Query, target: Path, parameters: tuple[str, ...], dark: bool) -> Path:
     from memindex.cli.sql_shell import Shell
     from memindex.report import families_of, save_figure
-    from memindex.tables.connection import connect
+    from memindex.sql.connection import connect
 
     con = connect(study)
     try:

@@ -44,7 +44,7 @@ class _NamingAll(click.Command):
     """A command whose help names every table and function there is."""
 
     def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        from memindex.tables.functions import FUNCTIONS
+        from memindex.sql.functions import FUNCTIONS
         from memindex.tables.schema import TABLES, VIEWS
 
         scope = [function.signature() + (" in FROM" if function.is_table else "") for function in FUNCTIONS]
@@ -106,7 +106,7 @@ def sql(
     if query is not None and file is not None:
         raise click.UsageError("give a QUERY or a file with -f, not both")
     if query is not None and _is_name(query):
-        from memindex.tables.queries import load_query
+        from memindex.sql.queries import load_query
 
         load_query(query.strip())  # an unknown name is said before a missing study is
     if study is None:
@@ -117,7 +117,7 @@ def sql(
     if not interactive and not text.strip():
         raise click.UsageError("give a QUERY, or a file with -f (see --list for the named ones)")
     from memindex.cli.sql_shell import Shell
-    from memindex.tables.connection import close, connect
+    from memindex.sql.connection import close, connect
 
     con = connect(study)
     try:
@@ -152,7 +152,7 @@ def _check_target(parquet: Path | None) -> None:
 def _run_once(shell: Shell, text: str, parameters: tuple[str, ...], parquet: Path | None, is_name: bool) -> None:
     from memindex.cli.output import note
     from memindex.cli.sql_writing import write_parquet
-    from memindex.tables.queries import few_documents_note
+    from memindex.sql.queries import few_documents_note
 
     text = text.strip()
     if text.startswith("."):

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from memindex.cli.forms import FORMS
 from memindex.cli.sql_shell import COMMANDS
-from memindex.tables.asking import column_names, function_names
-from memindex.tables.queries import list_queries, load_query
+from memindex.sql.queries import list_queries, load_query
+from memindex.sql.statements import column_names, function_names
 
 if TYPE_CHECKING:
     import duckdb

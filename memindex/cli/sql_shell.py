@@ -12,9 +12,9 @@ from memindex.cli.output import note, one_line
 from memindex.cli.sql_writing import write
 from memindex.errors import MemindexError
 from memindex.near_names import hint
-from memindex.tables.asking import ask, table_names
-from memindex.tables.empty_tables import why_empty
-from memindex.tables.queries import Parameter, few_documents_note, list_queries, load_query, not_in_study, query_values
+from memindex.sql.empty_tables import why_empty
+from memindex.sql.queries import Parameter, few_documents_note, list_queries, load_query, not_in_study, query_values
+from memindex.sql.statements import ask, table_names
 from memindex.tables.schema import TABLES, VIEWS, Table
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Shell:
         con.execute("SET python_enable_replacements = false")
 
     def ask(self, text: str, *, for_file: bool = False) -> pa.Table | None:
-        """The rows that SQL gives, as `memindex.tables.asking.ask`."""
+        """The rows that SQL gives, as `memindex.sql.statements.ask`."""
         self._asked, self._values = text, {}
         return ask(self.con, text, for_file=for_file)
 

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from memindex.cli.forms import SEPARATORS, field, write_text
 from memindex.errors import MemindexError
-from memindex.tables.plain_values import encode, rows, values
+from memindex.sql.plain_values import encode, rows, values
 
 #: A terminal shows no more rows, and no more characters of a text: thousands would only scroll away.
 MOST_ROWS = 200

@@ -156,7 +156,7 @@ def export(directory: str, out: str, replace: bool) -> None:
       memindex study export my-study --out results
     """
     from memindex.cli.output import note
-    from memindex.tables.exporting import export_study
+    from memindex.sql.export import export_study
 
     folder = export_study(directory, out, replace=replace, tell=lambda line: note(f"memindex: {line}"))
     click.echo(str(folder))
@@ -164,8 +164,8 @@ def export(directory: str, out: str, replace: bool) -> None:
 
 def _print_status(config: StudyConfig, form: str, scoring: ScoringConfig | None = None) -> None:
     from memindex.cli.output import print_table
+    from memindex.study.origins import unusable_indexes, warn_of_changes
     from memindex.study.running import work_of
-    from memindex.tables.origins import unusable_indexes, warn_of_changes
 
     warn_of_changes(config, unusable_indexes(config))
     work = work_of(config, scoring=scoring)

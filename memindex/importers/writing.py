@@ -38,7 +38,7 @@ from memindex.models.membership import published_as
 from memindex.progress import Progress
 from memindex.ragged import from_arrow
 from memindex.study.frequencies import count_sequences
-from memindex.tables.origins import remember_indexes
+from memindex.study.origins import remember_indexes
 from memindex.tables.schema import CONTINUATIONS, MODELS, RUNS
 from memindex.tables.store import TableStore
 

@@ -18,13 +18,13 @@ from memindex.index.checksums import Checked
 from memindex.index.document_table import DocumentRows, domain_block
 from memindex.index.manifest import DOCUMENTS_FILE, SKIPPED_FILE, SOURCES_FILE, TOKENIZER_FILE, Manifest
 from memindex.index.names import index_directory
-from memindex.index.partial import INDEX
 from memindex.index.pipeline import Done, Pipeline, Progress
 from memindex.index.plan import make_plan
 from memindex.index.revising import common_names, revise, shard_names
 from memindex.index.sorting import peak_memory
 from memindex.index.source_record import describe, read_sources, refuse_held, write_sources
 from memindex.index.units import identity_of, plan_units
+from memindex.work.folders import INDEX
 
 
 def add_documents(

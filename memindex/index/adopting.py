@@ -27,9 +27,9 @@ from memindex.index.document_table import DocumentRows
 from memindex.index.folder_documents import ShardDocuments
 from memindex.index.layout import Layout, read_layout, shard_files, tokenizer_for
 from memindex.index.manifest import CHECKSUMS_FILE, DOCUMENTS_FILE, FILE, TOKENIZER_FILE, Manifest
-from memindex.index.partial import check_free, new_folder, partial_directory, partial_inside
 from memindex.index.pipeline import Progress
 from memindex.index.sorting import peak_memory
+from memindex.work.folders import check_free, new_folder, partial_directory, partial_inside
 
 
 def adopt_index(

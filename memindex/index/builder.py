@@ -20,12 +20,12 @@ from memindex.index.changes import ChangedFile, changed_files
 from memindex.index.checksums import write_checksums
 from memindex.index.document_table import domain_block
 from memindex.index.manifest import SKIPPED_FILE, TOKENIZER_FILE, Manifest
-from memindex.index.partial import INDEX, check_free, new_folder, partial_of, work_folder
 from memindex.index.pipeline import Done, Pipeline, Progress
 from memindex.index.plan import KEY_STRIDE, EngineName, Plan, make_plan
 from memindex.index.sorting import peak_memory
 from memindex.index.source_record import GivenFile, describe, write_sources
 from memindex.index.units import UNIT_BYTES
+from memindex.work.folders import INDEX, check_free, new_folder, partial_of, work_folder
 
 
 @dataclass

@@ -16,8 +16,8 @@ from memindex.index.sorting import Sorted, SortJob, sort_shard
 from memindex.index.tokenizing import UnitFacts, tokenize_unit
 from memindex.index.tokenizing_process import TokenTask
 from memindex.index.units import TokenUnit
-from memindex.processes import import_path
-from memindex.ray_cluster import ray_cluster
+from memindex.work.processes import import_path
+from memindex.work.ray import ray_cluster
 
 #: Times that a unit is tried again after its node was lost.
 RETRIES = 2

@@ -21,7 +21,7 @@ from memindex.index.sorting import Sorted, SortJob, sort_shard
 from memindex.index.tokenizing import UnitFacts, tokenize_unit
 from memindex.index.tokenizing_process import TokenProcess, TokenTask
 from memindex.index.units import TokenUnit
-from memindex.processes import Process
+from memindex.work.processes import Process
 
 Unit = TypeVar("Unit")
 Facts = TypeVar("Facts")

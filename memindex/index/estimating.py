@@ -24,7 +24,6 @@ from memindex.corpus.tokens import tokens_of
 from memindex.corpus.windows import ORDINARY, WindowError
 from memindex.errors import CorpusError
 from memindex.index.document_table import domain_block
-from memindex.index.partial import new_folder
 from memindex.index.plan import Plan, make_plan
 from memindex.index.sharding import (
     PROCESS_BYTES,
@@ -36,6 +35,7 @@ from memindex.index.sharding import (
     window_memory,
 )
 from memindex.index.units import plan_units
+from memindex.work.folders import new_folder
 
 #: Files that are sampled of each kind, and in all.
 FILES_OF_A_KIND = 3

@@ -505,7 +505,7 @@ def _manifest_of(directory: Path) -> Manifest:
 
 def _refuse_lost_manifest(directory: Path) -> None:
     """An index whose manifest is missing would open as a folder of infini-gram files, without domains and checksums."""
-    from memindex.index.partial import INSIDE
+    from memindex.work.folders import INSIDE
 
     if (directory / DOCUMENTS_FILE).exists() and not (directory / INSIDE).exists():
         raise CorruptIndexError(

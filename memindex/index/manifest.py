@@ -21,6 +21,9 @@ FILE = "index.json"
 TOKENIZER_FILE = "tokenizer.json"
 DOCUMENTS_FILE = "documents.parquet"
 CHECKSUMS_FILE = "checksums.bin"
+#: Files that decide what an index answers; keys, document tables and checksums may be made anew.
+_DECIDING = ("tokenized", "offset", "domain")
+
 #: A line for each document that was left out as malformed; there only when some were.
 SKIPPED_FILE = "skipped.txt"
 #: A row for each corpus file that went into the index; none in indexes of earlier versions, or built elsewhere.
@@ -267,3 +270,17 @@ def writing_atomically(file: Path) -> Iterator[BinaryIO]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def index_checksum(manifest: Manifest) -> str:
+    """Tells two states of an index apart by its tokens, domains and tokenizer; BLAKE3 in hex.
+
+    Where a file of the index has no checksum, its size counts.
+    """
+    files = {
+        name: [facts.bytes, facts.blake3]
+        for name, facts in sorted(manifest.files.items())
+        if name.split(".", maxsplit=1)[0] in _DECIDING
+    }
+    state = [files, manifest.token_width, manifest.domain_names(), manifest.tokenizer_checksum]
+    return _core.checksum_bytes(json.dumps(state).encode())

@@ -46,7 +46,7 @@ def read_at_rest(directory: Path, read: Callable[[Path], Read]) -> tuple[tuple[i
 
 def _is_being_replaced(directory: Path) -> bool:
     """Whether the index is gone for the moment between two renames, where folders can't be exchanged at once."""
-    from memindex.index.partial import BEFORE, partial_of
+    from memindex.work.folders import BEFORE, partial_of
 
     return (partial_of(directory) / BEFORE).is_dir()
 

@@ -22,7 +22,6 @@ from memindex.index.dealing import Dealt, deal, labels_of
 from memindex.index.document_table import DocumentRows, domain_block
 from memindex.index.engines import Engine, Local
 from memindex.index.manifest import Manifest
-from memindex.index.partial import INDEX, UNITS
 from memindex.index.plan import Plan, shards_for
 from memindex.index.sharding import (
     processors,
@@ -32,6 +31,7 @@ from memindex.index.sorting import Sorted, SortJob
 from memindex.index.tokenizing import UnitFacts, finished
 from memindex.index.tokenizing_process import TokenTask
 from memindex.index.units import TokenUnit, identity_of, plan_units
+from memindex.work.folders import INDEX, UNITS
 
 #: Called with a stage's name, work done and work in all (bytes of files, or shards).
 Progress = Callable[[str, int, int], None]

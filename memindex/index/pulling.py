@@ -23,12 +23,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from memindex.errors import MemindexError
-from memindex.index.locking import NOTE, FolderLock
 from memindex.index.manifest import FILE, INFINI_GRAM_FILES, write_atomically
-from memindex.index.partial import check_free, new_folder
 from memindex.index.published import Address
 from memindex.index.remote import Listed, Remote, open_remote
 from memindex.progress import Progress
+from memindex.work.folders import check_free, new_folder
+from memindex.work.locks import NOTE, FolderLock
 
 #: The listing that the files of a pull belong to.
 RECORD = ".pull.json"

@@ -22,12 +22,12 @@ from memindex.index.choosing import Chosen, choose_documents
 from memindex.index.document_table import DocumentRows, domain_block
 from memindex.index.manifest import DOCUMENTS_FILE, Manifest
 from memindex.index.names import index_directory
-from memindex.index.partial import INDEX, UNITS
 from memindex.index.pipeline import Progress
 from memindex.index.revising import common_names, revise, shard_names
 from memindex.index.sharding import concurrent_sorters, default_budget, processors, sorting_memory
 from memindex.index.sorting import Sorted, SortJob
 from memindex.index.units import identity_of
+from memindex.work.folders import INDEX, UNITS
 
 
 @dataclass

@@ -29,7 +29,7 @@ from memindex.index.manifest import (
     Manifest,
     Revision,
 )
-from memindex.index.partial import BEFORE, INDEX, partial_of, work_folder
+from memindex.work.folders import BEFORE, INDEX, partial_of, work_folder
 
 #: Makes the new version in a work folder, of the old one's manifest; gives the manifest without files and revision, the
 #: checksums of the new files, and the files that stay: (name now, name before).

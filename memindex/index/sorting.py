@@ -1,7 +1,7 @@
 """Sorting one shard in a process of its own, which holds that shard and nothing else.
 
-The process (`memindex.processes`) imports the compiled core only, so its memory is the suffix sorter's. It takes the
-job on standard input, answers on standard output, and ends when its input closes: a killed build leaves no sorter
+The process (`memindex.work.processes`) imports the compiled core only, so its memory is the suffix sorter's. It takes
+the job on standard input, answers on standard output, and ends when its input closes: a killed build leaves no sorter
 behind that would write into the next build's folder.
 """
 
@@ -18,7 +18,7 @@ from typing import IO, NamedTuple
 
 from memindex import _core, errors
 from memindex.index.checksums import checksums_of, write_record
-from memindex.processes import Process
+from memindex.work.processes import Process
 
 
 class SortJob(NamedTuple):

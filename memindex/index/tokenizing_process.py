@@ -1,6 +1,6 @@
 """Tokenizing in processes of their own, each of which does one unit after the other.
 
-A process (`memindex.processes`) takes units on standard input, answers on standard output, and ends when its input
+A process (`memindex.work.processes`) takes units on standard input, answers on standard output, and ends when its input
 closes, also in the middle of a unit: a killed build leaves nobody behind that would write into the next one's folder.
 """
 
@@ -19,7 +19,7 @@ from memindex import errors
 from memindex.corpus.tokenizer import Tokenizer
 from memindex.index.tokenizing import Read, UnitFacts, tokenize_unit
 from memindex.index.units import TokenUnit
-from memindex.processes import Process
+from memindex.work.processes import Process
 
 
 class TokenTask(NamedTuple):

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memindex.errors import MemindexError
+from memindex.index.manifest import index_checksum
 from memindex.models.architectures import build_model
 from memindex.models.sources import TOKENIZER
 from memindex.models.training import Progress, TrainingConfig, train
-from memindex.tables.origins import index_checksum
 
 if TYPE_CHECKING:
     from memindex.index.index import Index

@@ -21,10 +21,10 @@ import torch
 from transformers import PreTrainedModel
 
 from memindex.errors import MemindexError
-from memindex.index.locking import FolderLock
-from memindex.index.partial import partial_of
 from memindex.models.runtime import no_progress_bars
 from memindex.models.sources import RECORD
+from memindex.work.folders import partial_of
+from memindex.work.locks import FolderLock
 
 #: Folder of a model's checkpoints, each named by its step.
 CHECKPOINTS = "checkpoints"

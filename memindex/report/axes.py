@@ -16,7 +16,7 @@ from memindex.report import numbers
 from memindex.report.labels import shown
 from memindex.report.palette import Palette
 from memindex.report.panels import Look, Panel, Rows, distinct
-from memindex.tables.queries import Query
+from memindex.sql.queries import Query
 
 Entry = TypeVar("Entry")
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from memindex.report.labels import shown
 from memindex.report.numbers import percent
-from memindex.tables.queries import Axis, Query
+from memindex.sql.queries import Axis, Query
 
 _KINDS = {
     "points": "Points",

@@ -11,7 +11,7 @@ from memindex.report import axes
 from memindex.report.labels import shown
 from memindex.report.palette import Palette
 from memindex.report.panels import Panel, distinct
-from memindex.tables.queries import Query
+from memindex.sql.queries import Query
 
 ROW = 24  # least height of a category in CSS pixels
 LANE = 11  # height of a lane

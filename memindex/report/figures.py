@@ -33,7 +33,7 @@ from memindex.report.labels import shown
 from memindex.report.palette import DARK, LIGHT, STAND_INS, Palette
 from memindex.report.panels import Panel, distinct, panels
 from memindex.report.svg import inline, standalone, svg_of
-from memindex.tables.queries import Query
+from memindex.sql.queries import Query
 
 #: Widths in CSS pixels: on a desk, and on a phone.
 WIDE = 700
@@ -99,7 +99,7 @@ def save_figure(
     """Write the figure of a query's result to a .svg (light and dark) or .png file; it appears whole or not at all.
 
     Args:
-        query: The question, of `memindex.tables.queries`.
+        query: The question, of `memindex.sql.queries`.
         table: Its answer.
         path: The file.
         families: The study's models (`families_of`), by which many are grouped and coloured.

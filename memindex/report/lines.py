@@ -14,7 +14,7 @@ from memindex.report import axes
 from memindex.report.labels import End, label_ends, label_points
 from memindex.report.palette import Palette
 from memindex.report.panels import Look, Panel, Rows, distinct
-from memindex.tables.queries import Query
+from memindex.sql.queries import Query
 
 #: Dashes of the values of the header's `dashes`, in the order of their appearance.
 DASHES: tuple[Any, ...] = ("-", (0, (1.2, 1.6)), (0, (5, 2)), (0, (5, 2, 1.2, 2)))

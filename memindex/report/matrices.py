@@ -15,7 +15,7 @@ from memindex.report import axes, numbers
 from memindex.report.labels import shown
 from memindex.report.palette import Palette
 from memindex.report.panels import Panel, distinct
-from memindex.tables.queries import Query
+from memindex.sql.queries import Query
 
 _LEVELS = 16  # depths of colour in a heat map
 _DEPTHS = (0.04, 1.0)

@@ -24,13 +24,13 @@ from memindex.report.figures import NARROW, WIDE, inline_svg, why_nothing
 from memindex.report.html_tables import csv_link, html_table
 from memindex.report.style import style_sheet
 from memindex.report.summary import fits, summary
+from memindex.sql.connection import connect, lacks_index
+from memindex.sql.empty_tables import check_answered, unfinished_runs, why_empty
+from memindex.sql.functions import readable
+from memindex.sql.queries import Query, few_documents_note, list_queries, load_query
+from memindex.sql.query_pool import run_queries
+from memindex.sql.reading_order import reading_order
 from memindex.study.config import StudyConfig, load_study
-from memindex.tables.connection import connect, lacks_index
-from memindex.tables.empty_tables import check_answered, unfinished_runs, why_empty
-from memindex.tables.functions import readable
-from memindex.tables.queries import Query, few_documents_note, list_queries, load_query
-from memindex.tables.reading_order import reading_order
-from memindex.tables.running_queries import run_queries
 
 #: Nothing is loaded, run or sent, whatever a name in the data says; matplotlib's drawings carry inline styles.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"

@@ -13,7 +13,7 @@ from typing import Any
 
 from memindex.report.families import MANY, Families
 from memindex.report.palette import MARKERS, Palette
-from memindex.tables.queries import Query
+from memindex.sql.queries import Query
 
 Rows = list[dict[str, Any]]
 

@@ -8,7 +8,7 @@ import duckdb
 import pyarrow as pa
 
 from memindex.report.numbers import percent, short, whole
-from memindex.tables.queries import run_query
+from memindex.sql.queries import run_query
 
 
 def summary(con: duckdb.DuckDBPyConnection) -> str:

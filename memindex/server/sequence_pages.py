@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import duckdb
 
 from memindex.server.refusals import RefusalError
-from memindex.tables.plain_values import rows
+from memindex.sql.plain_values import rows
 
 Row = dict[str, Any]
 

@@ -21,11 +21,11 @@ from memindex.server.refusals import RefusalError, without_folders
 from memindex.server.sql_guard import Guard
 from memindex.server.sql_writing import Written, written
 from memindex.server.study_limits import StudyLimits
+from memindex.sql.connection import connect, damage_behind
+from memindex.sql.functions import LOOKED_AT, readable
+from memindex.sql.queries import Parameter
+from memindex.sql.statements import explained
 from memindex.study.config import load_study
-from memindex.tables.asking import explained
-from memindex.tables.connection import connect, damage_behind
-from memindex.tables.functions import LOOKED_AT, readable
-from memindex.tables.queries import Parameter
 
 #: Values that a query's $parameters may have.
 Values = Mapping[str, Parameter | bool | None]

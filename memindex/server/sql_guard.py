@@ -1,7 +1,7 @@
 """Which SQL a stranger may run: one SELECT over the study's tables, with functions that only compute.
 
 DuckDB's own parser says what a text is; the tree that it makes is walked and everything in it has to be known. That
-is the first of three walls: the connection is locked (`memindex.tables.restricting`), and it lives in a process of its
+is the first of three walls: the connection is locked (`memindex.sql.sandbox`), and it lives in a process of its
 own with bounded memory and time (`memindex.server.study_processes`).
 """
 
@@ -16,8 +16,8 @@ from typing import Any
 import duckdb
 
 from memindex.server.refusals import RefusalError
-from memindex.tables.asking import explained
-from memindex.tables.functions import FUNCTIONS
+from memindex.sql.functions import FUNCTIONS
+from memindex.sql.statements import explained
 from memindex.tables.schema import TABLES, VIEWS
 
 #: Longest text of a query; characters.

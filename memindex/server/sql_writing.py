@@ -12,8 +12,8 @@ import pyarrow as pa
 
 from memindex.server.refusals import RefusalError
 from memindex.server.study_limits import StudyLimits
-from memindex.tables.asking import NOT_IN_FILES, NOT_IN_TEXT, plain
-from memindex.tables.plain_values import encode, rows
+from memindex.sql.plain_values import encode, rows
+from memindex.sql.statements import NOT_IN_FILES, NOT_IN_TEXT, plain
 
 
 class Written(NamedTuple):

@@ -18,9 +18,9 @@ from memindex.server.problems import RETRY_AFTER, ProblemError
 from memindex.server.refusals import RefusalError
 from memindex.server.study_limits import StudyLimits
 from memindex.server.study_processes import Processes
+from memindex.sql.queries import list_queries, load_query
+from memindex.sql.reading_order import reading_order
 from memindex.study.config import StudyConfig, load_study
-from memindex.tables.queries import list_queries, load_query
-from memindex.tables.reading_order import reading_order
 
 #: Answers kept: figures and descriptions of studies, until their tables change.
 _KEPT = 300

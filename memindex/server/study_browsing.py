@@ -8,7 +8,7 @@ from memindex.server.alignment import aligned, texts_of
 from memindex.server.refusals import RefusalError
 from memindex.server.sequence_pages import Filters, Row, page_of, rows_of
 from memindex.server.sql import StudySql
-from memindex.tables.queries import list_queries
+from memindex.sql.queries import list_queries
 
 _OVERVIEW = {
     "models": "SELECT model_id, family, architecture, parameters, non_embedding_parameters, revision, trained_tokens "

@@ -11,12 +11,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from memindex import processes
 from memindex.server.pipes import receive, send
 from memindex.server.places import Places
 from memindex.server.refusals import RefusalError
 from memindex.server.study_limits import StudyLimits
 from memindex.study.config import FILE
+from memindex.work import processes
 
 #: Variables of the environment that a worker gets; secrets stand in others.
 _ENVIRONMENT = (

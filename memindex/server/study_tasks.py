@@ -10,8 +10,8 @@ from memindex.server.refusals import RefusalError
 from memindex.server.sql import StudySql
 from memindex.server.sql_writing import Written, written
 from memindex.server.study_browsing import overview, sequence, sequences
-from memindex.tables.plain_values import encode
-from memindex.tables.queries import Parameter, Query, list_queries, load_query, not_in_study, query_values
+from memindex.sql.plain_values import encode
+from memindex.sql.queries import Parameter, Query, list_queries, load_query, not_in_study, query_values
 
 
 def sql(asked: StudySql, text: str, values: dict[str, Any], form: str, rows: int | None) -> Written:

@@ -15,13 +15,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from memindex.index.index import Index
+from memindex.index.manifest import index_checksum
 from memindex.models.sources import read_record
 from memindex.progress import Progress
 from memindex.ragged import Ragged, concatenated, from_arrow
 from memindex.study.config import ModelConfig, StudyConfig
+from memindex.study.origins import open_index
 from memindex.study.planning import source_of
 from memindex.study.sequences import sample_name
-from memindex.tables.origins import index_checksum, open_index
 from memindex.tables.store import TableStore
 
 if TYPE_CHECKING:

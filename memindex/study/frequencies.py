@@ -25,7 +25,7 @@ from memindex.index.index import Index
 from memindex.progress import Progress
 from memindex.ragged import Ragged, concatenated, from_arrow, from_matrix
 from memindex.study.config import StudyConfig
-from memindex.tables.origins import open_index
+from memindex.study.origins import open_index
 from memindex.tables.store import TableStore
 
 #: Sequences per file of statistics: what a killed run loses at most.

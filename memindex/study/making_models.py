@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memindex.errors import MemindexError
+from memindex.index.manifest import index_checksum
 from memindex.models.shapes import default_learning_rate, parse_size, shape_for
 from memindex.progress import Progress, report_loading
 from memindex.study.config import StudyConfig
 from memindex.study.jobs import RAY, RunOptions
 from memindex.study.making_config import Training
 from memindex.study.making_indexes import other_index
-from memindex.tables.origins import index_checksum, open_index
+from memindex.study.origins import open_index
 
 if TYPE_CHECKING:
     from memindex.index.index import Index

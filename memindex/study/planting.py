@@ -24,8 +24,8 @@ from memindex.corpus.documents import BadDocuments, ReadOptions
 from memindex.corpus.sources import find_files, read_documents
 from memindex.corpus.tokenizer import Tokenizer
 from memindex.errors import CorpusError, MemindexError
-from memindex.index.partial import new_folder, partial_directory
 from memindex.ragged import Ragged, from_matrix, to_arrow
+from memindex.work.folders import new_folder, partial_directory
 
 if TYPE_CHECKING:
     from memindex.index.index import Index

@@ -7,8 +7,8 @@ from typing import Any
 
 from memindex.errors import MemindexError
 from memindex.study.config import StudyConfig
+from memindex.study.origins import open_index
 from memindex.study.planning import Run
-from memindex.tables.origins import open_index
 
 
 def check_models(config: StudyConfig, runs: Sequence[Run]) -> None:

@@ -23,6 +23,7 @@ from memindex.study.frequencies import ensure_statistics, missing_statistics
 from memindex.study.jobs import LOCAL, Done, RunOptions, device_of, do_units
 from memindex.study.making_indexes import all_indexes, ensure_indexes, missing_indexes
 from memindex.study.making_models import ensure_models, missing_models, trainings
+from memindex.study.origins import check_indexes
 from memindex.study.planning import UNIT, Run, Units, check_unchanged, plan_runs
 from memindex.study.preflight import check_models
 from memindex.study.probe_running import probe_status, run_probes
@@ -30,7 +31,6 @@ from memindex.study.protocol import ScoringConfig
 from memindex.study.sequences import ensure_sequences, sample_name
 from memindex.study.spans import ensure_spans, missing_spans
 from memindex.study.units import tokens_of
-from memindex.tables.origins import check_indexes
 from memindex.tables.store import TableStore
 
 __all__ = ["Done", "RunOptions", "Work", "run_probes", "run_study", "status", "study_runs", "work_of"]

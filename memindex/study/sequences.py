@@ -15,9 +15,9 @@ from memindex.errors import MemindexError
 from memindex.progress import Progress
 from memindex.study.config import StudyConfig
 from memindex.study.frequencies import count_sequences
+from memindex.study.origins import open_index, remember_indexes
 from memindex.study.planted_sequences import planted_digest, planted_sequences, planted_windows
 from memindex.study.sampling import bucket_totals, sample_sequences
-from memindex.tables.origins import open_index, remember_indexes
 from memindex.tables.store import TableStore
 
 #: What the units of the study's own sequences begin with.

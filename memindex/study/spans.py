@@ -17,7 +17,7 @@ from memindex.index.index import Index
 from memindex.progress import Progress
 from memindex.ragged import Ragged, from_arrow
 from memindex.study.config import StudyConfig
-from memindex.tables.origins import open_index
+from memindex.study.origins import open_index
 from memindex.tables.store import TableStore
 
 #: Tokens looked up in one batch, about; some 60 bytes each.

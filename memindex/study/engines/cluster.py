@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from memindex.errors import MemindexError
-from memindex.processes import import_path
-from memindex.ray_cluster import ray_cluster
 from memindex.study.engines.local import Report
 from memindex.study.worker import Job, Worker
+from memindex.work.processes import import_path
+from memindex.work.ray import ray_cluster
 
 #: Times that a unit is tried again after its actor died.
 RETRIES = 2

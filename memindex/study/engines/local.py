@@ -1,6 +1,6 @@
 """Work on this machine: in this process, or in one process per GPU that take jobs from one queue.
 
-The processes run a worker's module (`memindex.processes`).
+The processes run a worker's module (`memindex.work.processes`).
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Any
 import pyarrow as pa
 
 from memindex.errors import MemindexError
-from memindex.processes import Process
 from memindex.study.worker import Job, Worker
+from memindex.work.processes import Process
 
 #: Called with a job and how much of it is done.
 Report = Callable[[Any, int], None]

@@ -17,9 +17,9 @@ from duckdb.sqltypes import DuckDBPyType
 
 from memindex.errors import MemindexError
 from memindex.near_names import either, near_names
-from memindex.tables.connection import damage_behind, leave_open
-from memindex.tables.functions import FUNCTIONS, LOOKED_AT, readable
-from memindex.tables.queries import Parameter
+from memindex.sql.connection import damage_behind, leave_open
+from memindex.sql.functions import FUNCTIONS, LOOKED_AT, readable
+from memindex.sql.queries import Parameter
 from memindex.tables.schema import TABLES, VIEWS
 
 #: Types that Parquet has no like of: they go out as DuckDB writes them.

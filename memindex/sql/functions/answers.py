@@ -9,8 +9,8 @@ import pyarrow as pa
 from memindex.errors import QueryError
 from memindex.index.domain_counts import domain_counts
 from memindex.ragged import Ragged, from_arrow, to_arrow
-from memindex.tables.functions.batches import once
-from memindex.tables.functions.indexes import Lookups
+from memindex.sql.functions.batches import once
+from memindex.sql.functions.indexes import Lookups
 
 MATCHES = pa.list_(pa.struct([("length", pa.int32()), ("count", pa.int64())]))
 

@@ -10,9 +10,9 @@ import pyarrow as pa
 
 from memindex.errors import MemindexError
 from memindex.index.sharding import processors
-from memindex.tables.connection import damage_behind
-from memindex.tables.functions import readable
-from memindex.tables.queries import Parameter, Query, run_query
+from memindex.sql.connection import damage_behind
+from memindex.sql.functions import readable
+from memindex.sql.queries import Parameter, Query, run_query
 
 #: Queries at a time, at most.
 _AT_ONCE = 8

@@ -21,10 +21,10 @@ import duckdb
 import pyarrow as pa
 
 from memindex.errors import MOST_CHARACTERS, MemindexError, QueryError, shortened
-from memindex.tables.functions import answers
-from memindex.tables.functions.arguments import as_text, as_tokens, is_text
-from memindex.tables.functions.batches import Answer, by_key
-from memindex.tables.functions.indexes import Indexes, Lookups, open_index
+from memindex.sql.functions import answers
+from memindex.sql.functions.arguments import as_text, as_tokens, is_text
+from memindex.sql.functions.batches import Answer, by_key
+from memindex.sql.functions.indexes import Indexes, Lookups, open_index
 
 __all__ = [
     "FUNCTIONS",
@@ -56,7 +56,7 @@ class Function:
         argument_type: Its type; `tokens` may be written as any list of whole numbers.
         result_type: Type of the result.
         arrow_type: The same as an Arrow type.
-        answer: How one index answers: see `memindex.tables.functions.batches.Answer`.
+        answer: How one index answers: see `memindex.sql.functions.batches.Answer`.
         meaning: A line for the documentation.
         options: Names and defaults (BIGINT) of further arguments.
         is_table: Whether it gives rows: its result is a list of them, and its argument tokens or a text.

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from memindex.errors import MemindexError
-from memindex.index.locking import NOTE, FolderLock
+from memindex.work.locks import NOTE, FolderLock
 
 #: The hidden folder that `partial_inside` writes into.
 INSIDE = ".memindex.partial"

@@ -1,7 +1,7 @@
 """Statistics that queries share, as SQL: intervals by document, Student's t, (n, p)-discoverability.
 
 The intervals are aggregates: `rate_interval(memorized, cluster).low` in a SELECT with GROUP BY. DuckDB gathers a
-group's values as lists; NumPy answers each list at once (`memindex.tables.intervals`).
+group's values as lists; NumPy answers each list at once (`memindex.sql.intervals`).
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from memindex.errors import QueryError
-from memindex.tables import intervals
-from memindex.tables.intervals import ENOUGH_DOCUMENTS, Interval
+from memindex.sql import intervals
+from memindex.sql.intervals import ENOUGH_DOCUMENTS, Interval
 
 
 @dataclass(frozen=True)

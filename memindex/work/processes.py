@@ -22,7 +22,7 @@ from typing import IO
 
 from memindex.memory import memory_problem_of
 
-_PACKAGE = Path(__file__).resolve().parent
+_PACKAGE = Path(__file__).resolve().parents[1]
 
 #: Where a process finds its modules, as JSON; `child.py` reads it.
 PATH_VARIABLE = "MEMINDEX_PATH"
@@ -55,7 +55,7 @@ class Process(subprocess.Popen[bytes]):
         environment: Mapping[str, str] | None = None,
         start_new_session: bool = False,
     ) -> None:
-        command = [sys.executable, "-P", os.fspath(_PACKAGE / "child.py"), module, *arguments]
+        command = [sys.executable, "-P", os.fspath(_PACKAGE / "work" / "child.py"), module, *arguments]
         variables = _environment(os.environ if environment is None else environment)
         pipe = subprocess.PIPE
         super().__init__(

@@ -1,6 +1,6 @@
-"""The program of a `memindex.processes.Process`: `python -P child.py MODULE …` with MEMINDEX_PATH in the environment.
+"""The program of a `memindex.work.processes.Process`: `python -P child.py MODULE …`, with MEMINDEX_PATH set.
 
-It takes the module search path of the process that starts it, and memindex from the folder that this file is in,
+It takes the module search path of the process that starts it, and memindex from the package that this file is in,
 whatever else is called so.
 """
 
@@ -14,7 +14,8 @@ import sys
 def _load_memindex() -> None:
     from importlib.util import module_from_spec, spec_from_file_location
 
-    folder = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120 (pathlib takes milliseconds to import)
+    # pathlib takes milliseconds to import.
+    folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120
     spec = spec_from_file_location(
         "memindex",
         os.path.join(folder, "__init__.py"),  # noqa: PTH118

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from memindex.tables.views import literal_path, text_literal
+from memindex.sql.views import literal_path, text_literal
 
 if TYPE_CHECKING:
     import duckdb

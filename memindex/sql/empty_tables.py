@@ -10,8 +10,8 @@ import duckdb
 import pyarrow as pa
 
 from memindex.errors import MemindexError
+from memindex.sql.functions import readable
 from memindex.study.config import StudyConfig
-from memindex.tables.functions import readable
 from memindex.tables.schema import TABLES, VIEWS
 
 #: Runs that a message names.

@@ -43,9 +43,9 @@ import pyarrow.compute as pc
 
 from memindex.errors import MemindexError, QueryError
 from memindex.near_names import FEW, hint, near_names
-from memindex.tables.connection import damage_behind
-from memindex.tables.functions import readable
-from memindex.tables.intervals import ENOUGH_DOCUMENTS
+from memindex.sql.connection import damage_behind
+from memindex.sql.functions import readable
+from memindex.sql.intervals import ENOUGH_DOCUMENTS
 
 Parameter = str | int | float
 

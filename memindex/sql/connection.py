@@ -22,15 +22,15 @@ import pyarrow as pa
 from memindex.errors import DamagedTableError, MemindexError
 from memindex.index.manifest import DOCUMENTS_FILE
 from memindex.index.sharding import processors
+from memindex.sql import functions, statistics, templates
+from memindex.sql.empty_tables import still_empty
+from memindex.sql.functions import Indexes, Lookups
+from memindex.sql.sandbox import restrict
+from memindex.sql.views import joined_views, literal_path, text_literal
 from memindex.study.config import StudyConfig, load_study
-from memindex.tables import functions, statistics, templates
-from memindex.tables.empty_tables import still_empty
-from memindex.tables.functions import Indexes, Lookups
-from memindex.tables.origins import unusable_indexes, warn_of_changes
-from memindex.tables.restricting import restrict
+from memindex.study.origins import unusable_indexes, warn_of_changes
 from memindex.tables.schema import DOCUMENTS, TABLES, Column, Table
 from memindex.tables.store import TableStore
-from memindex.tables.views import joined_views, literal_path, text_literal
 
 #: Every open connection, and the tables that it shows.
 _open: weakref.WeakKeyDictionary[duckdb.DuckDBPyConnection, TableStore] = weakref.WeakKeyDictionary()

@@ -12,13 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from memindex.errors import MemindexError
-from memindex.index.partial import new_folder, partial_directory
 from memindex.models.sources import read_record
+from memindex.sql.connection import connect
+from memindex.sql.empty_tables import check_answered, unfinished_runs, why_empty
+from memindex.sql.queries import Parameter, Query, list_queries, load_query
+from memindex.sql.query_pool import run_queries
 from memindex.study.config import FILE, ModelConfig, StudyConfig, load_study
-from memindex.tables.connection import connect
-from memindex.tables.empty_tables import check_answered, unfinished_runs, why_empty
-from memindex.tables.queries import Parameter, Query, list_queries, load_query
-from memindex.tables.running_queries import run_queries
+from memindex.work.folders import new_folder, partial_directory
 
 #: The file with a row per model.
 MODELS = "models.parquet"

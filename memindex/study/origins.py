@@ -6,38 +6,18 @@ index and stays possible whatever happens to it; what would mix two states of an
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memindex.errors import MemindexError
+from memindex.index.manifest import index_checksum
 from memindex.tables.store import TableStore
 
 if TYPE_CHECKING:
     from memindex.index.index import Index
-    from memindex.index.manifest import Manifest
     from memindex.study.config import StudyConfig
-
-#: Files that decide what an index answers; keys, document tables and checksums may be made anew.
-_DECIDING = ("tokenized", "offset", "domain")
-
-
-def index_checksum(manifest: Manifest) -> str:
-    """Tells two states of an index apart by its tokens, domains and tokenizer; BLAKE3 in hex.
-
-    Where a file of the index has no checksum, its size counts.
-    """
-    from memindex import _core
-
-    files = {
-        name: [facts.bytes, facts.blake3]
-        for name, facts in sorted(manifest.files.items())
-        if name.split(".", maxsplit=1)[0] in _DECIDING
-    }
-    state = [files, manifest.token_width, manifest.domain_names(), manifest.tokenizer_checksum]
-    return _core.checksum_bytes(json.dumps(state).encode())
 
 
 def open_index(config: StudyConfig, path: Path) -> Index:
