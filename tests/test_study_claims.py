@@ -53,7 +53,7 @@ def sign_p(k: int, n: int) -> float:
     return float(binomtest(int(k), int(n)).pvalue) if n else 1.0
 
 
-def holm(ps: list[float]) -> list[float]:
+def holm_among(ps: list[float]) -> list[float]:
     """Holm's procedure step by step."""
     adjusted, reached = [0.0] * len(ps), 0.0
     for step, place in enumerate(sorted(range(len(ps)), key=ps.__getitem__)):
@@ -70,7 +70,7 @@ def check_signs(rows: list[dict], keys: tuple[str, ...], count: str, expected: d
     """Each row has the count that is expected for its keys, and p before and after Holm's correction."""
     assert [tuple(row[key] for key in keys) for row in rows] == list(expected)
     ps = [sign_p(*of_row) for of_row in expected.values()]
-    for row, (k, _), p, corrected in zip(rows, expected.values(), ps, holm(ps), strict=True):
+    for row, (k, _), p, corrected in zip(rows, expected.values(), ps, holm_among(ps), strict=True):
         assert (row[count], row["p"], row["p_corrected"]) == (k, text(p), text(corrected))
 
 
@@ -86,11 +86,11 @@ def test_holm_is_the_procedure_step_by_step(con):
         ps = (random.random(number) ** 4).tolist()
         ps[number // 2] = ps[0]  # a tie
         rows = con.execute(
-            "SELECT holm(p, list(p) OVER ())"
+            "SELECT holm_among(p, list(p) OVER ())"
             " FROM (SELECT unnest(?::DOUBLE[]) AS p, unnest(range(?)) AS place) ORDER BY place",
             [ps, number],
         ).fetchall()
-        assert [row[0] for row in rows] == pytest.approx(holm(ps))
+        assert [row[0] for row in rows] == pytest.approx(holm_among(ps))
 
 
 def pairs_of_models() -> pd.DataFrame:
@@ -111,7 +111,7 @@ def pairs_of_models() -> pd.DataFrame:
         made, columns=["size", "first", "second", "only_first", "only_second", "excludes", "difference"]
     )
     pairs["p"] = [sign_p(a, a + b) for a, b in zip(pairs.only_first, pairs.only_second, strict=True)]
-    pairs["corrected"] = [p for size in SIZES for p in holm(pairs[pairs["size"] == size].p.tolist())]
+    pairs["corrected"] = [p for size in SIZES for p in holm_among(pairs[pairs["size"] == size].p.tolist())]
     return pairs
 
 
@@ -143,7 +143,7 @@ def test_the_facts_on_architectures(con):
     assert (facts["pairs"], facts["pairs_of_all"]) == (15, 60)
     assert facts["intervals"] == largest.excludes.sum()
     assert facts["corrected"] == (largest.corrected < 0.05).sum()
-    assert facts["corrected_of_all"] == sum(p < 0.05 for p in holm(pairs.p.tolist()))
+    assert facts["corrected_of_all"] == sum(p < 0.05 for p in holm_among(pairs.p.tolist()))
     others = pairs[(pairs["first"] != "gpt_bigcode") & (pairs["second"] != "gpt_bigcode")]
     assert facts["corrected_of_others"] == (others.corrected < 0.05).sum()
     seeds = [overlap.loc[(f"{a}-4.7M", f"{a}-4.7M-seed1")] for a in ("gpt_neox", "llama")]
@@ -274,7 +274,7 @@ def test_the_facts_inside_the_models(con):
         for row in pairs.itertuples(index=False)
     ]
     assert facts["domain_pairs"] == len(pairs)
-    assert facts["domain_pairs_above_chance"] == sum(p < 0.05 for p in holm(pairs.p.tolist()))
+    assert facts["domain_pairs_above_chance"] == sum(p < 0.05 for p in holm_among(pairs.p.tolist()))
     assert facts["domain_pairs_above_halves"] == (pairs.jaccard > both).sum()
     table = answer(con, "heads_table")
     for column, of_all in (
@@ -283,7 +283,7 @@ def test_the_facts_inside_the_models(con):
     ):
         assert sum(row[column] for row in table) == facts[of_all]
     shared = of_grid("head_sharing").query("sets == 'important' and in_domains == domains")
-    assert facts["models_sharing"] == sum(p < 0.05 for p in holm(shared.p.tolist()))
+    assert facts["models_sharing"] == sum(p < 0.05 for p in holm_among(shared.p.tolist()))
     later = of_grid("head_importance").query("layer > 1 and size == '85M'")
     found = facts["share_later_mean"], facts["share_later_most"], facts["share_later_high"]
     assert found == pytest.approx((later.importance.mean(), later.importance.max(), later.importance_high.max()))

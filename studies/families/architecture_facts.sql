@@ -13,7 +13,7 @@ everywhere AS (
     SELECT count(*) AS pairs_of_all,
            count_if(p_of_all < 0.05) AS corrected_of_all,
            count_if(p_holm < 0.05 AND 'gpt_bigcode' NOT IN (architecture_a, architecture_b)) AS corrected_of_others
-    FROM (SELECT *, holm(p, list(p) OVER ()) AS p_of_all FROM paired_models WHERE kind = 'architectures')
+    FROM (SELECT *, holm_among(p, list(p) OVER ()) AS p_of_all FROM paired_models WHERE kind = 'architectures')
 ),
 seeds AS (
     SELECT any_value(size) AS size_of_seeds,

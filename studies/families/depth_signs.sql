@@ -27,7 +27,7 @@ signs AS (
 tested AS (SELECT *, sign_test(earlier, models) AS p FROM signs)
 SELECT kind, format('{:.2f}', threshold) AS threshold, models, earlier,
        p_text(p) AS p,
-       p_text(holm(p, list(p) OVER ())) AS p_corrected,
+       p_text(holm_among(p, list(p) OVER ())) AS p_corrected,
        layers_apart, layers_apart_low, layers_apart_high, inside_the_margin
 FROM tested
 ORDER BY kind, tested.threshold

@@ -23,6 +23,6 @@ signs AS (
 tested AS (SELECT *, sign_test(more_of_cpp, models) AS p FROM signs)
 SELECT other_domain, frequency AS occurrences, models, more_of_cpp AS "more_of_C++", documents,
        p_text(p) AS p,
-       p_text(holm(p, list(p) OVER ())) AS p_corrected
+       p_text(holm_among(p, list(p) OVER ())) AS p_corrected
 FROM tested
 ORDER BY other_domain, frequency_bucket

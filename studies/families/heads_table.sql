@@ -9,7 +9,7 @@ WITH tested AS (
     SELECT o.*, h.p_holm
     FROM head_overlap AS o
     LEFT JOIN (
-        SELECT run_label, domain_a, domain_b, holm(p, list(p) OVER ()) AS p_holm
+        SELECT run_label, domain_a, domain_b, holm_among(p, list(p) OVER ()) AS p_holm
         FROM head_overlap
         SEMI JOIN grid USING (run_label)
         WHERE NOT split_half AND domain_a < domain_b

@@ -146,7 +146,7 @@ domains AS (
     FROM of_models
 ),
 tested_pairs AS (
-    SELECT o.jaccard, a.jaccard AS halves_a, b.jaccard AS halves_b, holm(o.p, list(o.p) OVER ()) AS p_holm, o.run_label
+    SELECT o.jaccard, a.jaccard AS halves_a, b.jaccard AS halves_b, holm_among(o.p, list(o.p) OVER ()) AS p_holm, o.run_label
     FROM head_overlap AS o
     SEMI JOIN grid AS g USING (run_label)
     LEFT JOIN head_overlap AS a ON a.run_label = o.run_label AND a.split_half AND a.domain_a = o.domain_a
@@ -162,7 +162,7 @@ chance AS (
 sharing AS (
     SELECT count(*) AS models_with_heads, count_if(p_holm < 0.05) AS models_sharing
     FROM (
-        SELECT holm(p, list(p) OVER ()) AS p_holm
+        SELECT holm_among(p, list(p) OVER ()) AS p_holm
         FROM head_sharing
         SEMI JOIN grid USING (run_label)
         WHERE sets = 'important' AND in_domains = domains

@@ -33,6 +33,6 @@ signs AS (
 tested AS (SELECT *, sign_test(less, models) AS p FROM signs)
 SELECT sequences, measure, models, less,
        p_text(p) AS p,
-       p_text(holm(p, list(p) OVER ())) AS p_corrected
+       p_text(holm_among(p, list(p) OVER ())) AS p_corrected
 FROM tested
 ORDER BY sequences, measure DESC

@@ -38,6 +38,6 @@ signs AS (
 tested AS (SELECT *, sign_test(more_often, models) AS p FROM signs)
 SELECT counted, outcomes, models, more_often, difference, difference_low, difference_high,
        p_text(p) AS p,
-       p_text(holm(p, list(p) OVER ())) AS p_corrected
+       p_text(holm_among(p, list(p) OVER ())) AS p_corrected
 FROM tested
 ORDER BY counted = 'whole sequences' DESC, counted, outcomes

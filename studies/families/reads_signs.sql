@@ -38,6 +38,6 @@ tested AS (SELECT *, sign_test(lower, unequal) AS p FROM signs)
 SELECT format('{:.0f}M', trained_tokens / 1e6) AS after_tokens, times_read, architectures,
        rate_of_checkpoints, rate_at_the_end, lower,
        p_text(p) AS p,
-       p_text(holm(p, list(p) OVER ())) AS p_corrected
+       p_text(holm_among(p, list(p) OVER ())) AS p_corrected
 FROM tested
 ORDER BY exposure_bucket, trained_tokens

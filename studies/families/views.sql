@@ -9,7 +9,7 @@ CREATE MACRO sign_test(k, n) AS
 
 -- Holm's step-down correction (1979) of p among the list ps, which holds it: the largest of q times the number of values from q
 -- up, over all q up to p.
-CREATE MACRO holm(p, ps) AS
+CREATE MACRO holm_among(p, ps) AS
     least(1, list_max(list_transform(
         list_filter(ps, lambda q: q <= p),
         lambda q: q * len(list_filter(ps, lambda r: r >= q)))));
@@ -145,5 +145,5 @@ WITH pairs AS (
         AND (a.place, a.role <> 'size', a.run_label) < (b.place, b.role <> 'size', b.run_label)
 ),
 tested AS (SELECT *, sign_test(only_a, only_a + only_b) AS p FROM pairs WHERE kind IS NOT NULL)
-SELECT *, holm(p, list(p) OVER (PARTITION BY kind, size)) AS p_holm
+SELECT *, holm_among(p, list(p) OVER (PARTITION BY kind, size)) AS p_holm
 FROM tested;
