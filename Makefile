@@ -3,15 +3,21 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+PYTEST := $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile
 
-.PHONY: demo test lint bench docs clean
+.PHONY: demo test test-all lint bench docs clean
 
 demo: $(STAMP)
 	$(BIN)/memindex demo
 
 test: $(STAMP) lint
 	cargo test --quiet --manifest-path core/Cargo.toml
-	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist loadfile
+	$(PYTEST) -m "not slow and not kill and not browser"
+
+# All tests: also those that take long, kill processes, or need a browser.
+test-all: $(STAMP) lint
+	cargo test --quiet --manifest-path core/Cargo.toml
+	$(PYTEST)
 
 lint: $(STAMP)
 	cargo fmt --manifest-path core/Cargo.toml --check

@@ -160,6 +160,7 @@ def test_a_build_that_is_stopped_leaves_no_half_index_and_can_be_repeated(corpus
     assert left_in(tmp_path) == ["out"]
 
 
+@pytest.mark.kill
 def test_a_build_that_is_killed_over_and_over_ends_with_the_same_files(corpus, reference, tmp_path):
     moment, kills, since = random.Random(6), 0, time.monotonic()
     build(corpus, tmp_path / "warm")

@@ -31,7 +31,7 @@ from memindex.index import Index, build_index
 from memindex.report.colours import contrast
 from memindex.server.config import Limits, ServerConfig
 
-pytestmark = pytest.mark.skipif(PROGRAM is None, reason="needs Chromium: apt install chromium")
+pytestmark = [pytest.mark.browser, pytest.mark.skipif(PROGRAM is None, reason="needs Chromium: apt install chromium")]
 
 PHONE = 390
 HEBREW = "ואהבת לרעך כמוך אני הוא, והארץ הייתה תהו ובהו וחושך על פני תהום. "

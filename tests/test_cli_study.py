@@ -209,6 +209,7 @@ def runs(printed: str) -> list[dict]:
     return [json.loads(line) for line in printed.splitlines()]
 
 
+@pytest.mark.slow
 def test_run_makes_a_study_and_scores_a_model_that_study_toml_does_not_name(work, tmp_path):
     """All a user types: a model and an index. What is there already is not done again."""
     tiny, study = work / "models" / "tiny", tmp_path / "new"

@@ -71,6 +71,7 @@ def fails_to_verify(index: Path) -> str:
     return message.replace(f"{index}/", "")
 
 
+@pytest.mark.slow
 def test_a_campaign_of_random_damage(tmp_path):
     command = [sys.executable, ROOT / "benchmarks" / "corruption.py", "--cases", "300", "--seed", "7"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -96,6 +97,7 @@ def test_a_campaign_of_random_damage(tmp_path):
     assert not [case for case in missed if {*case["wrong"]} - {"documents"} and case["kind"] != "half of another index"]
 
 
+@pytest.mark.slow
 def test_a_campaign_tells_of_crashes_and_hangs(tmp_path):
     script = """
 import os, signal, sys, time

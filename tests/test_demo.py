@@ -30,6 +30,8 @@ TINY = DemoPlan(
     probes=(),
 )
 
+pytestmark = pytest.mark.slow
+
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 

@@ -61,7 +61,7 @@ def test_the_column_counts_kish_s_documents(study: Path) -> None:
     assert found["Python"][0] is False
 
 
-def test_the_note_is_on_stderr_and_in_the_report(study: Path) -> None:
+def test_the_note_is_on_stderr_and_in_the_report(study: Path, undrawn: None) -> None:
     con = connect(study)
     answers = {name: run_query(con, name) for name in list_queries()}
     con.close()

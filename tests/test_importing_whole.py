@@ -81,6 +81,7 @@ def started(*arguments: object) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, *map(str, arguments)], capture_output=True, text=True, check=False)
 
 
+@pytest.mark.kill
 def test_killed_imports_go_on_and_end_in_the_same_tables(tmp_path):
     ids = windows(make_world(tmp_path / "whole"), 11)
     ids[7:, -1] = 1  # some are not found
@@ -111,6 +112,7 @@ def test_killed_imports_go_on_and_end_in_the_same_tables(tmp_path):
     assert len(rows(tmp_path / "killed", "sequences")) == 11
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_file(tmp_path):
     world = make_world(tmp_path)
     numbers = np.arange(2_000_000)

@@ -354,6 +354,7 @@ def test_bytes_of_tokens_are_those_of_decoded_texts(shared, name):
         assert int(known.of_token[ids].sum()) - known.has_space_before == len(text.encode()), text
 
 
+@pytest.mark.slow
 def test_real_text_equals_duckdb_and_counts_of_every_window(shared, tmp_path):
     con = duckdb.connect()
     file = shared / "corpora" / "mini-dolma" / "documents" / "rfcs" / "rfcs-0000.json.gz"

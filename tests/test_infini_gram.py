@@ -101,6 +101,7 @@ def test_all_files_equal_those_of_infini_grams_indexing_module(tmp_path):
         assert (tmp_path / "ours" / name).read_bytes() == (theirs / name).read_bytes(), name
 
 
+@pytest.mark.slow
 def test_two_million_real_tokens_sort_as_infini_gram_sorts_them(tmp_path):
     index = build_real_index(tmp_path / "ours", 2_000_000)
     assert index.manifest.tokens > 2_000_000
@@ -134,6 +135,7 @@ def build_real_index(out: Path, tokens: int) -> Index:
     return Index.open(out)
 
 
+@pytest.mark.slow
 def test_ten_thousand_counts_equal_infini_gram_and_brute_force(tmp_path):
     index = build_real_index(tmp_path / "ours", 400_000)
     tokens = index.tokens_of_shard(0).astype(np.int64)

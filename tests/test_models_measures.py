@@ -276,6 +276,7 @@ print("equal")
 """
 
 
+@pytest.mark.slow
 @needs_triton
 def test_the_kernel_equals_masked_attention(tmp_path):
     assert_equal(tmp_path, KERNEL)

@@ -288,6 +288,7 @@ for tokens in (700, 1900):
 """
 
 
+@pytest.mark.kill
 def test_a_killed_training_goes_on(corpus, tmp_path):
     command = [sys.executable, "-c", KILLED, corpus, tmp_path / "out"]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "-9 False\n-9 False\n"
@@ -318,6 +319,7 @@ print("equal")
 """
 
 
+@pytest.mark.slow
 @needs_triton
 def test_the_loss_by_the_kernel_equals_that_of_torch(tmp_path):
     assert_equal(tmp_path, LOSS)

@@ -204,6 +204,7 @@ print("equal")
 """
 
 
+@pytest.mark.slow
 @needs_triton
 def test_the_kernel_reduces_logits_as_torch_does(tmp_path):
     assert_equal(tmp_path, LOGITS)

@@ -205,6 +205,7 @@ run_probes(load_study(sys.argv[1]), ["compression"], options=RunOptions(device="
 """
 
 
+@pytest.mark.kill
 def test_a_killed_probe_goes_on_and_gives_the_same_table(study: StudyConfig):
     options = RunOptions(device="cpu", unit_size=1)
     run_probes(study, ["compression"], options=options)

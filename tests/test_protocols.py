@@ -363,6 +363,7 @@ def test_published_families_are_fitted_apart(tmp_path: Path) -> None:
     assert len(answer) == 2
 
 
+@pytest.mark.slow
 def test_the_report_has_every_question_that_has_an_answer(study: Path) -> None:
     text = write_report(study).read_text(encoding="utf-8")
     con = connect(study)

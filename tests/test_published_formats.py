@@ -47,6 +47,7 @@ def oracle(shared):
     return count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CORPORA)
 def test_documents_and_tokens_by_domain_are_those_of_the_raw_files(shared, tmp_path, oracle, name):
     options = find_recipe(name).options()

@@ -196,6 +196,7 @@ def test_slope_and_fit_are_written_out(text: str, study: Path) -> None:
     assert f"R² {row['r2']:.3f}." in text
 
 
+@pytest.mark.slow
 def test_the_same_tables_give_the_same_bytes(text: str, study: Path, tmp_path: Path) -> None:
     again = write_report(study, tmp_path / "deep" / "again.html")
     assert again.read_text(encoding="utf-8") == text
@@ -232,6 +233,7 @@ def test_one_model_has_a_report_and_a_broken_table_leaves_it(tmp_path: Path) -> 
     assert out.read_bytes() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("count", "domain"), [(1, "one"), (1, None), (0, None), (5, "one")])
 def test_one_model_that_memorized_nothing_gives_no_warning(tmp_path: Path, count: int, domain: str | None) -> None:
     # pytest makes warnings errors; here matplotlib's about axes without length.
@@ -254,6 +256,7 @@ def test_an_axis_with_nothing_above_zero_gives_no_warning() -> None:
     assert inline_svg(query, pa.table(columns | numbers)).startswith("<svg")
 
 
+@pytest.mark.slow
 def test_names_of_any_kind_are_drawn_as_they_are(tmp_path: Path) -> None:
     names = ["$x_1$", "a--><b>b</b>", "模型", "line\nbreak\x07", "x" * 150, "&amp;", "_hidden"]
     study = make_study(tmp_path, models=tuple((n, "llama", 1000 + i) for i, n in enumerate(names)), rows=60)
@@ -266,6 +269,7 @@ def test_names_of_any_kind_are_drawn_as_they_are(tmp_path: Path) -> None:
         assert shown in figure
 
 
+@pytest.mark.slow
 def test_many_models_fit_on_a_phone(tmp_path: Path) -> None:
     models = tuple((f"organization/a-long-name-{i}b", f"family-{i % 4}", 10**6 * (i + 1)) for i in range(10))
     study = make_study(tmp_path, models=models, rows=80)

@@ -16,7 +16,7 @@ from memindex.report.colours import contrast
 from memindex.sql.connection import connect
 from memindex.sql.queries import run_query
 
-pytestmark = pytest.mark.skipif(PROGRAM is None, reason="needs Chromium: apt install chromium")
+pytestmark = [pytest.mark.browser, pytest.mark.skipif(PROGRAM is None, reason="needs Chromium: apt install chromium")]
 
 TAB, ENTER = ("Tab", 9), ("Enter", 13)
 

@@ -21,6 +21,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_study(tmp_path_factory.mktemp("study"), rows=300)
 
 
+@pytest.mark.slow
 def test_answers_are_those_of_one_query_at_a_time_to_the_last_bit(study: Path) -> None:
     queries = [load_query(name) for name in list_queries()]
     one_by_one, at_once = connect(study), connect(study)

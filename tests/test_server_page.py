@@ -19,7 +19,7 @@ from memindex.index import Index
 from memindex.report.colours import contrast
 from memindex.server.config import Limits, ServerConfig
 
-pytestmark = pytest.mark.skipif(PROGRAM is None, reason="needs Chromium: apt install chromium")
+pytestmark = [pytest.mark.browser, pytest.mark.skipif(PROGRAM is None, reason="needs Chromium: apt install chromium")]
 
 TAB, ENTER, SPACE = ("Tab", 9), ("Enter", 13), (" ", 32)
 

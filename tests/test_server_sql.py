@@ -223,6 +223,7 @@ def test_every_way_out_is_refused(processes: Processes, folder: Path, text: str)
     assert ask(processes, "SELECT count(*) FROM models") == [[3]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", BOMBS, ids=lambda text: text[:60])
 def test_bombs_end_in_time_and_harm_nothing(processes: Processes, text: str) -> None:
     error = refusal(processes, text)

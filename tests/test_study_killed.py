@@ -58,6 +58,8 @@ seed = 5
 controls = "shuffled-suffixes"
 """
 
+pytestmark = pytest.mark.kill
+
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:

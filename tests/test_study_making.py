@@ -313,6 +313,7 @@ def _files(tables: Path) -> list[str]:
     return sorted(re.sub(r" [0-9a-f]{8}(?= \d{9})", "", name) for name in names)
 
 
+@pytest.mark.slow
 def test_trainings_can_be_shared_out(made, tmp_path):
     from memindex.study.running import RunOptions, run_study
 
