@@ -8,14 +8,11 @@ import json
 import os
 import subprocess
 import sys
-import warnings
-from contextlib import ExitStack, chdir, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import numpy as np
 import pytest
-
-from memindex.cli import main
+from command_line import here
 
 torch = pytest.importorskip("torch", reason="a study runs models")
 
@@ -37,24 +34,6 @@ def ok(*arguments: object, **options) -> str:
     done = memindex(*arguments, **options)
     assert done.returncode == 0, done.stderr
     return done.stdout
-
-
-def here(*arguments: object, cwd: Path | None = None):
-    """The same in this process, which has loaded torch already."""
-    out, err, code = io.StringIO(), io.StringIO(), 0
-    with ExitStack() as stack:
-        patch = stack.enter_context(pytest.MonkeyPatch.context())
-        patch.setattr(sys, "argv", ["memindex", *map(str, arguments)])
-        patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
-        stack.enter_context(warnings.catch_warnings())
-        stack.enter_context(redirect_stdout(out))
-        stack.enter_context(redirect_stderr(err))
-        stack.enter_context(chdir(cwd or "."))
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code
-    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
 
 def refused(*arguments: object, run=here, **options) -> str:
