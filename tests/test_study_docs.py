@@ -99,6 +99,7 @@ def keeps_tables(module: ModuleType) -> dict[str, pa.Table]:
     return tables
 
 
+@pytest.mark.slow
 def test_the_whole_page_renders_and_equal_results_give_equal_bytes(results, tmp_path):
     for name in ("one", "two"):
         module, folder = script(), tmp_path / name / "images" / "study"
