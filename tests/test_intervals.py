@@ -369,3 +369,13 @@ def test_quotients_of_any_number(con: duckdb.DuckDBPyConnection) -> None:
     without = [(3 - 5) / 6, (3 + 8) / 3, (-5 + 8) / 5]
     error = (2 / 3 * sum((w - 6 / 7) ** 2 for w in without)) ** 0.5
     assert quotient_interval(numerators, denominators).error == pytest.approx(error)
+
+
+def test_an_enrichment_that_one_document_decides_has_no_ends() -> None:
+    here, anywhere = np.array([1.0, 1.0, 0.0]), np.array([1.0, 1.0, 50.0])
+    sampled_here, sampled = np.array([1_000_000.0, 5.0, 0.0]), np.array([1_000_000.0, 5.0, 5.0])
+    found = enrichment_interval(here, anywhere, sampled_here, sampled, np.ones(3))
+    assert found is not None
+    # The document holds all but ten of a million sequences: without it, the logarithm could be anything.
+    assert (found.low, found.high) == (None, None)
+    assert found.documents < 2

@@ -41,6 +41,9 @@ LEAST_DEGREES = 2.0
 #: Whole numbers below this are exact as float64.
 _EXACT = 2.0**53
 
+#: A half width of a logarithm beyond which an interval says nothing, and its ends would not be numbers.
+_WIDEST = 300.0
+
 _NO_RATE = "a rate is of values between 0 and 1; for other numbers use mean_interval"
 
 Floats = npt.NDArray[np.float64]
@@ -189,8 +192,8 @@ def enrichment_interval(
         documents: How many documents have these numbers, float64 of shape (rows,).
 
     Returns:
-        The interval, without ends where no two documents differ; None where nothing is memorized or nothing is of the
-        domain.
+        The interval, without ends where no two documents differ or one holds nearly all sequences; None where nothing
+        is memorized or nothing is of the domain.
     """
     # In order: a sum of fractions depends on the order of its terms.
     order = np.lexsort([here, anywhere, sampled_here, sampled])
@@ -216,6 +219,8 @@ def enrichment_interval(
         return Interval(None, None, effective)
     around = _around(0.0, influence, sampled, times)
     assert around.high is not None
+    if around.high > _WIDEST:
+        return Interval(None, None, effective)
     factor = math.exp(around.high)
     return Interval(enrichment / factor, enrichment * factor, effective, around.error, around.degrees)
 
